@@ -18,7 +18,9 @@ mod name;
 mod query;
 
 pub use authority::{AuthorityError, CanonicalAuthority, MAX_HOST_BYTES, Scheme};
-pub use headers::{All, FieldError, FieldRef, Headers, MAX_BUFFER_BYTES, Span, ValueWriter};
+pub use headers::{
+    All, AllTokens, FieldError, FieldRef, Headers, MAX_BUFFER_BYTES, Span, ValueWriter,
+};
 pub use known::KnownId;
 pub use list::{Tokens, tokens_of};
 pub use name::{HeaderName, Name};

@@ -99,6 +99,9 @@ impl<'h> Iterator for All<'h, '_> {
     }
 }
 
+/// The list elements of one name; see [`Headers::tokens`].
+pub type AllTokens<'h, 'n> = FlatMap<All<'h, 'n>, Tokens<'h>, fn(&'h [u8]) -> Tokens<'h>>;
+
 /// Ordered header (or trailer) fields with their bytes.
 #[derive(Debug, Default)]
 pub struct Headers {
@@ -173,10 +176,7 @@ impl Headers {
     }
 
     /// The elements of all list-valued fields with this name.
-    pub fn tokens<'h, 'n>(
-        &'h self,
-        name: impl Into<Name<'n>>,
-    ) -> FlatMap<All<'h, 'n>, Tokens<'h>, fn(&'h [u8]) -> Tokens<'h>> {
+    pub fn tokens<'h, 'n>(&'h self, name: impl Into<Name<'n>>) -> AllTokens<'h, 'n> {
         self.all(name).flat_map(tokens_of)
     }
 
