@@ -275,6 +275,12 @@ impl<'a> Fields<'a> {
         (entry.value.value != Value::Null).then(|| self.field.child(entry))
     }
 
+    /// A field that is not enforced, looked at so that it gets one finding and not two.
+    pub fn quiet(&self, name: &str) -> Option<Field<'a>> {
+        let entry = self.entries.iter().find(|entry| entry.key == name)?;
+        (entry.value.value != Value::Null).then(|| self.field.child(entry))
+    }
+
     /// A field that must be set.
     pub fn required(&self, name: &'static str) -> Option<Field<'a>> {
         let field = self.get(name);
