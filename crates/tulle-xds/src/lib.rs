@@ -1,3 +1,5 @@
 //! xDS v3, the wire between control plane and proxy: messages, and what turns them into the model.
 
+pub mod fields;
 pub mod proto;
+pub mod source;
