@@ -19,3 +19,4 @@ pub mod client;
 pub mod delta_client;
 mod interest;
 pub mod message;
+pub mod sotw_client;

@@ -4,6 +4,7 @@
 //! what is held in which version and what must be said on the wire; the decoded values live with
 //! its caller.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -178,6 +179,57 @@ pub trait ClientCore {
     }
 }
 
+/// The streams of a session, one after the other.
+#[derive(Debug)]
+pub(super) struct Streams {
+    connected: bool,
+    /// Whether the node was sent on this stream.
+    introduced: bool,
+    /// Counts streams, so that what belongs to an old one is recognised.
+    number: u64,
+    attempt: u32,
+    seed: u64,
+}
+
+impl Streams {
+    pub(super) fn new(seed: u64) -> Streams {
+        Streams { connected: false, introduced: false, number: 0, attempt: 0, seed }
+    }
+
+    pub(super) fn connected(&self) -> bool {
+        self.connected
+    }
+
+    /// The number of the newest stream, open or not.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn open(&mut self) {
+        self.connected = true;
+        self.introduced = false;
+        self.number += 1;
+    }
+
+    /// The stream ended; returns how long to wait before the next.
+    pub(super) fn end(&mut self) -> Duration {
+        self.connected = false;
+        let after = backoff(self.attempt, self.seed);
+        self.attempt = self.attempt.saturating_add(1);
+        after
+    }
+
+    /// The server spoke: the next reconnection is the first of a new row.
+    pub(super) fn alive(&mut self) {
+        self.attempt = 0;
+    }
+
+    /// Whether the next message must carry the node; it is taken to be sent.
+    pub(super) fn introduce(&mut self) -> bool {
+        !std::mem::replace(&mut self.introduced, true)
+    }
+}
+
 /// How long to wait before the given attempt to reconnect (0 is the first): exponential from
 /// 100 ms to 5 s, of which the upper half is random. The same seed gives the same times.
 pub fn backoff(attempt: u32, seed: u64) -> Duration {
@@ -186,6 +238,22 @@ pub fn backoff(attempt: u32, seed: u64) -> Duration {
     let random = splitmix(seed ^ u64::from(attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let share = Duration::from_micros(random % (half.as_micros() as u64 + 1));
     half + share
+}
+
+/// Where the state of one type reports what changed.
+pub(super) struct Changes<'a, Q> {
+    pub(super) rtype: ResourceType,
+    pub(super) out: &'a mut Vec<Action<Q>>,
+}
+
+impl<Q> Changes<'_, Q> {
+    pub(super) fn forget(&mut self, name: Name) {
+        self.out.push(Action::Forget { rtype: self.rtype, name });
+    }
+
+    pub(super) fn answered(&mut self, name: &Name, answer: Answer) {
+        self.out.push(Action::Answered { rtype: self.rtype, name: name.clone(), answer });
+    }
 }
 
 /// The error text of a NACK: every rejected resource with its reason, as far as there is room.
@@ -205,6 +273,12 @@ pub(super) fn describe_rejected(rejected: &[(Name, String)]) -> String {
         text.push_str(&line);
     }
     text
+}
+
+/// A name that a response contains twice, which is an error of the server.
+pub(super) fn duplicate(resources: &[Resource]) -> Option<&Name> {
+    let mut seen = BTreeSet::new();
+    resources.iter().map(|resource| &resource.name).find(|name| !seen.insert(*name))
 }
 
 /// The finaliser of splitmix64 (Steele, Lea, Flood 2014): spreads a seed over all bits.

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::client::{
-    AbsentReason, Action, Answer, ClientCore, Delivery, DeliveryId, Event, UNAPPLIED_LIMIT,
-    backoff, describe_rejected,
+    AbsentReason, Action, Answer, Changes, ClientCore, Delivery, DeliveryId, Event, Streams,
+    UNAPPLIED_LIMIT, describe_rejected, duplicate,
 };
 use super::interest::{Interest, NewNames};
 use super::message::{
@@ -24,14 +24,8 @@ pub struct DeltaClient {
     lanes: PerType<Lane>,
     unapplied: VecDeque<Unapplied>,
     new_names: NewNames,
-    connected: bool,
-    /// Whether the node was sent on this stream.
-    introduced: bool,
-    /// Counts streams, so that what belonged to an old one is recognised.
-    stream: u64,
+    streams: Streams,
     next_delivery: u64,
-    attempt: u32,
-    seed: u64,
 }
 
 /// What is wanted, held and to be said of one type.
@@ -71,12 +65,8 @@ impl DeltaClient {
             lanes: PerType::default(),
             unapplied: VecDeque::new(),
             new_names: NewNames::default(),
-            connected: false,
-            introduced: false,
-            stream: 0,
+            streams: Streams::new(seed),
             next_delivery: 0,
-            attempt: 0,
-            seed,
         }
     }
 
@@ -111,13 +101,11 @@ impl DeltaClient {
 
     /// Whether a stream is open.
     pub fn connected(&self) -> bool {
-        self.connected
+        self.streams.connected()
     }
 
     fn connect(&mut self, now: Instant) {
-        self.connected = true;
-        self.introduced = false;
-        self.stream += 1;
+        self.streams.open();
         for (_, lane) in self.lanes.iter_mut() {
             lane.opened = false;
             lane.acks.clear();
@@ -127,20 +115,14 @@ impl DeltaClient {
         }
     }
 
-    fn disconnect(&mut self, out: &mut Out) {
-        self.connected = false;
-        out.push(Action::Connect { after: backoff(self.attempt, self.seed) });
-        self.attempt = self.attempt.saturating_add(1);
-    }
-
     fn receive(&mut self, response: DeltaResponse, out: &mut Out) {
         let lane = &mut self.lanes[response.rtype];
-        if !self.connected || !lane.opened {
+        if !self.streams.connected() || !lane.opened {
             // Nothing of this type was asked for on this stream; an ACK would be the first
             // message of the type and with that a wildcard subscription.
             return;
         }
-        self.attempt = 0;
+        self.streams.alive();
         if let Some(name) = duplicate(&response.resources) {
             let error = format!("{name}: the response contains this resource twice");
             lane.acks.push((response.nonce, Some(error)));
@@ -163,7 +145,7 @@ impl DeltaClient {
         self.next_delivery += 1;
         self.unapplied.push_back(Unapplied {
             id,
-            stream: self.stream,
+            stream: self.streams.number(),
             rtype: response.rtype,
             nonce: response.nonce,
             resources: response.resources.into_iter().filter_map(without_body).collect(),
@@ -194,14 +176,14 @@ impl DeltaClient {
         for name in unapplied.removed {
             lane.withdraw(&name, &mut changes);
         }
-        if self.connected && unapplied.stream == self.stream {
+        if self.streams.connected() && unapplied.stream == self.streams.number() {
             let error = (!rejected.is_empty()).then(|| describe_rejected(rejected));
             lane.acks.push((unapplied.nonce, error));
         }
     }
 
     fn tick(&mut self, now: Instant, out: &mut Out) {
-        if !self.connected {
+        if !self.streams.connected() {
             return;
         }
         for (rtype, lane) in self.lanes.iter_mut() {
@@ -271,8 +253,7 @@ impl DeltaClient {
     }
 
     fn send(&mut self, mut request: DeltaRequest, out: &mut Out) {
-        request.with_node = !self.introduced;
-        self.introduced = true;
+        request.with_node = self.streams.introduce();
         out.push(Action::Send(request));
     }
 }
@@ -284,7 +265,7 @@ impl ClientCore for DeltaClient {
     fn take(&mut self, event: Event<DeltaResponse>, now: Instant, out: &mut Out) {
         match event {
             Event::Connected => self.connect(now),
-            Event::Disconnected => self.disconnect(out),
+            Event::Disconnected => out.push(Action::Connect { after: self.streams.end() }),
             Event::Response(response) => self.receive(response, out),
             Event::Subscribe { rtype, name } => {
                 let lane = &mut self.lanes[rtype];
@@ -302,7 +283,7 @@ impl ClientCore for DeltaClient {
     }
 
     fn flush(&mut self, out: &mut Out) {
-        if !self.connected {
+        if !self.streams.connected() {
             return;
         }
         for rtype in ResourceType::ALL {
@@ -366,7 +347,12 @@ impl Lane {
     }
 
     /// Takes in one resource of an applied response.
-    fn commit(&mut self, resource: Resource, rejected: Option<&str>, changes: &mut Changes<'_>) {
+    fn commit(
+        &mut self,
+        resource: Resource,
+        rejected: Option<&str>,
+        changes: &mut Changes<'_, DeltaRequest>,
+    ) {
         let asked: Vec<Name> = self.asked_for(&resource).cloned().collect();
         let held = self.held.contains_key(&resource.name);
         if !held && asked.is_empty() && !self.interest.wildcard() {
@@ -398,7 +384,7 @@ impl Lane {
     }
 
     /// Takes in a name that does not exist (any more).
-    fn withdraw(&mut self, name: &Name, changes: &mut Changes<'_>) {
+    fn withdraw(&mut self, name: &Name, changes: &mut Changes<'_, DeltaRequest>) {
         if let Some(held) = self.held.remove(name) {
             for asked in &held.asked_by {
                 self.learn(asked, Answer::Absent(AbsentReason::NotFound), changes);
@@ -411,7 +397,7 @@ impl Lane {
     }
 
     /// Notes what is now known about a wanted name, and drops what it no longer leads to.
-    fn learn(&mut self, name: &Name, answer: Answer, changes: &mut Changes<'_>) {
+    fn learn(&mut self, name: &Name, answer: Answer, changes: &mut Changes<'_, DeltaRequest>) {
         let before = self.interest.answer(name).clone();
         if !self.interest.answered(name, answer.clone()) {
             return;
@@ -428,7 +414,7 @@ impl Lane {
         }
     }
 
-    fn unlink(&mut self, name: &Name, before: &Answer, changes: &mut Changes<'_>) {
+    fn unlink(&mut self, name: &Name, before: &Answer, changes: &mut Changes<'_, DeltaRequest>) {
         let Answer::Present(canonical) = before else { return };
         let Some(held) = self.held.get_mut(canonical) else { return };
         held.asked_by.remove(name);
@@ -439,7 +425,7 @@ impl Lane {
         }
     }
 
-    fn lose_interest(&mut self, name: &Name, changes: &mut Changes<'_>) {
+    fn lose_interest(&mut self, name: &Name, changes: &mut Changes<'_, DeltaRequest>) {
         let Some(answer) = self.interest.remove(name) else { return };
         if !self.subscribe.remove(name) {
             self.unsubscribe.insert(name.clone());
@@ -449,30 +435,9 @@ impl Lane {
     }
 }
 
-/// Where a lane reports what changed.
-struct Changes<'a> {
-    rtype: ResourceType,
-    out: &'a mut Out,
-}
-
-impl Changes<'_> {
-    fn forget(&mut self, name: Name) {
-        self.out.push(Action::Forget { rtype: self.rtype, name });
-    }
-
-    fn answered(&mut self, name: &Name, answer: Answer) {
-        self.out.push(Action::Answered { rtype: self.rtype, name: name.clone(), answer });
-    }
-}
-
 /// What is kept of a resource while it is decoded; nothing of a heartbeat.
 fn without_body(resource: Resource) -> Option<Resource> {
     resource.body.is_some().then_some(Resource { body: None, ..resource })
-}
-
-fn duplicate(resources: &[Resource]) -> Option<&Name> {
-    let mut seen = BTreeSet::new();
-    resources.iter().map(|resource| &resource.name).find(|name| !seen.insert(*name))
 }
 
 #[cfg(test)]
