@@ -3,3 +3,6 @@
 pub mod fields;
 pub mod proto;
 pub mod source;
+//! placeholder
+
+pub mod session;
