@@ -1,5 +1,7 @@
 //! The demonstration's application answers, calls, echoes and ends as its users rely on.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::process::Command;
 
 use tulle_lab::client::http1::Client;
