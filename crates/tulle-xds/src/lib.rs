@@ -1,1 +1,3 @@
-//! placeholder
+//! xDS v3, the wire between control plane and proxy: messages, and what turns them into the model.
+
+pub mod proto;
