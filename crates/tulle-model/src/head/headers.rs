@@ -408,6 +408,19 @@ impl Headers {
         Ok(Span::new(start, self.buffer.len()))
     }
 
+    /// Appends a copy of bytes that are already in the buffer.
+    ///
+    /// # Errors
+    /// [`FieldError::TooLarge`].
+    pub fn store_span(&mut self, span: Span) -> Result<Span, FieldError> {
+        let start = self.buffer.len();
+        if start + span.len() > MAX_BUFFER_BYTES || !self.holds(span) {
+            return Err(FieldError::TooLarge);
+        }
+        self.buffer.extend_from_within(span.start()..span.end());
+        Ok(Span::new(start, self.buffer.len()))
+    }
+
     /// Whether `span` lies within the buffer.
     pub fn holds(&self, span: Span) -> bool {
         span.end() <= self.buffer.len()
