@@ -1,1 +1,3 @@
-//! placeholder
+//! The data plane.
+
+pub mod io;
