@@ -18,7 +18,9 @@ mod name;
 mod query;
 
 pub use authority::{AuthorityError, CanonicalAuthority, MAX_HOST_BYTES, Scheme};
-pub use headers::{All, FieldError, FieldRef, Headers, MAX_BUFFER_BYTES, Span, ValueWriter};
+pub use headers::{
+    All, AllTokens, FieldError, FieldRef, Headers, MAX_BUFFER_BYTES, Span, ValueWriter,
+};
 pub use known::KnownId;
 pub use list::{Tokens, tokens_of};
 pub use name::{HeaderName, Name};
@@ -243,6 +245,12 @@ impl RequestHead {
         }
         self.protocol = self.headers.store(protocol)?;
         Ok(())
+    }
+
+    /// Points the protocol at bytes that are already in the buffer (codecs only).
+    pub fn set_protocol_span(&mut self, span: Span) {
+        debug_assert!(self.headers.holds(span));
+        self.protocol = span;
     }
 
     /// A field or pseudo field by its lower-case name, as matchers and formatters name it:

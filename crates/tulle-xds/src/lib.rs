@@ -1,1 +1,7 @@
-//! placeholder
+//! xDS v3, the wire between control plane and proxy: messages, what turns them into the model,
+//! and the sessions that carry them.
+
+pub mod fields;
+pub mod proto;
+pub mod session;
+pub mod source;

@@ -61,7 +61,7 @@ pub enum HeaderName {
 impl HeaderName {
     /// Parses a configured name; upper case is folded.
     ///
-    /// Pseudo names (`:path`) are accepted, because matchers and hash policies use them; `:authority`
+    /// Pseudo names (`:path`) are accepted: matchers and hash policies use them. `:authority`
     /// is the `host` field. `None` if it is neither a token nor a known pseudo name.
     pub fn parse(name: &str) -> Option<HeaderName> {
         if let Some(pseudo) = name.strip_prefix(':') {
