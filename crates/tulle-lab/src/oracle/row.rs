@@ -71,6 +71,8 @@ pub enum Http1Step {
     Send(Vec<u8>),
     /// Reads the response to a request of this method.
     Response(&'static str),
+    /// Reads one interim response.
+    Interim,
     /// Reads this many bytes of a tunnel.
     Read(usize),
     /// Reads until the proxy ends the connection.
@@ -198,6 +200,12 @@ impl Row {
     pub fn steps(mut self, steps: impl Into<Vec<Http1Step>>) -> Self {
         self.client = Client::Http1(steps.into());
         self
+    }
+
+    /// Sends raw bytes as an error row: one exchange, then the fate of the connection.
+    #[must_use]
+    pub fn error(name: &'static str, behaviour: &'static str, bytes: &str) -> Self {
+        Self::new(name, behaviour).kind(Kind::Error).raw(bytes, "GET")
     }
 
     /// Sends these requests on one HTTP/2 connection.

@@ -191,6 +191,9 @@ async fn http1_client(address: SocketAddr, steps: &[Http1Step]) -> Result<Vec<St
             Http1Step::Response(method) => {
                 lines.extend(transcript::exchange(&client.response(method).await?));
             }
+            Http1Step::Interim => {
+                lines.extend(transcript::message("interim", &client.interim().await?));
+            }
             Http1Step::Read(count) => {
                 let bytes = client.read_exactly(*count).await?;
                 lines.push(format!("tunnel \"{}\"", bytes.escape_ascii()));

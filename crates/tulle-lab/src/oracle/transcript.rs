@@ -57,10 +57,14 @@ pub fn http2_response(response: &Http2Response) -> Vec<String> {
     lines
 }
 
-/// What became of a connection.
+/// What became of a connection. The probe's bytes may turn an end into a reset (a socket closed
+/// with bytes unread), so both are one; rows about the difference read to the end instead.
 #[must_use]
 pub fn fate(fate: Fate) -> String {
-    format!("connection {fate:?}")
+    match fate {
+        Fate::Kept => "connection kept".into(),
+        Fate::Closed | Fate::Reset => "connection ended".into(),
+    }
 }
 
 /// What an HTTP/1 upstream received.
