@@ -5,14 +5,16 @@
 //! the wrong place) it does not accept; bad white space in chunk extensions, which the grammar
 //! itself contains, it does.
 
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What a valid message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Accepted {
     pub(super) method: Vec<u8>,
     pub(super) target: Vec<u8>,
-    pub(super) fields: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) fields: Fields,
     pub(super) body: Body,
-    pub(super) trailers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) trailers: Fields,
     /// Bytes of the stream that belong to this message.
     pub(super) consumed: usize,
 }
@@ -110,7 +112,7 @@ impl<'a> Input<'a> {
         Some((name, line[start..end].to_vec()))
     }
 
-    fn field_lines(&mut self) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    fn field_lines(&mut self) -> Option<Fields> {
         let mut fields = Vec::new();
         while !self.rest().starts_with(b"\r\n") {
             fields.push(self.field_line()?);
@@ -121,7 +123,7 @@ impl<'a> Input<'a> {
 
     // --- RFC 9112 §7.1 ---
 
-    fn chunked_body(&mut self) -> Option<(Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>)> {
+    fn chunked_body(&mut self) -> Option<(Vec<u8>, Fields)> {
         let mut body = Vec::new();
         loop {
             let digits = self.one_or_more(|byte| byte.is_ascii_hexdigit())?;
@@ -186,10 +188,7 @@ fn values<'a>(fields: &'a [(Vec<u8>, Vec<u8>)], name: &str) -> Vec<&'a [u8]> {
 }
 
 /// RFC 9112 §6.3 for a request, without its permissions to guess.
-fn body(
-    input: &mut Input<'_>,
-    fields: &[(Vec<u8>, Vec<u8>)],
-) -> Option<(Body, Vec<(Vec<u8>, Vec<u8>)>)> {
+fn body(input: &mut Input<'_>, fields: &[(Vec<u8>, Vec<u8>)]) -> Option<(Body, Fields)> {
     let codings = values(fields, "transfer-encoding");
     let lengths = values(fields, "content-length");
     match (codings.as_slice(), lengths.as_slice()) {
