@@ -110,6 +110,18 @@ fn upgrades_and_connects() {
     let (head, parsed) = parse("CONNECT b:443 HTTP/1.1\r\nHost: a\r\n\r\n");
     let expected = "CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\n";
     assert_eq!(forward(&head, parsed.framing), expected);
+    // An extended CONNECT of HTTP/2.
+    let mut head = RequestHead::new();
+    head.method = Method::Connect;
+    head.set_path(b"/ws").unwrap();
+    head.set_authority(b"a").unwrap();
+    head.set_protocol(b"websocket").unwrap();
+    assert_eq!(
+        forward(&head, Framing::Tunnel),
+        "GET /ws HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\r\n"
+    );
+    let context = RequestContext { method: Method::Get, wants_upgrade: true };
+    assert_eq!(RequestContext::of(&head), context);
     // A head made elsewhere (HTTP/2) without an authority still says that it has none.
     let mut head = RequestHead::new();
     head.set_path(b"/").unwrap();
