@@ -1,3 +1,4 @@
 //! The data plane: one proxy beside each workload, or at the edge.
 
 pub mod http;
+pub mod io;
