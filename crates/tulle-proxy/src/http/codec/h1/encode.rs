@@ -23,8 +23,8 @@ pub enum ConnectionOption {
     KeepAlive,
 }
 
-/// Appends a request head for an HTTP/1.1 upstream. HTTP/2's extended CONNECT becomes the upgrade it
-/// is here.
+/// Appends a request head for an HTTP/1.1 upstream. HTTP/2's extended CONNECT becomes the upgrade
+/// that it is here.
 pub fn encode_request(
     head: &RequestHead,
     framing: Framing,

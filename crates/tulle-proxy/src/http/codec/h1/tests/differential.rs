@@ -111,7 +111,8 @@ fn the_reference_refuses_what_hostile_peers_send() {
         "GET / HTTP/1.1\r\nHost: a\nx: y\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nx : y\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n\
+         0\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na",
     ];

@@ -272,7 +272,9 @@ proptest! {
     }
 
     #[test]
-    fn the_next_hop_reads_valid_requests(requests in proptest::collection::vec(valid_request(), 1..4)) {
+    fn the_next_hop_reads_valid_requests(
+        requests in proptest::collection::vec(valid_request(), 1..4),
+    ) {
         prop_assert_eq!(check_next_hop(requests.concat().as_bytes())?, requests.len());
     }
 }

@@ -123,7 +123,7 @@ fn framed_body() -> impl Strategy<Value = (String, String)> {
 pub(super) fn valid_request() -> impl Strategy<Value = String> {
     let method = select(&["GET", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"][..]);
     let target = select(
-        &["/", "/a/b?c=d&e", "//x", "/%20", "http://b.example/x", "http://b:81?q", "/a;b=\"c\""][..],
+        &["/", "/a/b?c=d&e", "//x", "/%20", "http://b.example/x", "http://b:81?q", "/a;b=\"\""][..],
     );
     let host = select(&["a.example", "A:80", "[::1]:1", "10.0.0.1"][..]);
     (method, target, host, vec(harmless_field(), 0..4), framed_body()).prop_map(
@@ -148,7 +148,7 @@ fn odd_request() -> impl Strategy<Value = String> {
 
 fn response() -> impl Strategy<Value = String> {
     let status = select(
-        &["200 OK", "200", "204 No Content", "304 x", "100 Continue", "101 Up", "404 ", "099 x"][..],
+        &["200 OK", "200", "204 No Content", "304 x", "100 Continue", "101 Up", "404 ", "99 x"][..],
     );
     let version = select(&["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0"][..]);
     (version, status, vec(field(), 0..4), framed_body()).prop_map(
