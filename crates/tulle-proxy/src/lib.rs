@@ -4,4 +4,5 @@ pub mod buffer;
 pub mod http;
 pub mod io;
 pub mod shared;
+pub mod tcp;
 pub mod upstream;
