@@ -305,8 +305,8 @@ pub const fn proto_name(name: &'static str) -> &'static str {
 /// Takes a message apart at a position, so that each field is declared.
 ///
 /// A `label` is a name that only people read. `used` fields become variables; a set `refused` field is an error, a set `warned` one a warning,
-/// with the text beside it; `unless` gives a value that a refused field may have, because it asks
-/// for what happens anyway. `variants` names alternatives that the code refuses with
+/// with the text beside it; `unless` gives a value that the field may have, because it asks for
+/// what happens anyway. `variants` names alternatives that the code refuses with
 /// [`At::refuse`]; the group they belong to is a used field.
 ///
 /// ```ignore
@@ -322,7 +322,7 @@ macro_rules! fields {
         $(used: $($used:ident),+;)?
         $(variants: $($variant:ident $variant_why:literal),+;)?
         $(refused: $($refused:ident $refused_why:literal $(unless $harmless:expr)?),+;)?
-        $(warned: $($warned:ident $warned_why:literal),+;)?
+        $(warned: $($warned:ident $warned_why:literal $(unless $expected:expr)?),+;)?
     }) => {
         let _: &$crate::fields::At<'_> = &$at;
         let $($type)::+ { $($label: _,)? $($($used,)+)? $($($refused,)+)? $($($warned,)+)? } = $message;
@@ -330,8 +330,10 @@ macro_rules! fields {
             let name = $crate::fields::proto_name(stringify!($refused));
             $at.refuse_if_set(name, $refused_why, &$refused);
         })+)?
-        $($($at.warn_if_set(
-            $crate::fields::proto_name(stringify!($warned)), $warned_why, &$warned);)+)?
+        $($(if true $(&& $warned != $expected)? {
+            let name = $crate::fields::proto_name(stringify!($warned));
+            $at.warn_if_set(name, $warned_why, &$warned);
+        })+)?
         #[allow(non_local_definitions, reason = "the table stands where the fields are read")]
         const _: () = {
             impl $crate::fields::Described for $($type)::+ {
