@@ -1,0 +1,3 @@
+//! HTTP between a downstream and an upstream.
+
+pub mod codec;

@@ -1,0 +1,3 @@
+//! Between bytes and messages.
+
+pub mod h1;
