@@ -17,6 +17,10 @@
 
 pub mod client;
 pub mod delta_client;
+pub mod delta_server;
+pub mod gate;
 mod interest;
 pub mod message;
+pub mod server;
 pub mod sotw_client;
+pub mod sotw_server;

@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::client::{
-    AbsentReason, Answer, NEGATIVE_NAMES_LIMIT, NEW_NAMES_PER_SECOND, UNANSWERED_LIMIT,
-    UNUSED_LIMIT,
+    Answer, NEGATIVE_NAMES_LIMIT, NEW_NAMES_PER_SECOND, UNANSWERED_LIMIT, UNUSED_LIMIT,
 };
 use super::message::{Name, WILDCARD};
 
