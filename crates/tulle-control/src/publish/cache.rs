@@ -1,0 +1,128 @@
+//! The cache of answers: for each name one variant per kind of client that it differs for.
+//!
+//! A variant knows what it depends on, so it is exact and not a guess: another client gets it only
+//! if everything that was read of the first client is the same for the second.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tulle_config::world::{Changes, Query};
+use tulle_xds::session::message::{Name, ResourceType, WILDCARD};
+use tulle_xds::session::server::Served;
+
+use super::translate::{Client, Translation};
+use super::Dirty;
+
+/// Most answers remembered; then all are forgotten, since any of them can be computed again.
+pub const MAX_ANSWERS: usize = 200_000;
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// Type of the resource.
+    pub rtype: ResourceType,
+    /// Its name or alias, or [`WILDCARD`].
+    pub name: Name,
+}
+
+impl Key {
+    /// All resources of a type that a client is to have unasked.
+    #[must_use]
+    pub fn wildcard(rtype: ResourceType) -> Self {
+        Self { rtype, name: WILDCARD.into() }
+    }
+}
+
+/// One answer.
+pub(super) struct Answer(Translation);
+
+impl Answer {
+    /// The resource, if there is one.
+    pub(super) fn served(&self) -> Option<&Served> {
+        self.0.served.as_ref()
+    }
+
+    /// The names a wildcard stands for, sorted.
+    pub(super) fn names(&self) -> &[Name] {
+        &self.0.names
+    }
+}
+
+/// The answers remembered.
+#[derive(Default)]
+pub(super) struct Cache {
+    answers: BTreeMap<Key, Vec<Answer>>,
+    /// Which answers a question leads to.
+    asked: BTreeMap<Query, BTreeSet<Key>>,
+    count: usize,
+    /// Answers were forgotten that a stream may still depend on.
+    forgetful: bool,
+}
+
+impl Cache {
+    /// The answer for `client`, computed if nobody like it has asked before.
+    pub(super) fn answer(
+        &mut self,
+        key: &Key,
+        client: &Client,
+        compute: impl FnOnce() -> Translation,
+    ) -> &Answer {
+        let variants = self.answers.get(key).map_or(&[][..], Vec::as_slice);
+        let index = match variants.iter().position(|answer| (answer.0.same_for)(client)) {
+            Some(index) => index,
+            None => self.insert(key, compute()),
+        };
+        &self.answers[key][index]
+    }
+
+    /// Remembers an answer; returns its place among the variants.
+    fn insert(&mut self, key: &Key, mut translation: Translation) -> usize {
+        if self.count >= MAX_ANSWERS {
+            *self = Self { forgetful: true, ..Self::default() };
+        }
+        translation.names.sort();
+        for query in &translation.queries {
+            self.asked.entry(query.clone()).or_default().insert(key.clone());
+        }
+        self.count += 1;
+        let variants = self.answers.entry(key.clone()).or_default();
+        variants.push(Answer(translation));
+        variants.len() - 1
+    }
+
+    /// Forgets what a change touches; says what that was.
+    pub(super) fn invalidate(&mut self, changes: &Changes) -> Dirty {
+        let touched: Vec<Query> =
+            self.asked.keys().filter(|query| changes.touches(query)).cloned().collect();
+        let mut dirty = BTreeSet::new();
+        for query in touched {
+            dirty.extend(self.asked.remove(&query).unwrap_or_default());
+        }
+        for key in &dirty {
+            self.forget(key);
+        }
+        if std::mem::take(&mut self.forgetful) {
+            return Dirty::Everything;
+        }
+        let endpoints = |key: &Key| {
+            let of_cluster = key.rtype == ResourceType::Cluster;
+            of_cluster.then(|| Key { rtype: ResourceType::Endpoints, name: key.name.clone() })
+        };
+        let versioned: Vec<Key> = dirty.iter().filter_map(endpoints).collect();
+        dirty.extend(versioned);
+        Dirty::Keys(dirty)
+    }
+
+    /// Forgets every variant of a name, with the questions that led to it.
+    fn forget(&mut self, key: &Key) {
+        let variants = self.answers.remove(key).unwrap_or_default();
+        self.count -= variants.len();
+        for query in variants.iter().flat_map(|answer| &answer.0.queries) {
+            if let Some(keys) = self.asked.get_mut(query) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.asked.remove(query);
+                }
+            }
+        }
+    }
+}
