@@ -13,6 +13,7 @@ pub mod object;
 pub mod path;
 pub mod reader;
 pub mod tree;
+pub mod world;
 
 pub use diagnostic::{Code, Diagnostic, Severity};
 pub use load::{File, Loaded, LoadedObject, Place, SourceMap, load};
