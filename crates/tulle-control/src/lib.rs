@@ -1,8 +1,14 @@
 //! The control plane: a function from what people wrote and what is running to what each proxy
 //! needs.
 //!
-//! One story, told in one direction: [`settings`] → [`ingest`] → [`store`].
+//! One story, told in one direction: [`settings`] → [`ingest`] → [`store`] → [`publish`] → [`xds`].
 
+pub mod agent;
 pub mod ingest;
+pub mod node;
+pub mod publish;
 pub mod settings;
+pub mod status;
+pub mod stop;
 pub mod store;
+pub mod xds;

@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+mod shared;
 mod workload;
 
-pub use workload::{Offer, Port, Workload, WorkloadError, WorkloadName};
+pub use shared::SharedRegistry;
+pub use workload::{MAX_PORTS, Offer, Port, Workload, WorkloadError, WorkloadName};
 
 /// How long an entry stays after the last message of its stream.
 pub const LEASE: Duration = Duration::from_secs(10);

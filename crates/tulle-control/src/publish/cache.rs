@@ -30,6 +30,12 @@ impl Key {
     pub fn wildcard(rtype: ResourceType) -> Self {
         Self { rtype, name: WILDCARD.into() }
     }
+
+    /// Whether it is all resources of a type.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        &*self.name == WILDCARD
+    }
 }
 
 /// One answer.
