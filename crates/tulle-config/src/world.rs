@@ -26,7 +26,7 @@ pub use policy::{Policies, Policy};
 pub use rule::{Place, Rule};
 pub use service::{Backend, Port, Service, ServiceKey};
 pub use view::View;
-pub use workload::{Health, InstancePort, WorkloadInstance};
+pub use workload::{Health, InstancePort, WorkloadInstance, selects};
 
 use address::AddressIndex;
 use policy::PolicyIndex;

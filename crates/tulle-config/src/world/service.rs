@@ -259,7 +259,12 @@ impl<'a> Builder<'a> {
             if entry.selector.is_some() {
                 self.selecting.insert(key.clone());
             }
-            self.backends.entry(key).or_default().extend(backends.iter().cloned());
+            let listed = self.backends.entry(key).or_default();
+            listed.extend(backends.iter().cloned());
+            let named = entry.resolution == Resolution::Dns && entry.endpoints.is_empty();
+            if let (true, None, HostPattern::Exact(name)) = (named, &entry.selector, host) {
+                listed.push(named_backend(id, entry, name));
+            }
         }
     }
 
@@ -361,6 +366,20 @@ impl<'a> Builder<'a> {
         let backends = self.backends.into_iter();
         let backends = backends.map(|(key, list)| (key, ordered(list).into())).collect();
         ServiceIndex { services, backends, suffixes }
+    }
+}
+
+/// A service that is resolved by its own name.
+fn named_backend(id: &ObjectId, entry: &ServiceEntry, name: &HostName) -> Backend {
+    let ports = entry.ports.iter().map(|port| (port.number, port.target.unwrap_or(port.number)));
+    Backend {
+        address: Address::Name(name.clone()),
+        ports: ports.collect(),
+        labels: Arc::default(),
+        locality: Locality::default(),
+        weight: 1,
+        health: Health::Ready,
+        peer: Arc::new(PeerMetadata { namespace: id.namespace.clone(), ..Default::default() }),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -124,12 +125,26 @@ impl Backend {
         });
     }
 
+    /// Everything received so far.
+    #[must_use]
+    pub fn so_far(&self) -> Vec<Received> {
+        with(&self.state, |state| state.received.clone())
+    }
+
     /// Waits until `count` requests have come and none is under way; returns all of them.
     ///
     /// # Errors
     /// When fewer come in time.
     pub async fn received(&self, count: usize) -> Result<Vec<Received>> {
-        until("the requests at the HTTP/2 upstream", SOON, || {
+        self.received_within(count, SOON).await
+    }
+
+    /// The same with a limit of its own.
+    ///
+    /// # Errors
+    /// When fewer come in time.
+    pub async fn received_within(&self, count: usize, limit: Duration) -> Result<Vec<Received>> {
+        until("the requests at the HTTP/2 upstream", limit, || {
             let done = with(&self.state, |state| {
                 let all = state.received.len() >= count && state.open == 0;
                 all.then(|| state.received.clone())

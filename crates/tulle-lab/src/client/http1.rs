@@ -78,6 +78,15 @@ impl Client {
         within("a response", SOON, reading).await
     }
 
+    /// Reads the next message without asking whether it is a final response.
+    ///
+    /// # Errors
+    /// When nothing arrives in time.
+    pub async fn interim(&mut self) -> Result<Message> {
+        let Self { stream, reader } = self;
+        within("an interim response", SOON, reader.message(stream, Expected::Response("GET"))).await
+    }
+
     /// Sends a simple request and reads its response.
     ///
     /// # Errors
