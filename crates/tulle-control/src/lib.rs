@@ -3,6 +3,7 @@
 //!
 //! One story, told in one direction: [`settings`] → [`ingest`] → [`store`] → [`publish`] → [`xds`].
 
+pub mod admin;
 pub mod agent;
 pub mod ingest;
 pub mod node;
@@ -11,4 +12,5 @@ pub mod settings;
 pub mod status;
 pub mod stop;
 pub mod store;
+pub mod world;
 pub mod xds;

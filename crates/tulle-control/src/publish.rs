@@ -10,16 +10,17 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
+use tulle_config::client::{Assembly, Client};
 use tulle_config::world::{Changes, World};
 use tulle_xds::session::message::{Name, ResourceType};
 use tulle_xds::session::server::{Served, View};
 
+mod answer;
 mod cache;
-mod translate;
 
+use answer::Answer;
+use cache::Cache;
 pub use cache::Key;
-use cache::{Answer, Cache};
-pub use translate::{Client, Translate, Translation};
 
 /// Changes a stream may lag behind before it looks at everything anew.
 pub const DIRTY_QUEUED: usize = 256;
@@ -34,12 +35,13 @@ pub enum Dirty {
 }
 
 /// Computes and remembers resources.
+#[derive(Debug)]
 pub struct Publisher {
     state: Mutex<State>,
-    translate: Box<dyn Translate>,
     changes: broadcast::Sender<Arc<Dirty>>,
 }
 
+#[derive(Debug)]
 struct State {
     world: Arc<World>,
     generation: u64,
@@ -49,15 +51,17 @@ struct State {
 impl Publisher {
     /// A publisher of `world`.
     #[must_use]
-    pub fn new(world: Arc<World>, translate: Box<dyn Translate>) -> Self {
+    pub fn new(world: Arc<World>) -> Self {
         let state = Mutex::new(State { world, generation: 1, cache: Cache::default() });
-        Self { state, translate, changes: broadcast::Sender::new(DIRTY_QUEUED) }
+        Self { state, changes: broadcast::Sender::new(DIRTY_QUEUED) }
     }
 
     /// Replaces the world and tells everybody which names may have changed.
     pub fn replace(&self, world: Arc<World>) {
+        let old = self.world();
+        // Long work outside the lock; there is one caller, so the old world is still the old one.
+        let changes = Changes::between(&old, &world);
         let mut state = self.lock();
-        let changes = Changes::between(&state.world, &world);
         state.world = world;
         if changes.is_empty() {
             return;
@@ -91,7 +95,7 @@ impl Publisher {
     /// be kept across a wait.
     #[must_use]
     pub fn view<'a>(&'a self, client: &'a Client) -> ClientView<'a> {
-        ClientView { state: RefCell::new(self.lock()), translate: &*self.translate, client }
+        ClientView { state: RefCell::new(self.lock()), client }
     }
 
     /// The state; it is changed in single steps, so a panic elsewhere leaves it whole.
@@ -101,9 +105,9 @@ impl Publisher {
 }
 
 /// The world as one client is to have it.
+#[derive(Debug)]
 pub struct ClientView<'a> {
     state: RefCell<MutexGuard<'a, State>>,
-    translate: &'a dyn Translate,
     client: &'a Client,
 }
 
@@ -117,8 +121,7 @@ impl ClientView<'_> {
     fn with_answer<T>(&self, key: &Key, read: impl FnOnce(&Answer) -> T) -> T {
         let mut state = self.state.borrow_mut();
         let State { world, cache, .. } = &mut **state;
-        let compute = || self.translate.translate(world, key, self.client);
-        read(cache.answer(key, self.client, compute))
+        read(cache.answer(key, self.client, || Answer::compute(world, key, self.client)))
     }
 
     fn served(&self, rtype: ResourceType, name: &str) -> Option<Served> {
@@ -131,7 +134,7 @@ impl View for ClientView<'_> {
     fn resource(&self, rtype: ResourceType, name: &str) -> Option<Served> {
         let mut served = self.served(rtype, name)?;
         if rtype == ResourceType::Endpoints
-            && !self.client.on_demand
+            && self.client.assembly == Assembly::Envoy
             && let Some(cluster) = self.served(ResourceType::Cluster, &served.name)
         {
             // Envoy waits for endpoints whenever a cluster changed, even if they did not.

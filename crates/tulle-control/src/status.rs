@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tulle_xds::session::message::{Name, PerType, ResourceType, Version};
 use tulle_xds::session::server::Verdict;
 
-use crate::node::{Node, Role};
+use crate::node::Node;
 
 mod proxies;
 
@@ -250,10 +250,6 @@ impl StreamEntry {
             since: proxies::unix_seconds(self.since),
             types: types.map(|(rtype, report)| (name(rtype), report.clone())).collect(),
         }
-    }
-
-    fn role(&self) -> Role {
-        self.node.role
     }
 }
 

@@ -34,23 +34,27 @@ fn our_proxy_introduces_itself() {
         r#"{"NAMESPACE": "shop", "LABELS": {"app": "order"}, "TULLE_ON_DEMAND": true,
             "SERVICE_ACCOUNT": "order",
             "TULLE_BIND": {"outbound": ["127.0.0.1:15001"], "explicit": true,
-                "inboundPorts": [{"listen": "0.0.0.0:18080", "app": 8080}]}}"#,
+                "gateway": {"80": ["127.0.0.1:8080"]}}}"#,
     );
     let node = node.expect("a node");
-    assert_eq!((node.role, &*node.name, &*node.namespace), (Role::Sidecar, "order-1", "shop"));
-    assert_eq!(node.address, IpAddr::from([10, 0, 0, 1]));
-    assert_eq!(node.labels["app"], "order");
-    assert!(node.on_demand && node.bind.explicit);
-    assert_eq!(node.bind.outbound, [SocketAddr::from(([127, 0, 0, 1], 15001))]);
-    assert_eq!(node.bind.inbound_ports, [(SocketAddr::from(([0, 0, 0, 0], 18080)), 8080)]);
+    let client = node.client;
+    assert_eq!((client.role, client.assembly), (Role::Sidecar, Assembly::Tulle));
+    assert_eq!((&*client.name, &*client.namespace), ("order-1", "shop"));
+    assert_eq!(client.addresses, [IpAddr::from([10, 0, 0, 1])]);
+    assert_eq!(client.labels["app"], "order");
+    assert!(client.bind.explicit);
+    assert_eq!(client.bind.outbound, ["127.0.0.1:15001".parse().expect("an address")]);
+    assert_eq!(client.bind.gateway[&80], ["127.0.0.1:8080".parse().expect("an address")]);
+    assert_eq!(node.service_account, "order");
 }
 
 #[test]
 fn a_stock_envoy_needs_nothing_but_its_id() {
     let node = read("router~::1~edge.infra~infra.svc.cluster.local", "{}").expect("a node");
-    assert_eq!((node.role, &*node.name, &*node.namespace), (Role::Router, "edge", "infra"));
-    assert!(!node.on_demand);
-    assert_eq!(node.bind, Bind::default());
+    let client = node.client;
+    assert_eq!((client.role, client.assembly), (Role::Gateway, Assembly::Envoy));
+    assert_eq!((&*client.name, &*client.namespace), ("edge", "infra"));
+    assert_eq!(client.bind, Bind::default());
 }
 
 #[test]
@@ -63,8 +67,10 @@ fn what_cannot_be_understood_is_named() {
         (r#"{"NAME": 1}"#, "NAME is not a text"),
         (r#"{"LABELS": {"a": 1}}"#, "LABELS is not a map of at most 256 texts"),
         (r#"{"TULLE_ON_DEMAND": 3}"#, "TULLE_ON_DEMAND is not true or false"),
-        (r#"{"TULLE_BIND": {"outbound": ["x"]}}"#, "TULLE_BIND.outbound is not a list of ADDRESS"),
-        (r#"{"TULLE_BIND": {"inboundPorts": [{"app": 0}]}}"#, "inboundPorts is not a list of"),
+        (r#"{"INSTANCE_IPS": "1.2.3.4,x"}"#, "INSTANCE_IPS is not a list of IP addresses"),
+        (r#"{"TULLE_BIND": {"outbound": ["x"]}}"#, "TULLE_BIND: invalid socket address"),
+        (r#"{"TULLE_BIND": {"outbond": []}}"#, "TULLE_BIND: unknown field `outbond`"),
+        (r#"{"TULLE_BIND": [[[[[[[[[]]]]]]]]]}"#, "TULLE_BIND: too large or too deeply nested"),
     ];
     for (metadata, expected) in cases {
         let message = read(ID, metadata).expect_err("refused").to_string();

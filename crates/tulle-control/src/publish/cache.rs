@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tulle_config::client::Client;
 use tulle_config::world::{Changes, Query};
 use tulle_xds::session::message::{Name, ResourceType, WILDCARD};
-use tulle_xds::session::server::Served;
 
-use super::translate::{Client, Translation};
 use super::Dirty;
+use super::answer::Answer;
 
 /// Most answers remembered; then all are forgotten, since any of them can be computed again.
 pub const MAX_ANSWERS: usize = 200_000;
@@ -38,23 +38,8 @@ impl Key {
     }
 }
 
-/// One answer.
-pub(super) struct Answer(Translation);
-
-impl Answer {
-    /// The resource, if there is one.
-    pub(super) fn served(&self) -> Option<&Served> {
-        self.0.served.as_ref()
-    }
-
-    /// The names a wildcard stands for, sorted.
-    pub(super) fn names(&self) -> &[Name] {
-        &self.0.names
-    }
-}
-
 /// The answers remembered.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Cache {
     answers: BTreeMap<Key, Vec<Answer>>,
     /// Which answers a question leads to.
@@ -70,10 +55,10 @@ impl Cache {
         &mut self,
         key: &Key,
         client: &Client,
-        compute: impl FnOnce() -> Translation,
+        compute: impl FnOnce() -> Answer,
     ) -> &Answer {
         let variants = self.answers.get(key).map_or(&[][..], Vec::as_slice);
-        let index = match variants.iter().position(|answer| (answer.0.same_for)(client)) {
+        let index = match variants.iter().position(|answer| answer.is_for(client)) {
             Some(index) => index,
             None => self.insert(key, compute()),
         };
@@ -81,17 +66,16 @@ impl Cache {
     }
 
     /// Remembers an answer; returns its place among the variants.
-    fn insert(&mut self, key: &Key, mut translation: Translation) -> usize {
+    fn insert(&mut self, key: &Key, answer: Answer) -> usize {
         if self.count >= MAX_ANSWERS {
             *self = Self { forgetful: true, ..Self::default() };
         }
-        translation.names.sort();
-        for query in &translation.queries {
+        for query in &answer.queries {
             self.asked.entry(query.clone()).or_default().insert(key.clone());
         }
         self.count += 1;
         let variants = self.answers.entry(key.clone()).or_default();
-        variants.push(Answer(translation));
+        variants.push(answer);
         variants.len() - 1
     }
 
@@ -109,12 +93,11 @@ impl Cache {
         if std::mem::take(&mut self.forgetful) {
             return Dirty::Everything;
         }
-        let endpoints = |key: &Key| {
-            let of_cluster = key.rtype == ResourceType::Cluster;
-            of_cluster.then(|| Key { rtype: ResourceType::Endpoints, name: key.name.clone() })
-        };
-        let versioned: Vec<Key> = dirty.iter().filter_map(endpoints).collect();
-        dirty.extend(versioned);
+        // For Envoy the version of endpoints contains that of their cluster.
+        let clusters = dirty.iter().filter(|key| key.rtype == ResourceType::Cluster);
+        let endpoints = |key: &Key| Key { rtype: ResourceType::Endpoints, name: key.name.clone() };
+        let endpoints: Vec<Key> = clusters.map(endpoints).collect();
+        dirty.extend(endpoints);
         Dirty::Keys(dirty)
     }
 
@@ -122,7 +105,7 @@ impl Cache {
     fn forget(&mut self, key: &Key) {
         let variants = self.answers.remove(key).unwrap_or_default();
         self.count -= variants.len();
-        for query in variants.iter().flat_map(|answer| &answer.0.queries) {
+        for query in variants.iter().flat_map(|answer| &answer.queries) {
             if let Some(keys) = self.asked.get_mut(query) {
                 keys.remove(key);
                 if keys.is_empty() {

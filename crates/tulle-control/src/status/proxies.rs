@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
+use tulle_config::client::{Assembly, Role};
 
 use super::{StreamEntry, Variant};
-use crate::node::Role;
+
 
 /// One connected proxy.
 #[derive(Clone, Debug, Serialize)]
@@ -19,7 +20,7 @@ pub struct Proxy {
     /// Name of its workload.
     pub name: String,
     /// What it is; unknown while only its agent stream is open.
-    pub role: Option<Role>,
+    pub role: Option<&'static str>,
     /// Whether it asks for names when it needs them.
     pub on_demand: bool,
     /// Which software it is.
@@ -93,13 +94,16 @@ pub struct AgentReport {
 
 impl Proxy {
     pub(super) fn of(entry: &StreamEntry) -> Self {
-        let node = &entry.node;
+        let (node, client) = (&entry.node, &entry.node.client);
         Self {
             id: node.id.clone(),
-            namespace: node.namespace.clone(),
-            name: node.name.clone(),
-            role: Some(entry.role()),
-            on_demand: node.on_demand,
+            namespace: client.namespace.to_string(),
+            name: client.name.to_string(),
+            role: Some(match client.role {
+                Role::Sidecar => "sidecar",
+                Role::Gateway => "gateway",
+            }),
+            on_demand: client.assembly == Assembly::Tulle,
             software: node.software.clone(),
             streams: Vec::new(),
             agent: None,

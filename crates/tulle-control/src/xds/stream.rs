@@ -114,7 +114,7 @@ impl<C: Core> Stream<'_, C> {
     }
 
     fn offer(&mut self) -> Vec<C::Response> {
-        let view = self.publisher.view(&self.node);
+        let view = self.publisher.view(&self.node.client);
         let generation = view.generation();
         let offered = self.core.offer(&view, Instant::now());
         drop(view);
