@@ -105,9 +105,4 @@ pub fn close(x: &mut Exchange<'_>) {
     if !x.record.complete && x.record.flags.is_empty() {
         x.record.downstream_gone();
     }
-    let worker = &x.cx.worker;
-    worker.metrics.request(x);
-    for log in &x.cx.manager.access_log {
-        worker.access_log.write(log, &crate::access_log::LogFields::of(x));
-    }
 }

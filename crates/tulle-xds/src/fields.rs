@@ -285,7 +285,8 @@ pub const fn proto_name(name: &'static str) -> &'static str {
 /// Takes a message apart at a position, so that each field is declared.
 ///
 /// `used` fields become variables; a set `refused` field is an error, a set `warned` one a warning,
-/// with the text beside it. `variants` names alternatives that the code refuses with
+/// with the text beside it; `unless` gives a value that a refused field may have, because it asks
+/// for what happens anyway. `variants` names alternatives that the code refuses with
 /// [`At::refuse`]; the group they belong to is a used field.
 ///
 /// ```ignore
@@ -299,12 +300,14 @@ macro_rules! fields {
     ($at:expr, $message:expr => $($type:ident)::+ [$name:literal] {
         $(used: $($used:ident),+;)?
         $(variants: $($variant:ident $variant_why:literal),+;)?
-        $(refused: $($refused:ident $refused_why:literal),+;)?
+        $(refused: $($refused:ident $refused_why:literal $(unless $harmless:expr)?),+;)?
         $(warned: $($warned:ident $warned_why:literal),+;)?
     }) => {
         let $($type)::+ { $($($used,)+)? $($($refused,)+)? $($($warned,)+)? } = $message;
-        $($($at.refuse_if_set(
-            $crate::fields::proto_name(stringify!($refused)), $refused_why, &$refused);)+)?
+        $($(if true $(&& $refused != $harmless)? {
+            let name = $crate::fields::proto_name(stringify!($refused));
+            $at.refuse_if_set(name, $refused_why, &$refused);
+        })+)?
         $($($at.warn_if_set(
             $crate::fields::proto_name(stringify!($warned)), $warned_why, &$warned);)+)?
         #[allow(non_local_definitions, reason = "the table stands where the fields are read")]
