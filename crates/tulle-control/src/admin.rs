@@ -39,7 +39,7 @@ pub struct Views {
     /// Registered workloads.
     pub registry: Arc<SharedRegistry>,
     /// Version of the registry that is in force; nothing before the first world.
-    pub published: watch::Receiver<u64>,
+    pub published: watch::Receiver<Option<u64>>,
     /// What is published.
     pub publisher: Arc<Publisher>,
     /// Who is connected.
@@ -124,10 +124,9 @@ fn is_local(host: &str) -> bool {
 }
 
 async fn ready(State(views): State<Views>) -> Result<&'static str, Failure> {
-    match views.published.has_changed() {
-        Ok(true) => Ok("ready\n"),
-        Ok(false) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "nothing published yet")),
-        Err(_) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "stopping")),
+    match *views.published.borrow() {
+        Some(_) => Ok("ready\n"),
+        None => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")),
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) questions: Arc<Questions>,
     pub(crate) status: Arc<Status>,
     /// Version of the registry that the published world contains.
-    pub(crate) published: watch::Receiver<u64>,
+    pub(crate) published: watch::Receiver<Option<u64>>,
     next: AtomicU64,
 }
 
@@ -50,7 +50,7 @@ impl Agents {
         registry: Arc<SharedRegistry>,
         questions: Arc<Questions>,
         status: Arc<Status>,
-        published: watch::Receiver<u64>,
+        published: watch::Receiver<Option<u64>>,
         stop: Stop,
     ) -> Self {
         let next = AtomicU64::new(1);

@@ -20,7 +20,7 @@ use crate::publish::Publisher;
 use crate::serve::{self, Socket};
 use crate::settings::{Endpoint, Settings};
 use crate::status::Status;
-use crate::stop::{Stop, StopSource};
+use crate::stop::StopSource;
 use crate::store::directory::Directory;
 use crate::store::writer::Writer;
 use crate::store::{Nowhere, Store};
@@ -50,7 +50,8 @@ impl App {
         let xds = Socket::bind(&settings.xds).await;
         let xds = xds.with_context(|| format!("cannot listen on --xds {}", settings.xds))?;
         let admin = TcpListener::bind(settings.admin).await;
-        let admin = admin.with_context(|| format!("cannot listen on --admin {}", settings.admin))?;
+        let admin =
+            admin.with_context(|| format!("cannot listen on --admin {}", settings.admin))?;
         if let Endpoint::Tcp(address) = settings.xds
             && !address.ip().is_loopback()
         {
@@ -102,7 +103,7 @@ impl App {
         let questions = Arc::new(Questions::default());
         let world = World::new(Arc::clone(&self.settings), [], []);
         let publisher = Arc::new(Publisher::new(Arc::new(world)));
-        let (published_send, published) = watch::channel(0);
+        let (published_send, published) = watch::channel(None);
         let builder = Builder {
             settings: self.settings,
             configuration: self.configuration.clone(),
@@ -129,6 +130,7 @@ impl App {
             status,
             questions,
         };
+        tracing::info!(xds = %self.xds.endpoint()?, admin = %self.admin.local_addr()?, "serving");
         let mut tasks = JoinSet::new();
         tasks.spawn(endless(builder.run(stop.clone())));
         tasks.spawn(endless(self.registry.tick(stop.clone())));

@@ -5,9 +5,12 @@
 
 pub mod admin;
 pub mod agent;
+pub mod app;
 pub mod ingest;
+pub mod logs;
 pub mod node;
 pub mod publish;
+pub mod serve;
 pub mod settings;
 pub mod status;
 pub mod stop;

@@ -5,28 +5,27 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tulle_control::app::App;
-use tulle_control::settings::{Command, CommandLine, Settings};
+use tulle_control::logs::Logs;
+use tulle_control::settings::{Command, CommandLine, Serve, Settings};
 
 fn main() -> ExitCode {
     let Command::Serve(serve) = CommandLine::parse().command;
-    tulle_control::logging::start(serve.log_level);
-    match run(*serve) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
+    let logs = Logs::start(&serve);
+    let outcome = run(*serve);
+    if let Err(error) = &outcome {
+        tracing::error!("{error:#}");
     }
+    logs.finish();
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run(serve: tulle_control::settings::Serve) -> anyhow::Result<()> {
+fn run(serve: Serve) -> anyhow::Result<()> {
     let settings = Settings::check(serve)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let app = App::bind(settings).await?;
-        tracing::info!(xds = %app.xds()?, admin = %app.admin()?, "serving");
         let shutdown = async {
             tokio::select! {
                 _ = terminate.recv() => {}

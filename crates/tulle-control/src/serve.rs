@@ -98,7 +98,7 @@ pub async fn serve(
     let routes = Router::new()
         .route_service(&format!("/{}/{{method}}", ads::SERVICE_NAME), ads)
         .route_service(&format!("/{}/{{method}}", agent_server::SERVICE_NAME), agents);
-    let mut server = Server::builder()
+    let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_LIMIT))
         .max_concurrent_streams(MAX_STREAMS)

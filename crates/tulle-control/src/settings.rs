@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use tulle_runtime::logging;
 
 /// Variables whose names begin so may always be used in configuration.
 const VARIABLE_PREFIX: &str = "TULLE_";
@@ -66,9 +67,12 @@ pub struct Serve {
     /// Environment variables that configuration may use, besides TULLE_*.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub config_env: Vec<String>,
-    /// Lowest level that is logged: error, warn, info, debug or trace.
+    /// How much is logged: trace, debug, info, warning, error or off.
     #[arg(short, long, value_name = "LEVEL", default_value = "info")]
-    pub log_level: tracing::level_filters::LevelFilter,
+    pub log_level: logging::Level,
+    /// How a line of the log looks: text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: logging::Format,
 }
 
 /// Where xDS is served.

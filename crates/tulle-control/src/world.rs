@@ -27,17 +27,15 @@ pub struct Builder {
     /// Where worlds go.
     pub publisher: Arc<Publisher>,
     /// Told which version of the registry is in force.
-    pub published: watch::Sender<u64>,
+    pub published: watch::Sender<Option<u64>>,
 }
 
 impl Builder {
     /// Builds a world for each change until `stop`.
     pub async fn run(mut self, stop: Stop) {
         let mut versions = self.registry.versions();
+        versions.mark_changed();
         loop {
-            self.configuration.mark_unchanged();
-            versions.mark_unchanged();
-            self.build().await;
             let changed = tokio::select! {
                 changed = self.configuration.changed() => changed,
                 changed = versions.changed() => changed,
@@ -47,10 +45,14 @@ impl Builder {
                 // A source is gone: nothing can change any more.
                 return stop.requested().await;
             }
+            self.configuration.mark_unchanged();
+            versions.mark_unchanged();
+            self.build().await;
         }
     }
 
-    async fn build(&self) {
+    /// Builds the world of this moment and publishes it.
+    pub async fn build(&self) {
         let configuration = Arc::clone(&self.configuration.borrow());
         let (version, entries) = self.registry.entries();
         let (settings, publisher) = (Arc::clone(&self.settings), Arc::clone(&self.publisher));
@@ -63,7 +65,7 @@ impl Builder {
         });
         match built.await {
             Ok(()) => {
-                self.published.send_replace(version);
+                self.published.send_replace(Some(version));
             }
             Err(panic) => tracing::error!(%panic, "this configuration cannot be used; the last is"),
         }

@@ -8,11 +8,11 @@
 
 use std::sync::Arc;
 
+use discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status as GrpcStatus, Streaming};
 use tulle_xds::proto::envoy::service::discovery::v3 as discovery;
-use discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use tulle_xds::session::delta_server::DeltaServer;
 use tulle_xds::session::sotw_server::SotwServer;
 

@@ -27,7 +27,8 @@ pub(super) async fn metrics(State(views): State<Views>) -> impl IntoResponse {
 }
 
 fn collect(views: &Views) -> Vec<Metric> {
-    let gauge = |name, help, value: usize| Metric { name, kind: "gauge", help, value: value as u64 };
+    let gauge =
+        |name, help, value: usize| Metric { name, kind: "gauge", help, value: value as u64 };
     let counter = |name, help, value: &AtomicU64| Metric {
         name,
         kind: "counter",
@@ -51,8 +52,12 @@ fn collect(views: &Views) -> Vec<Metric> {
         counter("tulle_control_xds_acks_total", "Responses accepted.", &totals.acks),
         counter("tulle_control_xds_nacks_total", "Responses refused.", &totals.nacks),
         gauge("tulle_control_objects", "Objects in force.", configuration.objects.len()),
-        gauge("tulle_control_objects_outdated", "Objects in force in an older version than the \
-            files say.", configuration.outdated.len()),
+        gauge(
+            "tulle_control_objects_outdated",
+            "Objects in force in an older version than the \
+            files say.",
+            configuration.outdated.len(),
+        ),
         gauge("tulle_control_findings_errors", "Errors in the configuration.", errors),
         gauge("tulle_control_registry_workloads", "Registered workloads.", entries.len()),
         gauge("tulle_control_registry_ready", "Registered workloads that take traffic.", ready),

@@ -101,8 +101,7 @@ fn find(views: &Views, namespace: &str, name: &str) -> Result<Vec<Proxy>, Failur
 }
 
 fn workload(namespace: &str, name: &str) -> Result<WorkloadName, Failure> {
-    WorkloadName::new(namespace, name)
-        .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))
+    WorkloadName::new(namespace, name).map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))
 }
 
 fn failure(error: &AskError) -> Failure {

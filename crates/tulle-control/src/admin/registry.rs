@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
-use axum::extract::{Path, State};
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Views};
-use crate::ingest::registry::{
-    Entry, Event, Offer, Port, Refusal, Source, Workload, WorkloadName,
-};
+use crate::ingest::registry::{Entry, Event, Offer, Port, Refusal, Source, Workload, WorkloadName};
 
 /// Shortest and longest lease that can be asked for, in seconds.
 const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=86_400;
@@ -117,8 +115,7 @@ pub(super) async fn delete(
 }
 
 fn workload_name(namespace: &str, name: &str) -> Result<WorkloadName, Failure> {
-    WorkloadName::new(namespace, name)
-        .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))
+    WorkloadName::new(namespace, name).map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))
 }
 
 fn failure(refusal: Refusal) -> Failure {

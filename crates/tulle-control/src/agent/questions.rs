@@ -94,9 +94,7 @@ impl Questions {
     }
 
     /// The map; it is changed in single steps, so a panic elsewhere leaves it whole.
-    fn lock(
-        &self,
-    ) -> MutexGuard<'_, BTreeMap<WorkloadName, (StreamId, mpsc::Sender<Asked>)>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkloadName, (StreamId, mpsc::Sender<Asked>)>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

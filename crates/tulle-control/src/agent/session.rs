@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use proto::{agent_down::Message as Down, agent_up::Message as Up};
 use tokio::sync::{broadcast, mpsc};
 use tonic::{Status as GrpcStatus, Streaming};
 use tulle_xds::proto::tulle::v1 as proto;
-use proto::{agent_down::Message as Down, agent_up::Message as Up};
 
 use super::questions::{Asked, Open};
 use super::{Shared, registration};
@@ -80,7 +80,9 @@ impl<'a> Session<'a> {
                 match self.shared.registry.handle(event, Instant::now()) {
                     Ok(_) => {
                         let lease_seconds = LEASE.as_secs() as u32;
-                        return self.send(Down::Registered(proto::Registered { lease_seconds })).await;
+                        return self
+                            .send(Down::Registered(proto::Registered { lease_seconds }))
+                            .await;
                     }
                     Err(refusal) => refusal.to_string(),
                 }
@@ -119,7 +121,7 @@ impl<'a> Session<'a> {
         let version = self.tell(Event::Drain(self.stream));
         let mut published = self.shared.published.clone();
         // An error means that nothing is computed any more; then nobody is sent there either.
-        let _ = published.wait_for(|published| *published >= version).await;
+        let _ = published.wait_for(|published| *published >= Some(version)).await;
         self.send(Down::Withdrawn(proto::Withdrawn {})).await
     }
 

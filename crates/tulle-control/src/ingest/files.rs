@@ -4,6 +4,7 @@
 //! hands the whole set on. Signs only say *when* to look; what is there is always read from the
 //! tree, so a sign that is lost costs time ([`LOOK_EVERY`], [`READ_ALL_EVERY`]) and nothing else.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -98,7 +99,11 @@ fn run(tree: &mut Tree, signs: &Signs, publish: &mut impl FnMut(&FileSet)) {
             read_all_at = now + READ_ALL_EVERY;
         }
         if tree.look(look, &signs.take()) {
-            publish(tree.files());
+            // A set that cannot be taken in must not end the watching of better ones.
+            let taken = catch_unwind(AssertUnwindSafe(|| publish(tree.files())));
+            if taken.is_err() {
+                tracing::error!("this configuration cannot be used; the last one stays in force");
+            }
         }
     }
 }

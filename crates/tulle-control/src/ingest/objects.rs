@@ -80,7 +80,8 @@ impl Objects {
         let mut in_force = loaded.objects;
         let mut outdated = BTreeSet::new();
         for (id, last) in std::mem::take(&mut self.in_force) {
-            let bad = loaded.refused.contains(&id) || loaded.unreadable.contains(&*last.source.file);
+            let bad =
+                loaded.refused.contains(&id) || loaded.unreadable.contains(&*last.source.file);
             if bad && !in_force.contains_key(&id) {
                 outdated.insert(id.clone());
                 in_force.insert(id, last);

@@ -8,7 +8,6 @@ use tulle_config::client::{Assembly, Role};
 
 use super::{StreamEntry, Variant};
 
-
 /// One connected proxy.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

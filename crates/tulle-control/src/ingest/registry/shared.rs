@@ -26,22 +26,11 @@ pub struct SharedRegistry {
 }
 
 impl SharedRegistry {
-    /// A registry of what `store` kept, which writes to `writer`.
+    /// A registry of what was kept, which writes to `writer`.
     #[must_use]
-    pub fn restore(store: &dyn Store, writer: Arc<Writer>, now: Instant) -> Self {
-        let kept = store.load(Table::Registry).unwrap_or_else(|error| {
-            tracing::error!(%error, "registered workloads cannot be read; they must come back");
-            Vec::new()
-        });
-        let read = |(key, value): (String, Vec<u8>)| match serde_json::from_slice::<Kept>(&value) {
-            Ok(kept) => Some(kept),
-            Err(error) => {
-                tracing::warn!(key, %error, "a registered workload is left out");
-                None
-            }
-        };
+    pub fn restore(kept: Vec<Kept>, writer: Arc<Writer>, now: Instant) -> Self {
         Self {
-            registry: Mutex::new(Registry::restore(kept.into_iter().filter_map(read), now)),
+            registry: Mutex::new(Registry::restore(kept, now)),
             writer,
             version: watch::Sender::new(0),
             superseded: broadcast::Sender::new(SUPERSEDED_QUEUED),
@@ -128,4 +117,21 @@ impl SharedRegistry {
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The entries that `store` kept.
+#[must_use]
+pub fn load(store: &dyn Store) -> Vec<Kept> {
+    let kept = store.load(Table::Registry).unwrap_or_else(|error| {
+        tracing::error!(%error, "registered workloads cannot be read; they must come back");
+        Vec::new()
+    });
+    let read = |(key, value): (String, Vec<u8>)| match serde_json::from_slice::<Kept>(&value) {
+        Ok(kept) => Some(kept),
+        Err(error) => {
+            tracing::warn!(key, %error, "a registered workload is left out");
+            None
+        }
+    };
+    kept.into_iter().filter_map(read).collect()
 }
