@@ -142,6 +142,11 @@ fn virtual_host(name: &ClusterName, origin: &Origin) -> VirtualHost {
     host
 }
 
+/// The clusters of all ports of the application.
+pub(super) fn cluster_names(context: &Context<'_>) -> Vec<String> {
+    ports(context).keys().map(|port| ClusterName::inbound(*port).to_string()).collect()
+}
+
 /// The cluster of the application behind a port.
 pub(super) fn cluster(context: &Context<'_>, name: &ClusterName) -> Option<Cluster> {
     let parts = name.parts()?;

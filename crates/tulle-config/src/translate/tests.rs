@@ -363,3 +363,55 @@ spec:
     assert_eq!((redirect.port, redirect.status), (Some(80), 301));
     assert!(cluster(&world, &gateway, "outbound|80||orderservice").is_some());
 }
+
+#[test]
+fn a_stock_envoy_gets_everything_beforehand() {
+    let more = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: hosts, namespace: test}
+spec:
+  hosts: [a.example, b.example]
+  ports: [{number: 80, name: http}, {number: 443, name: tls}, {number: 9000, name: tcp}]
+  resolution: DNS
+";
+    let world = world(&format!("{FOUNDING}\n---{SHARED}---{more}"), vec![]);
+    let mut envoy = client("test");
+    envoy.assembly = Assembly::Envoy;
+    envoy.addresses = vec!["10.0.0.1".parse().unwrap()];
+    let all = names(ResourceKind::Listener, &world, &envoy).names;
+    let expected = [
+        "0.0.0.0:443",
+        "0.0.0.0:80",
+        "0.0.0.0:9000",
+        "10.5.0.1:443",
+        "10.5.0.1:80",
+        "10.5.0.1:9000",
+        "10.5.0.1:9100",
+        "virtualInbound",
+        "virtualOutbound",
+    ];
+    assert_eq!(all, expected);
+    for name in &all {
+        let listener = listener(&world, &envoy, name).unwrap();
+        assert_eq!(listener.name.as_str(), name);
+        assert_eq!(listener.on_demand, OnDemand::Off);
+        for (index, chain) in listener.chains.iter().enumerate() {
+            assert!(listener.chains[..index].iter().all(|other| other.matches != chain.matches));
+        }
+        for needed in Resource::Listener(listener).references() {
+            assert!(translate(&needed, &world, &envoy).resource.is_some(), "{name}: {needed:?}");
+        }
+    }
+    let any = listener(&world, &envoy, "0.0.0.0:80").unwrap();
+    assert_eq!(any.chains.len(), 4, "three networks and one by host");
+    assert_eq!(any.chains[0].matches.destinations, ["172.16.17.0/24".parse().unwrap()]);
+    let by_port = routes(&world, &envoy, "80");
+    let hosts: Vec<&str> = by_port.virtual_hosts.iter().map(|host| &*host.name).collect();
+    assert_eq!(hosts, ["a.example:80", "b.example:80", "undeclared"]);
+    let clusters = names(ResourceKind::Cluster, &world, &envoy).names;
+    assert!(clusters.contains(&"inbound|80||".to_owned()));
+    for name in &clusters {
+        assert!(cluster(&world, &envoy, name).is_some(), "{name}");
+    }
+}
