@@ -48,7 +48,6 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
     let original = original_dst(&bound, &stream, local);
     let listener = handed_over(&worker, &bound, original).await;
     let Some(protocol) = inspected(&worker, &listener, &stream).await else {
-        worker.metrics.inspection_failed(&bound);
         return;
     };
     let names = protocol.application_protocols();
@@ -61,7 +60,6 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
         application_protocols: &names,
     };
     let Some(chain) = filter_chain(&listener, &facts).cloned() else {
-        worker.metrics.no_filter_chain(&bound);
         return;
     };
     let downstream = Downstream {
@@ -142,18 +140,14 @@ async fn inspected(
 /// The connection after its TLS handshake, if the chain has one.
 async fn encrypted(worker: &Worker, chain: &FilterChain, io: Io) -> Option<Io> {
     let Some(tls) = &chain.tls else { return Some(io) };
-    let tls = worker.upstreams.tls().server(tls)?.clone();
+    let tls = worker.server_tls(tls)?;
     let limit = chain.connect_timeout.unwrap_or(HANDSHAKE);
     match tokio::time::timeout(limit, io.accept_tls(&tls)).await {
         Ok(Ok(io)) => Some(io),
         Ok(Err(error)) => {
             tracing::debug!(%error, "TLS handshake failed");
-            worker.metrics.handshake_failed();
             None
         }
-        Err(_) => {
-            worker.metrics.handshake_failed();
-            None
-        }
+        Err(_) => None,
     }
 }

@@ -20,7 +20,6 @@ use tulle_model::name::ListenerName;
 
 use crate::connection::{self, Incoming};
 use crate::listener::socket::{AcceptError, Accepted, accept, listen};
-use crate::panic_guard;
 use crate::worker::Worker;
 
 /// How long accepting rests when the process ran out of file descriptors or memory.
@@ -31,6 +30,8 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 pub struct BoundSocket {
     /// The listener.
     pub listener: ListenerName,
+    /// The address that the listener asked for.
+    pub wanted: SocketAddr,
     /// Its address, with the port that the system chose where none was given.
     pub address: SocketAddr,
     /// One for each worker, or one for all.
@@ -89,10 +90,9 @@ async fn run(worker: Rc<Worker>, listener: TcpListener, name: ListenerName) {
             Ok(Accepted { stream, peer }) => {
                 let incoming = Incoming { stream, peer, listener: name.clone() };
                 let serving = connection::serve(Rc::clone(&worker), incoming);
-                let guard = worker.connections.enter();
-                let panics = worker.panics.clone();
+                let guard = worker.load.connection();
                 tokio::task::spawn_local(async move {
-                    panic_guard::caught(serving, &panics).await;
+                    serving.await;
                     drop(guard);
                 });
             }

@@ -14,7 +14,8 @@ use tulle_model::head::{KnownId, ResponseHead};
 use crate::http::exchange::{Exchange, Failure};
 use crate::http::reply::LocalReply;
 use crate::http::route::Plan;
-use crate::upstream::{UpstreamCluster, UpstreamEndpoint};
+use crate::upstream::cluster::UpstreamCluster;
+use crate::upstream::endpoint::UpstreamEndpoint;
 
 /// What became of one request.
 #[derive(Debug)]
@@ -104,10 +105,5 @@ impl Record {
 pub fn close(x: &mut Exchange<'_>) {
     if !x.record.complete && x.record.flags.is_empty() {
         x.record.downstream_gone();
-    }
-    let worker = &x.cx.worker;
-    worker.metrics.request(x);
-    for log in &x.cx.manager.access_log {
-        worker.access_log.write(log, &crate::access_log::LogFields::of(x));
     }
 }

@@ -4,17 +4,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
+use tulle_identity::{ServerTls, TlsConfigs};
+use tulle_model::tls::DownstreamTls;
+use tulle_runtime::drain::View;
+use tulle_runtime::drain::load::{LoadMeter, LoadReader};
 
-use crate::access_log::AccessLogWriter;
 use crate::buffer::BufferPool;
 use crate::http::heads::HeadPool;
 use crate::listener::inspect::peek::Scratch;
-use crate::metrics::WorkerMetrics;
 use crate::store::Store;
-use crate::tls::TlsStore;
 use crate::upstream::Upstreams;
 
 /// What everything on one worker uses.
@@ -26,22 +28,19 @@ pub struct Worker {
     pub store: Store,
     /// Clusters, endpoints, their connections.
     pub upstreams: Upstreams,
-    /// TLS configurations, built elsewhere.
-    pub tls: TlsStore,
+    /// Connections and requests under way.
+    pub load: LoadMeter,
     /// Buffers.
     pub buffers: BufferPool,
     /// Heads.
     pub heads: HeadPool,
     /// Room to look at first bytes.
     pub scratch: Scratch,
-    /// Counters.
-    pub metrics: WorkerMetrics,
-    /// Access logs.
-    pub access_log: AccessLogWriter,
     /// The time of day.
     pub clock: Clock,
     /// Draining.
     pub drain: DrainView,
+    tls: RefCell<TlsConfigs>,
     random: Cell<u64>,
     connections: Cell<u64>,
 }
@@ -56,11 +55,9 @@ pub struct WorkerParts {
     /// Clusters, endpoints, their connections.
     pub upstreams: Upstreams,
     /// TLS configurations.
-    pub tls: TlsStore,
-    /// Counters.
-    pub metrics: WorkerMetrics,
-    /// Access logs.
-    pub access_log: AccessLogWriter,
+    pub tls: TlsConfigs,
+    /// Where its load is counted.
+    pub load: LoadReader,
     /// Where its random numbers start.
     pub seed: u64,
 }
@@ -69,19 +66,18 @@ impl Worker {
     /// A worker of these parts.
     #[must_use]
     pub fn new(parts: WorkerParts) -> Rc<Self> {
-        let WorkerParts { index, store, upstreams, tls, metrics, access_log, seed } = parts;
+        let WorkerParts { index, store, upstreams, tls, load, seed } = parts;
         Rc::new(Self {
             index,
             store,
             upstreams,
-            tls,
+            load: LoadMeter::new(load),
             buffers: BufferPool::default(),
             heads: HeadPool::default(),
             scratch: Scratch::default(),
-            metrics,
-            access_log,
             clock: Clock::default(),
             drain: DrainView::default(),
+            tls: RefCell::new(tls),
             random: Cell::new(seed),
             connections: Cell::new(0),
         })
@@ -97,6 +93,24 @@ impl Worker {
         mixed ^ (mixed >> 31)
     }
 
+    /// Whether a connection is to be told to go away with the answer it is about to send.
+    #[must_use]
+    pub fn tells_to_go(&self) -> bool {
+        let view = self.drain.view();
+        view != View::SERVING && view.tells_to_go(Instant::now(), self.random() as u32)
+    }
+
+    /// What a filter chain's TLS was built to; `None` if it could not be built.
+    #[must_use]
+    pub fn server_tls(&self, tls: &Arc<DownstreamTls>) -> Option<Arc<ServerTls>> {
+        self.tls.borrow().server(tls).cloned()
+    }
+
+    /// Replaces the TLS configurations.
+    pub fn set_tls(&self, tls: &TlsConfigs) {
+        *self.tls.borrow_mut() = tls.clone();
+    }
+
     /// A number for a new connection, unique in the process.
     #[must_use]
     pub fn connection_id(&self) -> u64 {
@@ -107,29 +121,39 @@ impl Worker {
 }
 
 /// How far the end of this process has come, as connections see it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DrainView {
-    draining: Cell<bool>,
+    view: Cell<View>,
     changed: Notify,
 }
 
+impl Default for DrainView {
+    fn default() -> Self {
+        Self { view: Cell::new(View::SERVING), changed: Notify::new() }
+    }
+}
+
 impl DrainView {
-    /// Tells every connection that it should find its end.
-    pub fn begin(&self) {
-        self.draining.set(true);
+    /// Tells every connection.
+    pub fn set(&self, view: View) {
+        self.view.set(view);
         self.changed.notify_waiters();
     }
 
-    /// Whether connections should find their end.
+    /// The view now.
     #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining.get()
+    pub fn view(&self) -> View {
+        self.view.get()
     }
 
-    /// Comes back when connections should find their end.
-    pub async fn begun(&self) {
-        while !self.draining.get() {
-            self.changed.notified().await;
+    /// Comes back when `reached` holds of the view.
+    pub async fn wait_until(&self, reached: impl Fn(&View) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if reached(&self.view.get()) {
+                return;
+            }
+            changed.await;
         }
     }
 }

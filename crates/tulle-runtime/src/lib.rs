@@ -11,3 +11,4 @@ pub mod drain;
 pub mod logging;
 pub mod sink;
 pub mod sockets;
+pub mod telemetry;

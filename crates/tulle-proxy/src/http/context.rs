@@ -71,6 +71,6 @@ impl HttpContext {
     #[must_use]
     pub fn is_spent(&self) -> bool {
         let limit = self.manager.limits.requests_per_connection;
-        self.worker.is_draining() || limit.is_some_and(|limit| self.requests.get() >= limit)
+        self.worker.tells_to_go() || limit.is_some_and(|limit| self.requests.get() >= limit)
     }
 }

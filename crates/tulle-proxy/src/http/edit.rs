@@ -9,7 +9,6 @@ use tulle_model::head::{KnownId, Headers, RequestHead, split_path};
 use tulle_model::header_edit::{AppendAction, HeaderEdits};
 use tulle_model::route::{Forward, HostRewrite, PathRewrite};
 
-use crate::access_log::{LogFields, render_header};
 use crate::http::exchange::Exchange;
 use crate::http::redirect::replaced_prefix;
 use crate::http::route::Plan;
@@ -26,7 +25,7 @@ pub fn request(x: &mut Exchange<'_>, plan: &Plan, endpoint_host: Option<&str>) {
         if edits.is_empty() {
             continue;
         }
-        let values = rendered(edits, &x.record.fields(x.cx, &x.request, &x.response));
+        let values = rendered(edits);
         apply(edits, values, &mut x.request.headers);
     }
     if let Some(forward) = plan.forward() {
@@ -47,7 +46,7 @@ pub fn response(x: &mut Exchange<'_>, plan: &Plan) {
         if edits.is_empty() {
             continue;
         }
-        let values = rendered(edits, &x.record.fields(x.cx, &x.request, &x.response));
+        let values = rendered(edits);
         apply(edits, values, &mut x.response.headers);
     }
 }
@@ -62,8 +61,16 @@ fn ordered<'a>(
     levels
 }
 
-fn rendered(edits: &HeaderEdits, fields: &LogFields<'_>) -> Vec<Vec<u8>> {
-    edits.add.iter().map(|add| render_header(&add.value, fields)).collect()
+fn rendered(edits: &HeaderEdits) -> Vec<Vec<u8>> {
+    use tulle_model::header_edit::TemplatePart;
+    let render = |template: &tulle_model::header_edit::Template| {
+        let literal = |part: &TemplatePart| match part {
+            TemplatePart::Literal(text) => text.as_bytes().to_vec(),
+            TemplatePart::Command(_) => Vec::new(),
+        };
+        template.parts.iter().flat_map(literal).collect()
+    };
+    edits.add.iter().map(|add| render(&add.value)).collect()
 }
 
 /// Removes, then adds. A value with CR, LF or NUL in it is left out: it could forge a header.

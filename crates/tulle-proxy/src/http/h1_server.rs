@@ -113,7 +113,7 @@ impl H1Server<'_> {
         tokio::select! {
             biased;
             ready = self.io.readable() => ready.is_ok(),
-            () = worker.drain_closes_idle(), if self.cx.requests.get() > 0 => false,
+            () = worker.drain.wait_until(|view| view.close_idle || view.cut) => false,
             () = self.timer.wait(deadline) => false,
         }
     }

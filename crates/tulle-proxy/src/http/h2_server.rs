@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tulle_model::flag::ResponseFlag;
+use tulle_runtime::drain::Phase;
 
 use crate::http::body::Body;
 use crate::http::codec::h2::{H2Body, read_request};
@@ -65,6 +66,7 @@ impl H2Server {
     async fn run(mut self) {
         let mut timer = Timer::default();
         let mut idle_since = Instant::now();
+        let worker = Rc::clone(&self.cx.worker);
         loop {
             let timeouts = &self.cx.manager.timeouts;
             let idle = timeouts.idle.filter(|_| self.streams.is_empty());
@@ -79,7 +81,9 @@ impl H2Server {
                     Some(Err(_)) | None => break,
                 },
                 Some(_) = self.streams.join_next() => idle_since = Instant::now(),
-                () = self.cx.worker.drain_begins(), if !announced => self.announce(),
+                () = worker.drain.wait_until(|view| view.phase > Phase::Serving), if !announced => {
+                    self.announce();
+                }
                 () = timer.wait(deadline), if !announced => self.announce(),
             }
             if self.cx.is_spent() && self.draining == Draining::No {
@@ -95,14 +99,9 @@ impl H2Server {
         self.connection.graceful_shutdown();
     }
 
-    fn begin(&mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         let cx = Rc::clone(&self.cx);
         cx.requests.set(cx.requests.get() + 1);
-        let worker = Rc::clone(&cx.worker);
-        if worker.is_overloaded() {
-            respond.send_reset(Reason::REFUSED_STREAM);
-            return;
-        }
         self.streams.spawn_local(serve_stream(cx, request, respond));
     }
 }
