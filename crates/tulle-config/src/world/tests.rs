@@ -205,7 +205,8 @@ fn services() -> Vec<Vec<Arc<Object>>> {
             &[
                 "{hosts: [pay], ports: [{number: 80, name: http}], addresses: [10.5.0.0/16], \
              resolution: STATIC, endpoints: [{address: 10.0.0.1}]}",
-                "{hosts: [pay, x.example], ports: [{number: 80, name: tcp}], addresses: [10.5.0.1], \
+                "{hosts: [pay, x.example], ports: [{number: 80, name: tcp}], \
+             addresses: [10.5.0.1], \
              resolution: STATIC, endpoints: [{address: 10.0.0.2, labels: {v: '1'}}]}",
                 "{hosts: [pay], ports: [{number: 80, name: http}], exportTo: ['.'], \
              location: MESH_INTERNAL, resolution: STATIC, workloadSelector: {labels: {app: x}}}",
