@@ -51,10 +51,13 @@ impl TlsConfigs {
 #[derive(Debug)]
 struct Table<S, B> {
     /// By the address of the setting, which is kept alive so that its address means it.
-    by_address: HashMap<usize, (Arc<S>, Arc<B>)>,
+    by_address: HashMap<usize, Entry<S, B>>,
     /// By how the setting prints, which is the same for equal ones.
-    by_text: HashMap<String, Vec<(Arc<S>, Arc<B>)>>,
+    by_text: HashMap<String, Vec<Entry<S, B>>>,
 }
+
+/// A setting and what was built from it.
+type Entry<S, B> = (Arc<S>, Arc<B>);
 
 impl<S, B> Default for Table<S, B> {
     fn default() -> Self {

@@ -70,7 +70,7 @@ fn client_verifier(
         true => builder,
         false => builder.allow_unauthenticated(),
     };
-    Ok(builder.build().map_err(TlsError::ClientVerifier)?)
+    builder.build().map_err(TlsError::ClientVerifier)
 }
 
 /// Certificates by the name that the client asks for.

@@ -7,9 +7,9 @@ pub mod workers;
 
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tulle_runtime::drain::driver::{DrainHandle, Drainer};
 use tulle_runtime::drain::load::LoadReader;
@@ -20,7 +20,7 @@ use tulle_runtime::sink::{Sink, Target};
 use crate::app::workers::{WorkerSeed, Workers, load_readers};
 use crate::configuration::Configuration;
 use crate::settings::{EnvoySettings, Mode, ProcessSettings, Settings};
-use crate::upstream::SharedState;
+use crate::upstream::Clock;
 
 /// Runs a process until it is told to stop.
 #[must_use]
@@ -64,7 +64,7 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let proxy = Proxy::start(settings)?;
         proxy.run_until_stopped(process).await
@@ -105,7 +105,7 @@ impl Proxy {
             configs: configuration.subscribe(),
             drain: drain.views(),
             asker: None,
-            shared: Arc::new(SharedState::new(process.concurrency)),
+            clock: Clock::start(),
             random: seed(),
         };
         let workers = Workers::start(&seed, &readers).context("starting workers")?;
@@ -116,7 +116,7 @@ impl Proxy {
     }
 
     /// Serves until SIGTERM or SIGINT, then drains.
-    async fn run_until_stopped(self, process: &ProcessSettings) -> anyhow::Result<()> {
+    async fn run_until_stopped(mut self, process: &ProcessSettings) -> anyhow::Result<()> {
         let stopped = stop_signals()?;
         let drain = self.drain.clone();
         let plan = Plan::shutdown(process.drain_time, false);
@@ -127,7 +127,10 @@ impl Proxy {
             drain.begin(plan);
             drain.reached(Phase::Done).await;
         };
-        tokio::join!(driving, asking);
+        tokio::select! {
+            _ = async { tokio::join!(driving, asking) } => {}
+            () = self.configuration.follow_names() => {}
+        }
         drop(self.configuration);
         self.workers.join();
         Ok(())

@@ -7,21 +7,22 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tulle_identity::TlsConfigs;
 use tulle_model::lookup::Needed;
 use tulle_model::name::ListenerName;
 use tulle_model::snapshot::{Change, Snapshot};
 use tulle_runtime::sockets::{BindError, Sharing, SocketOwner, Wanted};
 
 use crate::listener::BoundSocket;
+use crate::upstream::dns::Resolver;
+use crate::upstream::{Prepared, Preparer};
 
 /// Everything a worker is given, as one value.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
-    /// What its TLS settings were built to.
-    pub tls: TlsConfigs,
+    /// What was built for it.
+    pub prepared: Prepared,
     /// The sockets to accept from.
     pub sockets: Arc<[Arc<BoundSocket>]>,
 }
@@ -47,7 +48,9 @@ pub enum ApplyError {
 #[derive(Debug)]
 pub struct Configuration {
     snapshot: Arc<Snapshot>,
-    tls: TlsConfigs,
+    preparer: Preparer,
+    prepared: Prepared,
+    resolver: Resolver,
     owner: SocketOwner,
     sharing: Sharing,
     bound: Vec<Arc<BoundSocket>>,
@@ -59,13 +62,18 @@ impl Configuration {
     #[must_use]
     pub fn new(workers: NonZeroUsize, on_demand: bool) -> Self {
         let snapshot = Arc::new(Snapshot::new(on_demand));
-        let tls = TlsConfigs::default();
-        let first =
-            WorkerConfig { snapshot: Arc::clone(&snapshot), tls: tls.clone(), sockets: [].into() };
+        let prepared = Prepared::default();
+        let first = WorkerConfig {
+            snapshot: Arc::clone(&snapshot),
+            prepared: prepared.clone(),
+            sockets: [].into(),
+        };
         let sharing = if workers.get() == 1 { Sharing::One } else { Sharing::EachWorker };
         Self {
             snapshot,
-            tls,
+            preparer: Preparer::new(workers.get()),
+            prepared,
+            resolver: Resolver::default(),
             owner: SocketOwner::new(workers),
             sharing,
             bound: Vec::new(),
@@ -99,18 +107,38 @@ impl Configuration {
         }
         let touches_listeners = changes.iter().any(concerns_listener);
         self.snapshot = Arc::new(self.snapshot.with(changes));
-        let (tls, errors) = self.tls.next(&self.snapshot);
-        self.tls = tls;
-        let mut errors: Vec<ApplyError> = errors.into_iter().map(ApplyError::Tls).collect();
+        self.resolver.want(&self.snapshot);
+        let mut errors = self.prepare();
         if touches_listeners {
             self.bind(&mut errors);
         }
+        self.publish();
+        errors
+    }
+
+    /// Waits until a name resolves to something else, and tells the workers. Never comes back.
+    pub async fn follow_names(&mut self) {
+        loop {
+            self.resolver.changed().await;
+            for error in self.prepare() {
+                tracing::warn!("{error}");
+            }
+            self.publish();
+        }
+    }
+
+    fn prepare(&mut self) -> Vec<ApplyError> {
+        let (prepared, errors) = self.preparer.prepare(&self.snapshot, self.resolver.names());
+        self.prepared = prepared;
+        errors.into_iter().map(ApplyError::Tls).collect()
+    }
+
+    fn publish(&self) {
         self.workers.send_replace(WorkerConfig {
             snapshot: Arc::clone(&self.snapshot),
-            tls: self.tls.clone(),
+            prepared: self.prepared.clone(),
             sockets: self.bound.clone().into(),
         });
-        errors
     }
 
     /// Binds what is not bound, gives up what no listener wants any more.

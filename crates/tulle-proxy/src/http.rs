@@ -42,7 +42,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection in the protocol that it speaks.
 pub async fn serve(cx: Rc<HttpContext>, io: Io, protocol: &Protocol) {
-    let alpn_h2 = io.tls().is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"));
+    let alpn_h2 = io.tls().is_some_and(|tls| *tls.alpn == *b"h2");
     match cx.manager.codec {
         Codec::Http2 => h2_server::serve_connection(cx, io).await,
         Codec::Http1 => h1_server::serve_connection(cx, io, ReadBuffer::default()).await,

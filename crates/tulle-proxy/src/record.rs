@@ -14,7 +14,8 @@ use tulle_model::head::{KnownId, ResponseHead};
 use crate::http::exchange::{Exchange, Failure};
 use crate::http::reply::LocalReply;
 use crate::http::route::Plan;
-use crate::upstream::{UpstreamCluster, UpstreamEndpoint};
+use crate::upstream::cluster::UpstreamCluster;
+use crate::upstream::endpoint::UpstreamEndpoint;
 
 /// What became of one request.
 #[derive(Debug)]

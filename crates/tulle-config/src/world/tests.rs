@@ -190,11 +190,14 @@ fn instance(namespace: &str, name: &str, app: &str) -> Arc<WorkloadInstance> {
 
 /// What can be in each of some places of a world.
 fn pool() -> Vec<Vec<Arc<Object>>> {
+    let mut pool = services();
+    pool.extend(rules_and_policies());
+    pool
+}
+
+fn services() -> Vec<Vec<Arc<Object>>> {
     let se = |id: &str, specs: &[&str]| -> Vec<Arc<Object>> {
         specs.iter().map(|spec| object("ServiceEntry", id, spec)).collect()
-    };
-    let vs = |id: &str, specs: &[&str]| -> Vec<Arc<Object>> {
-        specs.iter().map(|spec| object("VirtualService", id, spec)).collect()
     };
     vec![
         se(
@@ -225,6 +228,14 @@ fn pool() -> Vec<Vec<Arc<Object>>> {
             object("WorkloadEntry", "a/w", "{address: 10.0.0.3, labels: {app: x}}"),
             object("WorkloadEntry", "a/w", "{address: 10.0.0.3, labels: {app: y}}"),
         ],
+    ]
+}
+
+fn rules_and_policies() -> Vec<Vec<Arc<Object>>> {
+    let vs = |id: &str, specs: &[&str]| -> Vec<Arc<Object>> {
+        specs.iter().map(|spec| object("VirtualService", id, spec)).collect()
+    };
+    vec![
         vs(
             "a/rules",
             &[
@@ -290,7 +301,7 @@ fn clients() -> Vec<Client> {
                 namespace: namespace.into(),
                 name: "one".into(),
                 labels: [("app".to_owned(), app.to_owned())].into(),
-                addresses: vec![[10, 0, 0, 1].into(), [10, 0, 0, 21].into()],
+                addresses: vec![[10, 0, 0, 1].into()],
                 bind: Bind::default(),
             });
         }

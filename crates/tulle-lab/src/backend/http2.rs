@@ -13,7 +13,7 @@ use http::{HeaderMap, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::client::http2::{StreamEnd, drain, field_map, send_data};
+use crate::client::http2::{FLUSH, StreamEnd, drain, field_map, send_data};
 use crate::deadline::{SOON, until};
 
 /// What one stream gets, once its request has come.
@@ -31,6 +31,8 @@ pub struct Answer {
     pub reset: Option<u32>,
     /// Answer as soon as the head has come, without reading the body.
     pub early: bool,
+    /// Wait this long before answering, where time is what the test is about.
+    pub wait_ms: u64,
     /// Close the connection gracefully (GOAWAY) after this stream.
     pub goaway: bool,
 }
@@ -209,6 +211,7 @@ async fn turn(
         trailers: None,
         end: StreamEnd::Complete,
     };
+    tokio::time::sleep(Duration::from_millis(answer.wait_ms)).await;
     // What the peer thinks of the answer is on its side of the transcript.
     if answer.early {
         let _ = send(&mut respond, &answer).await;
@@ -238,6 +241,7 @@ async fn send_rest(mut stream: SendStream<Bytes>, answer: &Answer) -> Result<()>
         send_data(&mut stream, data.clone(), ends).await?;
     }
     if let Some(code) = answer.reset {
+        tokio::time::sleep(FLUSH).await;
         stream.send_reset(Reason::from(code));
     } else if !answer.trailers.is_empty() {
         stream.send_trailers(field_map(&answer.trailers)?)?;

@@ -4,8 +4,8 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
@@ -15,8 +15,11 @@ use tulle_runtime::drain::{Phase, View};
 use crate::configuration::WorkerConfig;
 use crate::listener::AcceptLoops;
 use crate::store::{Asker, Store};
-use crate::upstream::{SharedState, Upstreams};
+use crate::upstream::{Clock, Upstreams};
 use crate::worker::{Worker, WorkerParts};
+
+/// How often unused connections and ejections are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What all workers are started with.
 #[derive(Clone, Debug)]
@@ -27,8 +30,8 @@ pub struct WorkerSeed {
     pub drain: watch::Receiver<View>,
     /// Where names are asked for.
     pub asker: Option<Asker>,
-    /// What the workers count together.
-    pub shared: Arc<SharedState>,
+    /// The clock that all workers read.
+    pub clock: Clock,
     /// Where random numbers start.
     pub random: u64,
 }
@@ -78,16 +81,18 @@ async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
     let worker = Worker::new(WorkerParts {
         index,
         store: Store::new(&config.snapshot, seed.asker.clone()),
-        upstreams: Upstreams::new(&seed.shared),
-        tls: config.tls.clone(),
+        upstreams: Upstreams::new(seed.clock),
+        tls: config.prepared.tls.clone(),
         load: reader,
         seed: seed.random.wrapping_add((index as u64) << 32),
     });
     let loops = AcceptLoops::default();
     apply(&worker, &loops, &config);
+    let mut sweep = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
             biased;
+            _ = sweep.tick() => worker.upstreams.sweep(),
             changed = seed.drain.changed() => {
                 let view = *seed.drain.borrow_and_update();
                 worker.drain.set(view);
@@ -111,8 +116,8 @@ async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
 
 /// Stores first, then accepts: a connection never meets a listener that is not there.
 fn apply(worker: &Rc<Worker>, loops: &AcceptLoops, config: &WorkerConfig) {
-    worker.set_tls(&config.tls);
-    worker.upstreams.sync(&config.snapshot, &config.tls);
+    worker.set_tls(&config.prepared.tls);
+    worker.upstreams.sync(&config.snapshot, &config.prepared);
     worker.store.replace(&config.snapshot);
     if worker.drain.view().phase < Phase::Closing {
         if let Err(error) = loops.sync(worker, &config.sockets) {

@@ -3,7 +3,6 @@
 //! The request's body and the answer move at the same time; whoever is ready moves.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 
@@ -11,6 +10,7 @@ use tokio::time::Instant;
 use tulle_model::cluster::UpstreamProtocol;
 use tulle_model::decide::retry::Attempt;
 use tulle_model::flag::ResponseFlag;
+use tulle_model::head::grammar::parse_u64;
 use tulle_model::head::{KnownId, Method, Version};
 
 use crate::http::body::Body;
@@ -26,9 +26,10 @@ use crate::http::tries::{Expired, Tries};
 use crate::http::upstream_stream::{
     Answer, Arrived, FinalHead, UpstreamStream, open_h1, open_h2,
 };
-use crate::upstream::{
-    HttpLease, Outcome, PickInput, UpstreamCluster, UpstreamEndpoint, Wanted,
-};
+use crate::upstream::cluster::{HttpLease, HttpVersion, UpstreamCluster};
+use crate::upstream::endpoint::UpstreamEndpoint;
+use crate::upstream::members::PickInput;
+use crate::upstream::outlier::Outcome;
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,32 +52,35 @@ pub async fn attempt(
 ) -> Result<Attempted, Failure> {
     let endpoint = pick(x, route, cluster, tries)?;
     x.record.endpoint = Some(Rc::clone(&endpoint));
-    let lease = match cluster.acquire_http(&endpoint, wanted_protocol(x, cluster)).await {
+    let lease = match cluster.acquire_http(&endpoint, version(x, cluster), route.priority).await {
         Ok(lease) => lease,
         Err(failed) if failed.is_overflow() => return Err(overflow().into()),
         Err(failed) => {
+            let timed_out = if failed.timed_out { Outcome::TimedOut } else { Outcome::ConnectFailed };
+            cluster.report(&endpoint, timed_out);
             let reply = failure::connect(x, &failed);
             return again_or(x, tries, Attempt::ConnectFailed, reply);
         }
     };
     let framing = request_framing(x);
+    let pool = x.cx.worker.buffers.clone();
     match lease {
         HttpLease::H1(mut lease) => {
-            let reused = lease.is_reused();
-            let stream = open_h1(&mut lease, &x.request, framing);
+            let reused = lease.reused;
+            let stream = open_h1(&mut lease, &x.request, framing, &pool);
             let told = converse(x, route, tries, stream).await;
             if matches!(told, Told::Answered { reusable: true, .. }) {
                 lease.release();
             }
-            finish(x, tries, &endpoint, told, reused)
+            finish(x, tries, (cluster, &endpoint), told, reused)
         }
         HttpLease::H2(mut lease) => {
             let ended = framing.is_empty();
-            let told = match open_h2(&mut lease, &x.request, ended).await {
+            let told = match open_h2(&mut lease, &x.request, ended) {
                 Ok(stream) => converse(x, route, tries, stream).await,
                 Err(abort) => Told::Broken { abort, touched: false, answered: false },
             };
-            finish(x, tries, &endpoint, told, false)
+            finish(x, tries, (cluster, &endpoint), told, false)
         }
     }
 }
@@ -87,13 +91,14 @@ fn pick(
     cluster: &Rc<UpstreamCluster>,
     tries: &mut Tries,
 ) -> Result<Rc<UpstreamEndpoint>, LocalReply> {
-    let avoid: &[SocketAddr] = match &tries.policy {
-        Some(policy) if policy.other_host => &tries.tried,
-        _ => &[],
+    let (tried, other_choices) = match &tries.policy {
+        Some(policy) if policy.other_host => (&*tries.tried, policy.host_selection_attempts),
+        _ => (&[][..], 0),
     };
     let input = PickInput {
         hash: route.hash,
-        tried: avoid,
+        tried,
+        other_choices,
         original_dst: x.cx.downstream.original,
         random: x.cx.worker.random(),
     };
@@ -101,18 +106,18 @@ fn pick(
         LocalReply::new(503, "no_healthy_upstream", "no healthy upstream")
             .flagged(ResponseFlag::NoHealthyUpstream)
     })?;
-    if let Some(address) = endpoint.target.socket().filter(|_| tries.policy.is_some()) {
-        tries.tried.push(address);
+    if tries.policy.is_some() {
+        tries.tried.push(Rc::clone(&endpoint));
     }
     Ok(endpoint)
 }
 
-fn wanted_protocol(x: &Exchange<'_>, cluster: &UpstreamCluster) -> Wanted {
-    match cluster.config().protocol {
-        UpstreamProtocol::Http1 => Wanted::H1,
-        UpstreamProtocol::Http2(_) => Wanted::H2,
-        UpstreamProtocol::Downstream(_) if x.request.version == Version::Http2 => Wanted::H2,
-        UpstreamProtocol::Downstream(_) => Wanted::H1,
+fn version(x: &Exchange<'_>, cluster: &UpstreamCluster) -> HttpVersion {
+    match cluster.config.protocol {
+        UpstreamProtocol::Http1 => HttpVersion::H1,
+        UpstreamProtocol::Http2(_) => HttpVersion::H2,
+        UpstreamProtocol::Downstream(_) if x.request.version == Version::Http2 => HttpVersion::H2,
+        UpstreamProtocol::Downstream(_) => HttpVersion::H1,
     }
 }
 
@@ -120,8 +125,7 @@ fn request_framing(x: &Exchange<'_>) -> Framing {
     if x.request.protocol().is_some() || x.request.method == Method::Connect {
         return Framing::Tunnel;
     }
-    let declared = x.request.headers.first(KnownId::ContentLength);
-    let declared = declared.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    let declared = x.request.headers.first(KnownId::ContentLength).and_then(parse_u64);
     x.body.framing(declared)
 }
 
@@ -314,32 +318,32 @@ fn retries(x: &mut Exchange<'_>, tries: &Tries) -> bool {
 fn finish(
     x: &mut Exchange<'_>,
     tries: &Tries,
-    endpoint: &UpstreamEndpoint,
+    (cluster, endpoint): (&UpstreamCluster, &UpstreamEndpoint),
     told: Told,
     reused: bool,
 ) -> Result<Attempted, Failure> {
     match told {
         Told::Answered { status, .. } => {
-            endpoint.report(Outcome::Answered(status));
+            cluster.report(endpoint, Outcome::Answered(status));
             Ok(Attempted::Answered)
         }
         Told::Retry { status } => {
-            endpoint.report(Outcome::Answered(status));
+            cluster.report(endpoint, Outcome::Answered(status));
             Ok(Attempted::Again)
         }
         Told::Broken { abort, touched, answered } => {
-            endpoint.report(Outcome::Broke);
+            cluster.report(endpoint, Outcome::Broke);
             let facts = BrokenFacts { touched, answered, reused };
             let (attempt, reply) = failure::broken(&abort, facts);
             again_or(x, tries, attempt, reply)
         }
         Told::Expired(Expired::Attempt, complete) => {
-            endpoint.report(Outcome::TimedOut);
+            cluster.report(endpoint, Outcome::TimedOut);
             let reply = failure::expired(Expired::Attempt, complete);
             again_or(x, tries, Attempt::Reset, reply)
         }
         Told::Expired(expired, complete) => {
-            endpoint.report(Outcome::TimedOut);
+            cluster.report(endpoint, Outcome::TimedOut);
             Err(failure::expired(expired, complete).into())
         }
         Told::Failed(failure) => Err(failure),

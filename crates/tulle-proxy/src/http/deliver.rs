@@ -4,7 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 
 use tokio::time::Instant;
+use tulle_model::head::grammar::parse_u64;
 use tulle_model::head::{KnownId, Version};
+
+use tulle_model::route::Priority;
 
 use crate::http::attempt::Told;
 use crate::http::body::Body;
@@ -26,6 +29,8 @@ pub struct Route<'r> {
     pub filters: &'r mut Filters,
     /// What the load balancer hashes.
     pub hash: Option<u64>,
+    /// Which limits count.
+    pub priority: Priority,
 }
 
 /// Edits the head of the answer and queues it.
@@ -61,8 +66,7 @@ pub async fn deliver<F>(
 where
     F: Future<Output = Result<(), PumpError>>,
 {
-    let declared = x.response.headers.first(KnownId::ContentLength);
-    let declared = declared.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    let declared = x.response.headers.first(KnownId::ContentLength).and_then(parse_u64);
     if let Err(failure) = begin_answer(x, route, answer.framing(declared)) {
         return Told::Failed(failure);
     }

@@ -8,7 +8,7 @@ use crate::http::codec::abort::Abort;
 use crate::http::exchange::{Exchange, Failure};
 use crate::http::reply::LocalReply;
 use crate::http::tries::Expired;
-use crate::upstream::ConnectFailure;
+use crate::upstream::failure::ConnectFailure;
 
 const PREFIX: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
 

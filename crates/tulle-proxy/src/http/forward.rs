@@ -19,7 +19,7 @@ use crate::http::hash;
 use crate::http::reply::LocalReply;
 use crate::http::route::Plan;
 use crate::http::tries::Tries;
-use crate::upstream::UpstreamCluster;
+use crate::upstream::cluster::UpstreamCluster;
 
 /// Sends the request to its cluster and its answer back, trying again as the route allows.
 ///
@@ -43,7 +43,7 @@ pub async fn forward(
     timeout_headers(&mut x.request, &tries);
     edit::request(x, plan, None);
     let hash = hash::of(x, &forward.hash);
-    let mut route = Route { plan, filters, hash };
+    let mut route = Route { plan, filters, hash, priority: forward.priority };
     loop {
         count_attempts(x, plan);
         match attempt::attempt(x, &mut route, &cluster, &mut tries).await? {

@@ -44,6 +44,10 @@ impl<'c> H1Sink<'c> {
     }
 
     async fn data(&mut self, data: &[u8]) -> Result<(), Abort> {
+        if data.is_empty() {
+            // An empty chunk would be the last one.
+            return Ok(());
+        }
         if let Framing::Length(left) = &mut self.framing {
             let length = data.len() as u64;
             *left = left.checked_sub(length).ok_or(Abort::Protocol("body over its length"))?;

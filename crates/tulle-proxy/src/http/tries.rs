@@ -2,6 +2,7 @@
 //! as may be sent again.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tulle_model::retry::RetryPolicy;
 use tulle_model::route::Forward;
 
 use crate::http::exchange::Exchange;
+use crate::upstream::endpoint::UpstreamEndpoint;
 
 /// Bytes of a body that are held to be sent again.
 pub const REPLAY_BYTES: usize = 64 * 1024;
@@ -23,8 +25,8 @@ pub struct Tries {
     pub policy: Option<Arc<RetryPolicy>>,
     /// Attempts after the first.
     pub retries: u32,
-    /// Addresses that were tried, for those who want another.
-    pub tried: Vec<std::net::SocketAddr>,
+    /// Endpoints that were tried, for those who want another.
+    pub tried: Vec<Rc<UpstreamEndpoint>>,
     /// Body bytes that came from the downstream.
     pub received_bytes: Cell<u64>,
     /// The clocks.

@@ -3,6 +3,7 @@
 use h2::client::ResponseFuture;
 use tulle_model::head::{RequestHead, ResponseHead, Version};
 
+use crate::buffer::BufferPool;
 use crate::http::body::{Body, H1Body, H1Source};
 use crate::http::codec::abort::Abort;
 use crate::http::codec::h1::{
@@ -10,7 +11,8 @@ use crate::http::codec::h1::{
 };
 use crate::http::codec::h2::{H2Body, H2Sink, read_response, write_request};
 use crate::http::sink::{H1Sink, Sink};
-use crate::upstream::{H1Lease, H2Lease};
+use crate::upstream::http1::Http1Connection;
+use crate::upstream::http2::Http2Lease;
 
 /// Interim answers that one request may get.
 pub const MAX_INTERIM: u32 = 8;
@@ -73,12 +75,11 @@ pub struct FinalHead {
 
 /// Queues `head` on an HTTP/1 connection.
 pub fn open_h1<'l>(
-    lease: &'l mut H1Lease,
+    connection: &'l mut Http1Connection,
     head: &RequestHead,
     framing: Framing,
+    pool: &'l BufferPool,
 ) -> UpstreamStream<'l> {
-    let pool = lease.pool();
-    let connection = lease.connection();
     let mut out = pool.take();
     encode_request(head, framing, ConnectionOption::Implicit, &mut out);
     let io = &connection.io;
@@ -98,13 +99,13 @@ pub fn open_h1<'l>(
 ///
 /// # Errors
 /// What cannot be said in HTTP/2, or that the connection is gone.
-pub async fn open_h2<'l>(
-    lease: &mut H2Lease,
+pub fn open_h2<'l>(
+    lease: &mut Http2Lease,
     head: &RequestHead,
     ended: bool,
 ) -> Result<UpstreamStream<'l>, Abort> {
     let request = write_request(head).map_err(Abort::Protocol)?;
-    let (answer, body) = lease.send(request, ended).await?;
+    let (answer, body) = lease.send.send_request(request, ended)?;
     let sink = Sink::H2(H2Sink::new(body, ended));
     Ok(UpstreamStream { sink, answer: Answer::H2(answer) })
 }
