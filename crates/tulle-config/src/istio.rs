@@ -18,11 +18,8 @@ mod virtual_service;
 mod workload_entry;
 
 pub use destination_rule::{DestinationRule, Subset};
-pub use gateway::{Gateway, Server, ServerHost};
-pub use http_action::{
-    Abort, DirectResponse, Fault, HeaderEdits, Redirect, RedirectPort, RegexRewrite, Retries,
-    RetryOn, Rewrite, Share,
-};
+pub use gateway::{Gateway, HostScope, Server, ServerHost};
+pub use http_action::{HeaderRules, Redirect, RedirectPort, Retries, Rewrite};
 pub use http_match::{HttpMatch, TextMatch};
 pub use http_route::{Destination, HttpAction, HttpDestination, HttpRoute};
 pub use service_entry::{Location, Resolution, ServiceEntry, ServicePort};
@@ -30,9 +27,9 @@ pub use tcp_route::{TcpDestination, TcpMatch, TcpRoute};
 pub use traffic_policy::{
     ConnectionPool, HashKey, LoadBalancer, Outlier, PolicySettings, PortPolicy, TrafficPolicy,
 };
-pub use values::{GatewayName, HostName, HostPattern, Labels, Protocol, Regex, Visibility};
+pub use values::{GatewayName, HostName, HostPattern, Labels, Protocol, Visibility};
 pub use virtual_service::VirtualService;
-pub use workload_entry::{Address, Locality, WorkloadEntry};
+pub use workload_entry::{Address, WorkloadEntry};
 
 use crate::object::{Kind, Spec};
 use crate::reader::Field;

@@ -6,13 +6,16 @@
 //!
 //! A bad object harms only itself; a kind, field or value that is not enforced is an error.
 
+pub mod client;
 pub mod diagnostic;
 pub mod istio;
 pub mod load;
 pub mod object;
 pub mod path;
 pub mod reader;
+pub mod translate;
 pub mod tree;
+pub mod world;
 
 pub use diagnostic::{Code, Diagnostic, Severity};
 pub use load::{File, Loaded, LoadedObject, Place, SourceMap, load};

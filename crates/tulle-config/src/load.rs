@@ -123,8 +123,8 @@ impl Loaded {
             report.set_object(id.clone());
         }
         let faulty = !faults.is_empty();
-        for Fault { code, at, path, message, help } in faults {
-            report.add(code, at, &path, message, help);
+        for fault in faults {
+            report.add(fault);
         }
         let object = envelope::read(&mut report, &root);
         let refused = faulty || report.has_errors();

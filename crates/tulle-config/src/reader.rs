@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::object::ObjectId;
 use crate::path;
-use crate::tree::{Entry, Node, Position, Scalar, Style, Value};
+use crate::tree::{Entry, Fault, Node, Position, Scalar, Style, Value};
 
 mod scalar;
 
@@ -50,7 +50,8 @@ impl<'a> Report<'a> {
     }
 
     /// Adds a finding.
-    pub fn add(&self, code: Code, at: Position, path: &str, message: String, help: String) {
+    pub fn add(&self, fault: Fault) {
+        let Fault { code, at, path, message, help } = fault;
         let mut found = self.found.borrow_mut();
         if found.len() >= MAX_FINDINGS {
             return;
@@ -61,7 +62,7 @@ impl<'a> Report<'a> {
             file: self.file.to_owned(),
             at,
             object: self.object.clone(),
-            path: path.to_owned(),
+            path,
             message,
             help,
         });
@@ -105,11 +106,15 @@ impl<'a> Field<'a> {
 
     /// Adds a finding about this field, at its key.
     pub fn problem(&self, code: Code, message: impl Into<String>, help: impl Into<String>) {
-        self.report.add(code, self.at, &self.path, message.into(), help.into());
+        self.report_at(self.at, code, message.into(), help.into());
+    }
+
+    fn report_at(&self, at: Position, code: Code, message: String, help: String) {
+        self.report.add(Fault { code, at, path: self.path.clone(), message, help });
     }
 
     fn value_problem(&self, code: Code, message: impl Into<String>, help: impl Into<String>) {
-        self.report.add(code, self.node.at, &self.path, message.into(), help.into());
+        self.report_at(self.node.at, code, message.into(), help.into());
     }
 
     fn wrong_type(&self, expected: &str) {
@@ -275,6 +280,12 @@ impl<'a> Fields<'a> {
         (entry.value.value != Value::Null).then(|| self.field.child(entry))
     }
 
+    /// A field that is not enforced, looked at so that it gets one finding and not two.
+    pub fn quiet(&self, name: &str) -> Option<Field<'a>> {
+        let entry = self.entries.iter().find(|entry| entry.key == name)?;
+        (entry.value.value != Value::Null).then(|| self.field.child(entry))
+    }
+
     /// A field that must be set.
     pub fn required(&self, name: &'static str) -> Option<Field<'a>> {
         let field = self.get(name);
@@ -289,7 +300,8 @@ impl<'a> Fields<'a> {
         let path = path::join(&self.field.path, name);
         let message = "the field is required".to_owned();
         let help = format!("add {name}");
-        self.field.report.add(Code::MissingField, self.field.at, &path, message, help);
+        let code = Code::MissingField;
+        self.field.report.add(Fault { code, at: self.field.at, path, message, help });
     }
 
     /// A text, if set.

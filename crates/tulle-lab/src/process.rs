@@ -17,6 +17,8 @@ use crate::deadline::until;
 
 /// How much of a program's output an error message quotes, in lines.
 const TAIL_LINES: usize = 30;
+/// How much of a line, in characters: some programs quote their whole configuration.
+const TAIL_COLUMNS: usize = 400;
 /// How long one look at a readiness endpoint may take.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -151,7 +153,8 @@ impl Process {
     #[must_use]
     pub fn tail(&self) -> String {
         let last = |text: String| {
-            let lines: Vec<&str> = text.lines().collect();
+            let lines: Vec<String> =
+                text.lines().map(|line| line.chars().take(TAIL_COLUMNS).collect()).collect();
             lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
         };
         format!(

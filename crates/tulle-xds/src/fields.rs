@@ -246,6 +246,26 @@ pub struct FieldRule {
     pub rule: Rule,
 }
 
+impl FieldRule {
+    /// A field that is used.
+    #[must_use]
+    pub const fn used(name: &'static str) -> Self {
+        Self { name: proto_name(name), rule: Rule::Used }
+    }
+
+    /// A field that is refused.
+    #[must_use]
+    pub const fn refused(name: &'static str, why: &'static str) -> Self {
+        Self { name: proto_name(name), rule: Rule::Refused(why) }
+    }
+
+    /// A field that has no effect.
+    #[must_use]
+    pub const fn warned(name: &'static str, why: &'static str) -> Self {
+        Self { name: proto_name(name), rule: Rule::Warned(why) }
+    }
+}
+
 /// A message whose fields were declared with [`fields!`](crate::fields).
 pub trait Described {
     /// Its full name.
@@ -284,8 +304,9 @@ pub const fn proto_name(name: &'static str) -> &'static str {
 
 /// Takes a message apart at a position, so that each field is declared.
 ///
-/// `used` fields become variables; a set `refused` field is an error, a set `warned` one a warning,
-/// with the text beside it. `variants` names alternatives that the code refuses with
+/// A `label` is a name that only people read. `used` fields become variables; a set `refused` field is an error, a set `warned` one a warning,
+/// with the text beside it; `unless` gives a value that the field may have, because it asks for
+/// what happens anyway. `variants` names alternatives that the code refuses with
 /// [`At::refuse`]; the group they belong to is a used field.
 ///
 /// ```ignore
@@ -297,30 +318,35 @@ pub const fn proto_name(name: &'static str) -> &'static str {
 #[macro_export]
 macro_rules! fields {
     ($at:expr, $message:expr => $($type:ident)::+ [$name:literal] {
+        $(label: $label:ident;)?
         $(used: $($used:ident),+;)?
         $(variants: $($variant:ident $variant_why:literal),+;)?
-        $(refused: $($refused:ident $refused_why:literal),+;)?
-        $(warned: $($warned:ident $warned_why:literal),+;)?
+        $(refused: $($refused:ident $refused_why:literal $(unless $harmless:expr)?),+;)?
+        $(warned: $($warned:ident $warned_why:literal $(unless $expected:expr)?),+;)?
     }) => {
-        let $($type)::+ { $($($used,)+)? $($($refused,)+)? $($($warned,)+)? } = $message;
-        $($($at.refuse_if_set(
-            $crate::fields::proto_name(stringify!($refused)), $refused_why, &$refused);)+)?
-        $($($at.warn_if_set(
-            $crate::fields::proto_name(stringify!($warned)), $warned_why, &$warned);)+)?
+        let _: &$crate::fields::At<'_> = &$at;
+        let $($type)::+ { $($label: _,)? $($($used,)+)? $($($refused,)+)? $($($warned,)+)? } = $message;
+        $($(if true $(&& $refused != $harmless)? {
+            let name = $crate::fields::proto_name(stringify!($refused));
+            $at.refuse_if_set(name, $refused_why, &$refused);
+        })+)?
+        $($(if true $(&& $warned != $expected)? {
+            let name = $crate::fields::proto_name(stringify!($warned));
+            $at.warn_if_set(name, $warned_why, &$warned);
+        })+)?
         #[allow(non_local_definitions, reason = "the table stands where the fields are read")]
         const _: () = {
-            use $crate::fields::{Described, FieldRule, Rule, proto_name};
-            impl Described for $($type)::+ {
+            impl $crate::fields::Described for $($type)::+ {
                 const NAME: &'static str = $name;
-                const FIELDS: &'static [FieldRule] = &[
-                    $($(FieldRule {
-                        name: proto_name(stringify!($used)), rule: Rule::Used },)+)?
-                    $($(FieldRule { name: proto_name(stringify!($variant)),
-                        rule: Rule::Refused($variant_why) },)+)?
-                    $($(FieldRule { name: proto_name(stringify!($refused)),
-                        rule: Rule::Refused($refused_why) },)+)?
-                    $($(FieldRule { name: proto_name(stringify!($warned)),
-                        rule: Rule::Warned($warned_why) },)+)?
+                const FIELDS: &'static [$crate::fields::FieldRule] = &[
+                    $($crate::fields::FieldRule::used(stringify!($label)),)?
+                    $($($crate::fields::FieldRule::used(stringify!($used)),)+)?
+                    $($($crate::fields::FieldRule::refused(
+                        stringify!($variant), $variant_why),)+)?
+                    $($($crate::fields::FieldRule::refused(
+                        stringify!($refused), $refused_why),)+)?
+                    $($($crate::fields::FieldRule::warned(
+                        stringify!($warned), $warned_why),)+)?
                 ];
             }
         };

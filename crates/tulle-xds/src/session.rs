@@ -17,6 +17,12 @@
 
 pub mod client;
 pub mod delta_client;
+pub mod delta_server;
+pub mod gate;
+pub mod graph;
 mod interest;
 pub mod message;
+pub mod on_demand;
+pub mod server;
 pub mod sotw_client;
+pub mod sotw_server;

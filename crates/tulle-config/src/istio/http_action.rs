@@ -3,7 +3,14 @@
 
 use std::time::Duration;
 
-use super::values::{HostName, Regex};
+use tulle_model::head::HeaderName;
+use tulle_model::header_edit::{AppendAction, HeaderAdd, HeaderEdits, Template};
+use tulle_model::http::{FaultAbort, FaultSettings};
+use tulle_model::matcher::{Fraction, Substitution};
+use tulle_model::retry::RetryOn;
+use tulle_model::route::DirectResponse;
+
+use super::values::{HostName, substitution};
 use crate::diagnostic::Code;
 use crate::reader::{Field, Fields, Wrong};
 
@@ -40,74 +47,26 @@ pub enum RedirectPort {
     FromRequest,
 }
 
-/// An answer given by the proxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectResponse {
-    /// Status code.
-    pub status: u16,
-    /// Body.
-    pub body: Vec<u8>,
-}
-
 /// Changes of path and host before the request is passed on.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rewrite {
     /// Replaces what was matched as prefix, or the whole path.
     pub uri: Option<String>,
     /// Replaces every match of an expression in the path.
-    pub regex: Option<RegexRewrite>,
+    pub regex: Option<Substitution>,
     /// Replaces the host.
     pub authority: Option<String>,
 }
 
-/// A substitution in the path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegexRewrite {
-    /// What is replaced.
-    pub pattern: Regex,
-    /// By what; `\1` is the first group.
-    pub substitution: String,
-}
-
-/// Header edits. Names are lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HeaderEdits {
-    /// Set on requests, replacing what is there.
-    pub request_set: Vec<(String, String)>,
-    /// Added to requests.
-    pub request_add: Vec<(String, String)>,
-    /// Taken from requests.
-    pub request_remove: Vec<String>,
-    /// Set on responses.
-    pub response_set: Vec<(String, String)>,
-    /// Added to responses.
-    pub response_add: Vec<(String, String)>,
-    /// Taken from responses.
-    pub response_remove: Vec<String>,
+/// Edits of the headers of requests and responses.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HeaderRules {
+    /// For requests.
+    pub request: HeaderEdits,
+    /// For responses.
+    pub response: HeaderEdits,
     /// Host set by an edit of `Host` or `:authority`.
     pub authority: Option<String>,
-}
-
-/// Failures made on purpose.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Waits for this share of the requests.
-    pub delay: Option<(Share, Duration)>,
-    /// Refuses this share of the requests.
-    pub abort: Option<(Share, Abort)>,
-}
-
-/// A share of requests, in millionths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share(pub u32);
-
-/// How a request is refused on purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Abort {
-    /// With an HTTP status.
-    Http(u16),
-    /// With a gRPC status.
-    Grpc(u32),
 }
 
 /// What is tried again, and how often.
@@ -118,61 +77,18 @@ pub struct Retries {
     /// Longest time of one attempt.
     pub per_try: Option<Duration>,
     /// After what; `None` is not said.
-    pub on: Option<Vec<RetryOn>>,
+    pub on: Option<RetryOn>,
+    /// Status codes that are tried again.
+    pub statuses: Vec<u16>,
     /// First pause between attempts.
     pub backoff: Option<Duration>,
     /// Whether endpoints already tried are left out; `None` is not said.
     pub another_host: Option<bool>,
 }
 
-/// A reason to try again, as Envoy names them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RetryOn {
-    /// `5xx`
-    ServerError,
-    /// `gateway-error`
-    GatewayError,
-    /// `reset`
-    Reset,
-    /// `reset-before-request`
-    ResetBeforeRequest,
-    /// `connect-failure`
-    ConnectFailure,
-    /// `retriable-4xx`
-    Retriable4xx,
-    /// `refused-stream`
-    RefusedStream,
-    /// `retriable-status-codes`: those listed as numbers.
-    RetriableStatusCodes,
-    /// A status code.
-    Status(u16),
-    /// gRPC `cancelled`
-    Cancelled,
-    /// gRPC `deadline-exceeded`
-    DeadlineExceeded,
-    /// gRPC `internal`
-    Internal,
-    /// gRPC `resource-exhausted`
-    ResourceExhausted,
-    /// gRPC `unavailable`
-    Unavailable,
-}
-
-const RETRY_ON: &[(&str, RetryOn)] = &[
-    ("5xx", RetryOn::ServerError),
-    ("gateway-error", RetryOn::GatewayError),
-    ("reset", RetryOn::Reset),
-    ("reset-before-request", RetryOn::ResetBeforeRequest),
-    ("connect-failure", RetryOn::ConnectFailure),
-    ("retriable-4xx", RetryOn::Retriable4xx),
-    ("refused-stream", RetryOn::RefusedStream),
-    ("retriable-status-codes", RetryOn::RetriableStatusCodes),
-    ("cancelled", RetryOn::Cancelled),
-    ("deadline-exceeded", RetryOn::DeadlineExceeded),
-    ("internal", RetryOn::Internal),
-    ("resource-exhausted", RetryOn::ResourceExhausted),
-    ("unavailable", RetryOn::Unavailable),
-];
+/// Reasons to try again that exist in Envoy and are not enforced here.
+const RETRY_ON_ELSEWHERE: &[&str] =
+    &["retriable-headers", "envoy-ratelimited", "http3-post-connect-failure"];
 
 const GRPC_STATUS: &[&str] = &[
     "OK",
@@ -278,7 +194,7 @@ pub(super) fn direct_response(field: &Field<'_>) -> Option<DirectResponse> {
     let status = fields.required("status").and_then(|field| field.number(200..=599));
     let body = fields.get("body").and_then(|field| body(&field)).unwrap_or_default();
     fields.finish(&[]);
-    Some(DirectResponse { status: u16::try_from(status?).ok()?, body })
+    Some(DirectResponse { status: u16::try_from(status?).ok()?, body: body.into() })
 }
 
 fn body(field: &Field<'_>) -> Option<Vec<u8>> {
@@ -314,96 +230,97 @@ pub(super) fn rewrite(field: &Field<'_>) -> Option<Rewrite> {
     Some(rewrite)
 }
 
-fn regex_rewrite(field: &Field<'_>) -> Option<RegexRewrite> {
+fn regex_rewrite(field: &Field<'_>) -> Option<Substitution> {
     let fields = field.fields("RegexRewrite")?;
-    let pattern =
-        fields.required("match").and_then(|field| field.parsed(Code::InvalidRegex, Regex::parse));
-    let substitution = fields.required("rewrite").and_then(|field| field.text());
+    let replacement = fields.required("rewrite").and_then(|field| field.text());
+    let pattern = fields.required("match");
     fields.finish(&[]);
-    Some(RegexRewrite { pattern: pattern?, substitution: substitution? })
+    let (pattern, replacement) = (pattern?, replacement?);
+    pattern.parsed(Code::InvalidRegex, |text| substitution(text, &replacement))
 }
 
 /// Reads `Headers`; only a whole rule (`on_rule`) may replace the host.
-pub(super) fn edits(field: &Field<'_>, on_rule: bool) -> Option<HeaderEdits> {
+pub(super) fn edits(field: &Field<'_>, on_rule: bool) -> Option<HeaderRules> {
     let fields = field.fields("Headers")?;
-    let mut edits = HeaderEdits::default();
+    let mut rules = HeaderRules::default();
     if let Some(request) = fields.get("request").and_then(|f| f.fields("HeaderOperations")) {
-        edits.request_set = header_values(&request, "set", true);
-        edits.request_add = header_values(&request, "add", false);
-        edits.request_remove = header_names(&request);
-        request.finish(&[]);
-        edits.authority = take_authority(&mut edits.request_set, &fields, on_rule);
+        rules.authority = authority_edit(&request, on_rule);
+        rules.request = operations(request, true);
     }
     if let Some(response) = fields.get("response").and_then(|f| f.fields("HeaderOperations")) {
-        edits.response_set = header_values(&response, "set", false);
-        edits.response_add = header_values(&response, "add", false);
-        edits.response_remove = header_names(&response);
-        response.finish(&[]);
+        rules.response = operations(response, false);
     }
     fields.finish(&[]);
-    Some(edits)
+    Some(rules)
 }
 
-fn take_authority(
-    set: &mut Vec<(String, String)>,
-    fields: &Fields<'_>,
-    on_rule: bool,
-) -> Option<String> {
-    let index = set.iter().position(|(name, _)| is_authority(name))?;
-    let (name, value) = set.remove(index);
+fn operations(fields: Fields<'_>, of_request: bool) -> HeaderEdits {
+    let mut add = header_values(&fields, "set", AppendAction::OverwriteIfExistsOrAdd, of_request);
+    add.extend(header_values(&fields, "add", AppendAction::AppendIfExistsOrAdd, false));
+    let items = fields.items("remove");
+    let remove = items.iter().filter_map(|item| edited_name(item, &item.nonempty()?)).collect();
+    fields.finish(&[]);
+    HeaderEdits { add, remove }
+}
+
+/// The host that `set` writes as a header.
+fn authority_edit(fields: &Fields<'_>, on_rule: bool) -> Option<String> {
+    let entries = fields.get("set")?.entries();
+    let (_, value) = entries.into_iter().find(|(name, _)| is_authority(name))?;
     if !on_rule {
-        let message = format!("replacing {name} for one destination is not enforced");
+        let message = "replacing the host for one destination is not enforced by this release";
         let help = "set it on the rule, or use rewrite.authority";
-        fields.whole().problem(Code::NotEnforcedValue, message, help);
+        value.problem(Code::NotEnforcedValue, message, help);
+        return None;
     }
-    Some(value)
+    authority(&value)
 }
 
 fn is_authority(name: &str) -> bool {
-    matches!(name, "host" | ":authority")
+    name.eq_ignore_ascii_case("host") || name == ":authority"
 }
 
-fn header_values(fields: &Fields<'_>, name: &'static str, host: bool) -> Vec<(String, String)> {
+fn header_values(
+    fields: &Fields<'_>,
+    name: &'static str,
+    action: AppendAction,
+    skip_authority: bool,
+) -> Vec<HeaderAdd> {
     let Some(field) = fields.get(name) else { return Vec::new() };
-    let mut headers: Vec<(String, String)> = Vec::new();
+    let mut headers: Vec<HeaderAdd> = Vec::new();
     for (key, value) in field.entries() {
-        let lower = key.to_ascii_lowercase();
-        if !(host && is_authority(&lower)) && !check_header_name(&value, &lower) {
+        if skip_authority && is_authority(key) {
             continue;
         }
-        let Some(text) = value.text() else { continue };
-        if text.bytes().any(|byte| byte != b'\t' && (byte < 0x20 || byte == 0x7f)) {
-            let message = "the value has a control character";
-            value.problem(Code::InvalidHeader, message, "write it on one line");
-            continue;
-        }
-        if headers.iter().any(|(other, _)| *other == lower) {
-            let message = format!("{lower} is listed twice in different case");
+        let Some(name) = edited_name(&value, key) else { continue };
+        let Some(template) = value.parsed(Code::InvalidHeader, template) else { continue };
+        if headers.iter().any(|other| other.name == name) {
+            let message = format!("{name} is listed twice in different case");
             value.problem(Code::DuplicateValue, message, "keep one");
             continue;
         }
-        headers.push((lower, text));
+        headers.push(HeaderAdd { name, value: template, action, keep_empty: false });
     }
     headers
 }
 
-fn header_names(fields: &Fields<'_>) -> Vec<String> {
-    let items = fields.items("remove");
-    items.iter().filter_map(|item| header_name(item, true)).collect()
+/// A header value with its `%OPERATOR%`s.
+fn template(text: &str) -> Result<Template, Wrong> {
+    if text.bytes().any(|byte| byte != b'\t' && (byte < 0x20 || byte == 0x7f)) {
+        return Err(Wrong::new("the value has a control character", "write it on one line"));
+    }
+    Template::parse(text).map_err(|error| Wrong::new(error, "write %% for a percent sign"))
 }
 
-/// Reads a header name, lower-cased; with `edit`, one that may be changed.
-pub(super) fn header_name(field: &Field<'_>, edit: bool) -> Option<String> {
-    let lower = field.nonempty()?.to_ascii_lowercase();
-    if edit {
-        return check_header_name(field, &lower).then_some(lower);
-    }
-    if !super::http_match::is_header_name(&lower) {
-        let message = format!("{lower:?} is not a header name");
+/// Reads a header name for looking it up.
+pub(super) fn header_name(field: &Field<'_>) -> Option<HeaderName> {
+    let text = field.nonempty()?;
+    let name = super::http_match::parse_header_name(&text);
+    if name.is_none() {
+        let message = format!("{text:?} is not a header name");
         field.problem(Code::InvalidHeader, message, "write letters, digits and hyphens");
-        return None;
     }
-    Some(lower)
+    name
 }
 
 /// Headers that say how a message is framed; an edit could only break it.
@@ -419,58 +336,60 @@ const FRAMING: &[&str] = &[
     "http2-settings",
 ];
 
-fn check_header_name(field: &Field<'_>, lower: &str) -> bool {
+/// A header name that may be edited.
+fn edited_name(field: &Field<'_>, text: &str) -> Option<HeaderName> {
+    let lower = text.to_ascii_lowercase();
+    let name = super::http_match::parse_header_name(&lower);
     let wrong = if lower == "host" || lower.starts_with(':') {
-        Some("the host is not edited as a header here")
-    } else if FRAMING.contains(&lower) {
-        Some("the header frames the message and belongs to the proxy")
-    } else if !super::http_match::is_header_name(lower) {
-        Some("not a header name")
+        "the host is not edited as a header here"
+    } else if FRAMING.contains(&lower.as_str()) {
+        "the header frames the message and belongs to the proxy"
+    } else if name.is_none() {
+        "not a header name"
     } else {
-        None
+        return name;
     };
-    if let Some(message) = wrong {
-        field.problem(Code::InvalidHeader, format!("{lower}: {message}"), "remove it");
-    }
-    wrong.is_none()
+    field.problem(Code::InvalidHeader, format!("{lower}: {wrong}"), "remove it");
+    None
 }
 
 /// Reads an `HTTPFaultInjection`.
-pub(super) fn fault(field: &Field<'_>) -> Option<Fault> {
+pub(super) fn fault(field: &Field<'_>) -> Option<FaultSettings> {
     let fields = field.fields("HTTPFaultInjection")?;
     let delay = fields.get("delay");
     let abort = fields.get("abort");
     if delay.is_none() && abort.is_none() {
         field.problem(Code::MissingField, "the fault does nothing", "set delay or abort");
     }
-    let fault = Fault {
+    let settings = FaultSettings {
         delay: delay.and_then(|field| fault_delay(&field)),
         abort: abort.and_then(|field| fault_abort(&field)),
+        ..FaultSettings::default()
     };
     fields.finish(&[]);
-    Some(fault)
+    Some(settings)
 }
 
-fn fault_delay(field: &Field<'_>) -> Option<(Share, Duration)> {
+fn fault_delay(field: &Field<'_>) -> Option<(Duration, Fraction)> {
     let fields = field.fields("Delay")?;
     let old = fields.get("percent").and_then(|field| field.number(0..=100));
-    let share = share(&fields).or(old.map(|percent| Share(percent * 10_000)));
+    let share = share(&fields).or(old.map(|numerator| Fraction { numerator, denominator: 100 }));
     let fixed = fields.get("fixedDelay");
-    if fixed.is_none() && fields.get("exponentialDelay").is_none() {
+    if fixed.is_none() && fields.quiet("exponentialDelay").is_none() {
         fields.missing("fixedDelay");
     }
     let wait = fixed.and_then(|field| field.duration(Duration::from_millis(1)));
     fields.finish(&["exponentialDelay"]);
-    Some((share.unwrap_or(Share(1_000_000)), wait?))
+    Some((wait?, share.unwrap_or(Fraction::ALWAYS)))
 }
 
-fn fault_abort(field: &Field<'_>) -> Option<(Share, Abort)> {
+fn fault_abort(field: &Field<'_>) -> Option<(FaultAbort, Fraction)> {
     let fields = field.fields("Abort")?;
-    let share = share(&fields).unwrap_or(Share(1_000_000));
+    let share = share(&fields).unwrap_or(Fraction::ALWAYS);
     let http = fields.get("httpStatus");
     let grpc = fields.get("grpcStatus");
     match (&http, &grpc) {
-        (None, None) => fields.missing("httpStatus"),
+        (None, None) if fields.quiet("http2Error").is_none() => fields.missing("httpStatus"),
         (Some(_), Some(field)) => {
             let message = "httpStatus and grpcStatus are both set";
             field.problem(Code::Conflict, message, "keep one of them");
@@ -478,10 +397,10 @@ fn fault_abort(field: &Field<'_>) -> Option<(Share, Abort)> {
         _ => {}
     }
     let http = http.and_then(|field| field.number(200..=599));
-    let http = http.and_then(|status| u16::try_from(status).ok()).map(Abort::Http);
+    let http = http.and_then(|status| u16::try_from(status).ok()).map(FaultAbort::Http);
     let grpc = grpc.and_then(|field| field.parsed(Code::UnknownValue, grpc_status));
     fields.finish(&["http2Error"]);
-    Some((share, http.or(grpc.map(Abort::Grpc))?))
+    Some((http.or(grpc.map(FaultAbort::Grpc))?, share))
 }
 
 fn grpc_status(text: &str) -> Result<u32, Wrong> {
@@ -493,21 +412,26 @@ fn grpc_status(text: &str) -> Result<u32, Wrong> {
     })
 }
 
-fn share(fields: &Fields<'_>) -> Option<Share> {
+fn share(fields: &Fields<'_>) -> Option<Fraction> {
     let percent = fields.get("percentage")?.fields("Percent")?;
-    let share = percent.get("value").and_then(|field| field.percentage());
+    let numerator = percent.get("value").and_then(|field| field.percentage()).unwrap_or(0);
     percent.finish(&[]);
-    Some(Share(share.unwrap_or(0)))
+    Some(Fraction { numerator, denominator: 1_000_000 })
 }
 
 /// Reads an `HTTPRetry`.
 pub(super) fn retries(field: &Field<'_>) -> Option<Retries> {
     let fields = field.fields("HTTPRetry")?;
     let attempts = fields.required("attempts").and_then(|field| field.number(0..=MAX_RETRIES));
+    let (on, statuses) = fields
+        .get("retryOn")
+        .and_then(|field| retry_on(&field))
+        .map_or((None, Vec::new()), |on| (Some(on.0), on.1));
     let retries = Retries {
         attempts: attempts.unwrap_or(0),
         per_try: fields.duration("perTryTimeout"),
-        on: fields.get("retryOn").and_then(|field| retry_on(&field)),
+        on,
+        statuses,
         backoff: fields.duration("backoff"),
         another_host: fields.get("retryIgnorePreviousHosts").and_then(|field| field.boolean()),
     };
@@ -523,27 +447,32 @@ pub(super) fn retries(field: &Field<'_>) -> Option<Retries> {
     Some(retries)
 }
 
-fn retry_on(field: &Field<'_>) -> Option<Vec<RetryOn>> {
-    let mut reasons = Vec::new();
+fn retry_on(field: &Field<'_>) -> Option<(RetryOn, Vec<u16>)> {
+    let (mut on, mut statuses) = (RetryOn::NONE, Vec::new());
     for part in field.text()?.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let named = RETRY_ON.iter().find(|(name, _)| *name == part).map(|(_, reason)| *reason);
         let status = part.parse::<u16>().ok().filter(|code| (100..=599).contains(code));
-        match named.or(status.map(RetryOn::Status)) {
-            Some(reason) => reasons.push(reason),
-            None => refuse_reason(field, part),
+        let elsewhere = RETRY_ON_ELSEWHERE.contains(&part) || part.starts_with("tulle-");
+        match (status, RetryOn::parse(part)) {
+            (Some(status), _) => {
+                statuses.push(status);
+                on = on.union(RetryOn::RETRIABLE_STATUS_CODES);
+            }
+            (None, Ok(reason)) if !elsewhere => on = on.union(reason),
+            (None, _) => refuse_reason(field, part),
         }
     }
-    Some(reasons)
+    Some((on, statuses))
 }
 
 fn refuse_reason(field: &Field<'_>, part: &str) {
-    let elsewhere = ["retriable-headers", "envoy-ratelimited", "http3-post-connect-failure"];
-    if elsewhere.contains(&part) {
+    if RETRY_ON_ELSEWHERE.contains(&part) {
         let message = format!("{part} is not enforced by this release");
         field.problem(Code::NotEnforcedValue, message, "remove it");
         return;
     }
-    let names: Vec<&str> = RETRY_ON.iter().map(|(name, _)| *name).collect();
+    let names = RetryOn::NAMES.iter().map(|(name, _)| *name);
+    let names = names.filter(|name| !RETRY_ON_ELSEWHERE.contains(name));
+    let names: Vec<&str> = names.filter(|name| !name.starts_with("tulle-")).collect();
     let message = format!("{part:?} is not a reason to retry");
     let help = format!("write status codes or {}", names.join(", "));
     field.problem(Code::UnknownValue, message, help);

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::values::{GatewayName, Labels, Regex, labels};
+use tulle_model::head::HeaderName;
+use tulle_model::matcher::Pattern;
+
+use super::values::{GatewayName, Labels, labels, pattern};
 use crate::diagnostic::Code;
 use crate::reader::{Field, Fields};
 
@@ -21,10 +24,10 @@ pub struct HttpMatch {
     pub method: Option<TextMatch>,
     /// Host and port as the request names them.
     pub authority: Option<TextMatch>,
-    /// Headers by lower-case name that are there and match.
-    pub headers: BTreeMap<String, TextMatch>,
-    /// Headers by lower-case name that do not match.
-    pub without_headers: BTreeMap<String, TextMatch>,
+    /// Headers that are there and match.
+    pub headers: BTreeMap<HeaderName, TextMatch>,
+    /// Headers that do not match.
+    pub without_headers: BTreeMap<HeaderName, TextMatch>,
     /// Query parameters.
     pub query: BTreeMap<String, TextMatch>,
     /// Port the caller addressed.
@@ -38,14 +41,14 @@ pub struct HttpMatch {
 }
 
 /// How a text is compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum TextMatch {
     /// Equal.
     Exact(String),
     /// Begins with.
     Prefix(String),
     /// The whole text matches.
-    Regex(Regex),
+    Regex(Pattern),
     /// There, whatever it says.
     Present,
 }
@@ -91,7 +94,7 @@ fn check_uri(fields: &Fields<'_>, condition: &HttpMatch) {
     }
 }
 
-fn headers(fields: &Fields<'_>, name: &'static str) -> BTreeMap<String, TextMatch> {
+fn headers(fields: &Fields<'_>, name: &'static str) -> BTreeMap<HeaderName, TextMatch> {
     let mut headers = BTreeMap::new();
     let Some(field) = fields.get(name) else { return headers };
     for (key, value) in field.entries() {
@@ -106,13 +109,13 @@ fn headers(fields: &Fields<'_>, name: &'static str) -> BTreeMap<String, TextMatc
             value.problem(Code::InvalidHeader, message, format!("write match.{lower} instead"));
             continue;
         }
-        if !is_header_name(&lower) {
+        let Some(name) = parse_header_name(&lower) else {
             let message = format!("{key:?} is not a header name");
             value.problem(Code::InvalidHeader, message, "write letters, digits and hyphens");
             continue;
-        }
+        };
         let Some(condition) = text(&value, true) else { continue };
-        if headers.insert(lower.clone(), condition).is_some() {
+        if headers.insert(name, condition).is_some() {
             let message = format!("{lower} is listed twice in different case");
             value.problem(Code::DuplicateValue, message, "keep one");
         }
@@ -120,10 +123,9 @@ fn headers(fields: &Fields<'_>, name: &'static str) -> BTreeMap<String, TextMatc
     headers
 }
 
-/// Whether a text is a token (RFC 9110).
-pub(super) fn is_header_name(text: &str) -> bool {
-    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    !text.is_empty() && text.chars().all(token)
+/// The name of a header; a pseudo header has conditions of its own.
+pub(super) fn parse_header_name(text: &str) -> Option<HeaderName> {
+    HeaderName::parse(text).filter(|_| !text.starts_with(':'))
 }
 
 fn query(fields: &Fields<'_>) -> BTreeMap<String, TextMatch> {
@@ -142,8 +144,7 @@ fn text(field: &Field<'_>, presence: bool) -> Option<TextMatch> {
     let fields = field.fields("StringMatch")?;
     let exact = fields.text("exact").map(TextMatch::Exact);
     let prefix = fields.text("prefix").map(TextMatch::Prefix);
-    let regex =
-        fields.get("regex").and_then(|field| field.parsed(Code::InvalidRegex, Regex::parse));
+    let regex = fields.get("regex").and_then(|field| field.parsed(Code::InvalidRegex, pattern));
     let set = ["exact", "prefix", "regex"].iter().filter(|name| fields.get(name).is_some()).count();
     fields.finish(&[]);
     match set {

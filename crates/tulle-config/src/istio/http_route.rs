@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::http_action::{self, DirectResponse, Fault, HeaderEdits, Redirect, Retries, Rewrite};
+use tulle_model::http::FaultSettings;
+use tulle_model::route::DirectResponse;
+
+use super::http_action::{self, HeaderRules, Redirect, Retries, Rewrite};
 use super::http_match::{self, HttpMatch};
 use super::values::HostName;
 use crate::diagnostic::Code;
@@ -21,9 +24,9 @@ pub struct HttpRoute {
     /// What is done with the request.
     pub action: HttpAction,
     /// Header edits whatever the destination.
-    pub headers: HeaderEdits,
+    pub headers: HeaderRules,
     /// Failures made on purpose.
-    pub fault: Option<Fault>,
+    pub fault: Option<FaultSettings>,
     /// Longest time for the whole answer; zero is no limit, `None` is not said.
     pub timeout: Option<Duration>,
     /// What is tried again; `None` is not said.
@@ -49,7 +52,7 @@ pub struct HttpDestination {
     /// Share relative to the sum of all weights.
     pub weight: u32,
     /// Header edits for this destination.
-    pub headers: HeaderEdits,
+    pub headers: HeaderRules,
 }
 
 /// A service, perhaps a subset and a port of it.
@@ -98,7 +101,7 @@ fn action(fields: &Fields<'_>) -> Option<HttpAction> {
     let set = [&route, &redirect, &respond].iter().filter(|field| field.is_some()).count();
     if set == 0 {
         // A rule with an action that is not enforced gets that finding, not this one.
-        if fields.get("delegate").is_none() {
+        if fields.quiet("delegate").is_none() {
             let message = "the rule says nothing about what to do";
             let help = "add route, redirect or directResponse";
             fields.whole().problem(Code::MissingField, message, help);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tulle_model::head::HeaderName;
+
 use crate::diagnostic::Code;
 use crate::reader::{Field, Fields};
 
@@ -78,7 +80,7 @@ pub enum LoadBalancer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HashKey {
     /// A request header.
-    Header(String),
+    Header(HeaderName),
     /// A cookie; with `ttl` it is set where it is missing (zero: until the browser closes).
     Cookie {
         /// Name.
@@ -195,7 +197,7 @@ fn ring_hash(field: &Field<'_>) -> Option<LoadBalancer> {
     let fields = field.fields("ConsistentHashLB")?;
     let header = fields
         .get("httpHeaderName")
-        .and_then(|field| super::http_action::header_name(&field, false).map(HashKey::Header));
+        .and_then(|field| super::http_action::header_name(&field).map(HashKey::Header));
     let cookie = fields.get("httpCookie").and_then(|field| cookie(&field));
     let source = fields.flag("useSourceIp").then_some(HashKey::SourceAddress);
     let query = fields.get("httpQueryParameterName").and_then(|f| f.nonempty());

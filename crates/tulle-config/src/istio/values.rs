@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use tulle_model::matcher::{Pattern, Substitution};
+
 use crate::diagnostic::Code;
 use crate::reader::{Field, Fields, Wrong};
 
 /// Longest host name, in bytes (RFC 1035).
 const MAX_HOST_BYTES: usize = 253;
-/// Largest compiled regular expression, in bytes.
-const MAX_REGEX_BYTES: usize = 256 * 1024;
 
 /// Labels of a workload, or those a selector asks for.
 pub type Labels = BTreeMap<String, String>;
@@ -241,36 +241,23 @@ impl Protocol {
     }
 }
 
-/// A regular expression that compiles; it must match the whole text (RE2 syntax).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Regex(String);
+/// Compiles a regular expression that must match the whole text (RE2 syntax).
+pub(super) fn pattern(text: &str) -> Result<Pattern, Wrong> {
+    Pattern::new(text).map_err(|error| wrong_regex(&error))
+}
 
-impl Regex {
-    /// Checks an expression.
-    pub fn parse(text: &str) -> Result<Self, Wrong> {
-        let built = regex::RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build();
-        match built {
-            Ok(_) => Ok(Regex(text.to_owned())),
-            Err(regex::Error::CompiledTooBig(limit)) => Err(Wrong::new(
-                format!("the regular expression needs more than {limit} bytes"),
-                "write a simpler one",
-            )),
-            Err(error) => {
-                let text = error.to_string();
-                let last = text.lines().last().unwrap_or_default();
-                let reason = last.strip_prefix("error: ").unwrap_or(last);
-                Err(Wrong::new(
-                    format!("the regular expression does not compile: {reason}"),
-                    "write RE2 syntax (no look-around, no back-references)",
-                ))
-            }
-        }
-    }
+/// Compiles a regular expression and what its matches are replaced by.
+pub(super) fn substitution(text: &str, replacement: &str) -> Result<Substitution, Wrong> {
+    Substitution::new(text, replacement).map_err(|error| wrong_regex(&error))
+}
 
-    /// The expression.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+fn wrong_regex(error: &str) -> Wrong {
+    let last = error.lines().last().unwrap_or_default();
+    let reason = last.strip_prefix("error: ").unwrap_or(last);
+    Wrong::new(
+        format!("the regular expression cannot be used: {reason}"),
+        "write RE2 syntax (no look-around, no back-references), not too large",
+    )
 }
 
 /// A Gateway that rules bind to, or the mesh's sidecars.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use tulle_model::cluster::Locality;
+
 use super::values::{HostName, Labels, labels};
 use crate::diagnostic::Code;
 use crate::reader::{Field, Fields, Wrong};
@@ -42,31 +44,16 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Region, zone and sub-zone.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Locality {
-    /// Region.
-    pub region: String,
-    /// Zone in it.
-    pub zone: String,
-    /// What is below.
-    pub sub_zone: String,
-}
-
-impl Locality {
-    /// Reads `region/zone/sub-zone`; the latter two may be absent.
-    pub fn parse(text: &str) -> Result<Self, Wrong> {
-        let mut parts = text.splitn(3, '/').map(str::to_owned);
-        let mut next = || parts.next().unwrap_or_default();
-        let locality = Locality { region: next(), zone: next(), sub_zone: next() };
-        if locality.region.is_empty() {
-            return Err(Wrong::new(
-                format!("{text:?} is not a locality"),
-                "write REGION/ZONE/SUBZONE",
-            ));
-        }
-        Ok(locality)
+/// Reads `region/zone/sub-zone`; the latter two may be absent.
+pub fn parse_locality(text: &str) -> Result<Locality, Wrong> {
+    let mut parts = text.splitn(3, '/');
+    let mut next = || parts.next().unwrap_or_default().into();
+    let locality = Locality { region: next(), zone: next(), sub_zone: next() };
+    if locality.region.is_empty() {
+        let help = "write REGION/ZONE/SUBZONE";
+        return Err(Wrong::new(format!("{text:?} is not a locality"), help));
     }
+    Ok(locality)
 }
 
 /// Reads the spec of a `WorkloadEntry`.
@@ -79,7 +66,7 @@ pub(super) fn read(spec: &Field<'_>) -> Option<WorkloadEntry> {
         labels: labels(&fields, "labels"),
         locality: fields
             .get("locality")
-            .and_then(|field| field.parsed(Code::InvalidValue, Locality::parse)),
+            .and_then(|field| field.parsed(Code::InvalidValue, parse_locality)),
         weight: fields
             .get("weight")
             .and_then(|field| field.number(0..=u32::MAX))

@@ -1,3 +1,5 @@
+use tulle_model::head::HeaderName;
+
 use super::*;
 use crate::istio::{HttpAction, Resolution, TextMatch};
 use crate::object::{Kind, Spec};
@@ -35,7 +37,7 @@ fn the_founding_example_loads_unmodified() {
     let Spec::VirtualService(rules) = &loaded.objects[&id].object.spec else { panic!() };
     assert_eq!(rules.http.len(), 3);
     let exact = TextMatch::Exact("stockservice".into());
-    assert_eq!(rules.http[1].matches[0].headers["service"], exact);
+    assert_eq!(rules.http[1].matches[0].headers[&HeaderName::parse("service").unwrap()], exact);
     let HttpAction::Route(destinations, None) = &rules.http[2].action else { panic!() };
     assert_eq!(destinations[0].destination.host.as_str(), "paymentservice");
 }

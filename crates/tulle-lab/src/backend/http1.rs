@@ -147,7 +147,15 @@ impl Backend {
     /// # Errors
     /// When fewer come in time; what came is in the message.
     pub async fn received(&self, count: usize) -> Result<Vec<Received>> {
-        let waited = until("the requests at the upstream", SOON, || {
+        self.received_within(count, SOON).await
+    }
+
+    /// The same with a limit of its own.
+    ///
+    /// # Errors
+    /// When fewer come in time; what came is in the message.
+    pub async fn received_within(&self, count: usize, limit: Duration) -> Result<Vec<Received>> {
+        let waited = until("the requests at the upstream", limit, || {
             let done = self.state.with(|state| {
                 let all = state.received.len() >= count && state.open == 0;
                 all.then(|| state.received.clone())
@@ -158,6 +166,12 @@ impl Backend {
             let came = self.state.with(|state| format!("{:#?}", state.received));
             error.context(format!("{count} requests expected, received: {came}"))
         })
+    }
+
+    /// Everything received so far, whole or not awaited.
+    #[must_use]
+    pub fn so_far(&self) -> Vec<Received> {
+        self.state.with(|state| state.received.clone())
     }
 
     /// How many connections were accepted so far.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use http::{HeaderMap, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::client::http2::{StreamEnd, drain, field_map, send_data};
+use crate::client::http2::{FLUSH, StreamEnd, drain, field_map, send_data};
 use crate::deadline::{SOON, until};
 
 /// What one stream gets, once its request has come.
@@ -30,6 +31,8 @@ pub struct Answer {
     pub reset: Option<u32>,
     /// Answer as soon as the head has come, without reading the body.
     pub early: bool,
+    /// Wait this long before answering, where time is what the test is about.
+    pub wait_ms: u64,
     /// Close the connection gracefully (GOAWAY) after this stream.
     pub goaway: bool,
 }
@@ -124,12 +127,26 @@ impl Backend {
         });
     }
 
+    /// Everything received so far.
+    #[must_use]
+    pub fn so_far(&self) -> Vec<Received> {
+        with(&self.state, |state| state.received.clone())
+    }
+
     /// Waits until `count` requests have come and none is under way; returns all of them.
     ///
     /// # Errors
     /// When fewer come in time.
     pub async fn received(&self, count: usize) -> Result<Vec<Received>> {
-        until("the requests at the HTTP/2 upstream", SOON, || {
+        self.received_within(count, SOON).await
+    }
+
+    /// The same with a limit of its own.
+    ///
+    /// # Errors
+    /// When fewer come in time.
+    pub async fn received_within(&self, count: usize, limit: Duration) -> Result<Vec<Received>> {
+        until("the requests at the HTTP/2 upstream", limit, || {
             let done = with(&self.state, |state| {
                 let all = state.received.len() >= count && state.open == 0;
                 all.then(|| state.received.clone())
@@ -194,6 +211,7 @@ async fn turn(
         trailers: None,
         end: StreamEnd::Complete,
     };
+    tokio::time::sleep(Duration::from_millis(answer.wait_ms)).await;
     // What the peer thinks of the answer is on its side of the transcript.
     if answer.early {
         let _ = send(&mut respond, &answer).await;
@@ -223,6 +241,7 @@ async fn send_rest(mut stream: SendStream<Bytes>, answer: &Answer) -> Result<()>
         send_data(&mut stream, data.clone(), ends).await?;
     }
     if let Some(code) = answer.reset {
+        tokio::time::sleep(FLUSH).await;
         stream.send_reset(Reason::from(code));
     } else if !answer.trailers.is_empty() {
         stream.send_trailers(field_map(&answer.trailers)?)?;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use tokio::net::TcpListener;
@@ -116,12 +117,26 @@ impl Backend {
         });
     }
 
+    /// Everything seen so far.
+    #[must_use]
+    pub fn so_far(&self) -> Vec<Seen> {
+        with(&self.state, |state| state.seen.clone())
+    }
+
     /// Waits until `count` connections have been served and none is open; what they saw.
     ///
     /// # Errors
     /// When fewer come in time.
     pub async fn seen(&self, count: usize) -> Result<Vec<Seen>> {
-        until("the connections at the upstream", SOON, || {
+        self.seen_within(count, SOON).await
+    }
+
+    /// The same with a limit of its own.
+    ///
+    /// # Errors
+    /// When fewer come in time.
+    pub async fn seen_within(&self, count: usize, limit: Duration) -> Result<Vec<Seen>> {
+        until("the connections at the upstream", limit, || {
             let done = with(&self.state, |state| {
                 let all = state.seen.len() >= count && state.open == 0;
                 all.then(|| state.seen.clone())

@@ -12,9 +12,10 @@ use crate::http::codec::h2::H2Body;
 use crate::io::Io;
 
 /// Where the bytes of a body come from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum Body<'c> {
     /// There is none.
+    #[default]
     Empty,
     /// From an HTTP/1 connection.
     H1(H1Body<'c>),

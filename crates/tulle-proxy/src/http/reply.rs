@@ -20,6 +20,8 @@ pub struct LocalReply {
     pub headers: Vec<(KnownId, String)>,
     /// The gRPC status, where it does not follow from the HTTP status.
     pub grpc_status: Option<u32>,
+    /// The connection ends after it.
+    pub close: bool,
     /// Index of the filter that replied; those before it see the answer.
     pub by_filter: usize,
 }
@@ -39,6 +41,7 @@ impl LocalReply {
             body,
             headers: Vec::new(),
             grpc_status: None,
+            close: false,
             by_filter: usize::MAX,
         }
     }

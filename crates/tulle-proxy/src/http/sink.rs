@@ -1,5 +1,7 @@
 //! Where a body goes: small pieces are gathered so that a head and its body leave in one write.
 
+use std::io::IoSlice;
+
 use bytes::Bytes;
 use h2::Reason;
 use tulle_model::head::Headers;
@@ -27,7 +29,7 @@ pub enum Sink<'c> {
 pub struct H1Sink<'c> {
     io: &'c Io,
     /// Bytes that wait: the head, small pieces, framing.
-    out: &'c mut Vec<u8>,
+    out: Vec<u8>,
     framing: Framing,
     /// Whether any byte of this message was given to the connection.
     touched: bool,
@@ -37,11 +39,15 @@ pub struct H1Sink<'c> {
 impl<'c> H1Sink<'c> {
     /// A body framed as `framing`, after what already waits in `out`.
     #[must_use]
-    pub fn new(io: &'c Io, out: &'c mut Vec<u8>, framing: Framing) -> Self {
+    pub fn new(io: &'c Io, out: Vec<u8>, framing: Framing) -> Self {
         Self { io, out, framing, touched: false, finished: framing.is_empty() }
     }
 
     async fn data(&mut self, data: &[u8]) -> Result<(), Abort> {
+        if data.is_empty() {
+            // An empty chunk would be the last one.
+            return Ok(());
+        }
         if let Framing::Length(left) = &mut self.framing {
             let length = data.len() as u64;
             *left = left.checked_sub(length).ok_or(Abort::Protocol("body over its length"))?;
@@ -49,13 +55,14 @@ impl<'c> H1Sink<'c> {
         }
         let chunked = self.framing == Framing::Chunked;
         if chunked {
-            encode_chunk_size(data.len(), self.out);
+            encode_chunk_size(data.len(), &mut self.out);
         }
         if self.out.len() + data.len() <= GATHER_BYTES {
             self.out.extend_from_slice(data);
         } else {
             self.touched = true;
-            let written = self.io.write_all_vectored(self.out, data).await;
+            let slices = &mut [IoSlice::new(&self.out), IoSlice::new(data)];
+            let written = self.io.write_all_vectored(slices).await;
             self.out.clear();
             written?;
         }
@@ -68,7 +75,7 @@ impl<'c> H1Sink<'c> {
     async fn end(&mut self, trailers: Option<&Headers>) -> Result<(), Abort> {
         match self.framing {
             Framing::Length(left) if left > 0 => return Err(Abort::Truncated),
-            Framing::Chunked => encode_last_chunk(trailers, self.out),
+            Framing::Chunked => encode_last_chunk(trailers, &mut self.out),
             _ => {}
         }
         self.finished = true;
@@ -84,7 +91,7 @@ impl<'c> H1Sink<'c> {
             return Ok(());
         }
         self.touched = true;
-        let written = self.io.write_all(self.out).await;
+        let written = self.io.write_all(&self.out).await;
         self.out.clear();
         written.map_err(Abort::Io)
     }
@@ -157,6 +164,15 @@ impl Sink<'_> {
         }
     }
 
+    /// The buffer of an HTTP/1 sink, to be used again.
+    #[must_use]
+    pub fn into_buffer(self) -> Vec<u8> {
+        match self {
+            Self::H1(sink) => sink.out,
+            Self::H2(_) => Vec::new(),
+        }
+    }
+
     /// Breaks the message off: the peer sees a reset, never an end.
     pub fn abort(&mut self, reason: Reason) {
         match self {
@@ -188,7 +204,7 @@ pub async fn pump(
         if !body.is_ready() {
             sink.flush().await.map_err(PumpError::Sink)?;
         }
-        match body.next().await.map_err(PumpError::Source)? {
+        match next_piece(body, sink).await? {
             Piece::Data => {
                 on_data(body.data());
                 sink.data(body).await.map_err(PumpError::Sink)?;
@@ -198,5 +214,17 @@ pub async fn pump(
             }
             Piece::End => return sink.end(None).await.map_err(PumpError::Sink),
         }
+    }
+}
+
+/// The next piece, or that the peer of an HTTP/2 sink no longer wants any.
+async fn next_piece(body: &mut Body<'_>, sink: &mut Sink<'_>) -> Result<Piece, PumpError> {
+    match sink {
+        Sink::H1(_) => body.next().await.map_err(PumpError::Source),
+        Sink::H2(sink) => tokio::select! {
+            biased;
+            piece = body.next() => piece.map_err(PumpError::Source),
+            abort = sink.reset_by_peer() => Err(PumpError::Sink(abort)),
+        },
     }
 }

@@ -135,7 +135,8 @@ pub enum Action<Q> {
         /// Its canonical name.
         name: Name,
     },
-    /// What is known about a subscribed name has changed.
+    /// What is known about a subscribed name has changed. The wildcard becomes present with the
+    /// first response of its type, whatever that contained.
     Answered {
         /// Its type.
         rtype: ResourceType,
@@ -167,8 +168,8 @@ pub trait ClientCore {
     /// What is known about a name.
     fn answer(&self, rtype: ResourceType, name: &str) -> Answer;
 
-    /// Since when nobody refers to this subscribed name and nobody used it.
-    fn unused_since(&self, rtype: ResourceType, name: &str) -> Option<Instant>;
+    /// The subscribed names that lead to a resource held.
+    fn asked_by(&self, rtype: ResourceType, canonical: &str) -> Vec<Name>;
 
     /// Takes in an event and says what has to be said.
     fn handle(&mut self, event: Event<Self::Response>, now: Instant) -> Vec<Action<Self::Request>> {

@@ -13,7 +13,7 @@ use super::client::{
 };
 use super::interest::{Interest, NewNames};
 use super::message::{
-    DeltaRequest, DeltaResponse, Name, Nonce, PerType, Resource, ResourceType, Version,
+    DeltaRequest, DeltaResponse, Name, Nonce, PerType, Resource, ResourceType, Version, WILDCARD,
 };
 
 type Out = Vec<Action<DeltaRequest>>;
@@ -94,11 +94,6 @@ impl DeltaClient {
         self.lanes[rtype].held.iter().map(|(name, held)| (name, &held.version))
     }
 
-    /// The names that led to a held resource.
-    pub fn asked_by(&self, rtype: ResourceType, name: &str) -> impl Iterator<Item = &Name> {
-        self.lanes[rtype].held.get(name).into_iter().flat_map(|held| held.asked_by.iter())
-    }
-
     /// Whether a stream is open.
     pub fn connected(&self) -> bool {
         self.streams.connected()
@@ -176,6 +171,7 @@ impl DeltaClient {
         for name in unapplied.removed {
             lane.withdraw(&name, &mut changes);
         }
+        lane.learn(&WILDCARD.into(), Answer::Present(WILDCARD.into()), &mut changes);
         if self.streams.connected() && unapplied.stream == self.streams.number() {
             let error = (!rejected.is_empty()).then(|| describe_rejected(rejected));
             lane.acks.push((unapplied.nonce, error));
@@ -203,7 +199,7 @@ impl DeltaClient {
             let answer = Answer::Absent(AbsentReason::TooManyNewNames);
             out.push(Action::Answered { rtype, name, answer });
         } else if lane.interest.use_name(&name, now) {
-            lane.subscribe.insert(name);
+            lane.gain(name, &mut Changes { rtype, out });
         }
     }
 
@@ -270,7 +266,7 @@ impl ClientCore for DeltaClient {
             Event::Subscribe { rtype, name } => {
                 let lane = &mut self.lanes[rtype];
                 if lane.interest.subscribe(&name, now) {
-                    lane.subscribe.insert(name);
+                    lane.gain(name, &mut Changes { rtype, out });
                 }
             }
             Event::Release { rtype, name, unused_since } => {
@@ -295,18 +291,12 @@ impl ClientCore for DeltaClient {
     }
 
     fn answer(&self, rtype: ResourceType, name: &str) -> Answer {
-        let lane = &self.lanes[rtype];
-        match lane.interest.answer(name) {
-            Answer::Unknown => match lane.held.get_key_value(name) {
-                Some((name, _)) => Answer::Present(name.clone()),
-                None => Answer::Unknown,
-            },
-            answer => answer.clone(),
-        }
+        self.lanes[rtype].interest.answer(name).clone()
     }
 
-    fn unused_since(&self, rtype: ResourceType, name: &str) -> Option<Instant> {
-        self.lanes[rtype].interest.unused_since(name)
+    fn asked_by(&self, rtype: ResourceType, canonical: &str) -> Vec<Name> {
+        let held = self.lanes[rtype].held.get(canonical);
+        held.map_or(Vec::new(), |held| held.asked_by.iter().cloned().collect())
     }
 }
 
@@ -316,8 +306,7 @@ impl Lane {
     /// answer if it were a new alias of something held.
     fn resumable_names(&self) -> Vec<Name> {
         let known = |name: &&Name| {
-            &***name == super::message::WILDCARD
-                || matches!(self.interest.answer(name), Answer::Present(_))
+            &***name == WILDCARD || matches!(self.interest.answer(name), Answer::Present(_))
         };
         if self.held.is_empty() {
             self.interest.names().cloned().collect()
@@ -344,6 +333,14 @@ impl Lane {
     fn asked_for<'a>(&'a self, resource: &'a Resource) -> impl Iterator<Item = &'a Name> {
         let names = std::iter::once(&resource.name).chain(&resource.aliases);
         names.filter(|name| self.interest.contains(name))
+    }
+
+    /// A new name is wanted; another name, or the wildcard, may have brought it already.
+    fn gain(&mut self, name: Name, changes: &mut Changes<'_, DeltaRequest>) {
+        self.subscribe.insert(name.clone());
+        if self.held.contains_key(&name) {
+            self.learn(&name, Answer::Present(name.clone()), changes);
+        }
     }
 
     /// Takes in one resource of an applied response.

@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::client::{
-    AbsentReason, Answer, NEGATIVE_NAMES_LIMIT, NEW_NAMES_PER_SECOND, UNANSWERED_LIMIT,
-    UNUSED_LIMIT,
+    Answer, NEGATIVE_NAMES_LIMIT, NEW_NAMES_PER_SECOND, UNANSWERED_LIMIT, UNUSED_LIMIT,
 };
 use super::message::{Name, WILDCARD};
 
@@ -106,11 +105,6 @@ impl Interest {
         self.names.get(name).map_or(&Answer::Unknown, |want| &want.answer)
     }
 
-    /// Since when a wanted name has no referrer and no use.
-    pub(super) fn unused_since(&self, name: &str) -> Option<Instant> {
-        self.names.get(name).filter(|want| want.idle()).map(|want| want.used_at)
-    }
-
     /// Whether the name is wanted.
     pub(super) fn contains(&self, name: &str) -> bool {
         self.names.contains_key(name)
@@ -133,7 +127,10 @@ impl Interest {
 
     /// Names whose time without use is over.
     pub(super) fn expired(&self, now: Instant) -> Vec<Name> {
-        self.select(|want| want.idle() && now.duration_since(want.used_at) >= UNUSED_LIMIT)
+        let mut names =
+            self.select(|want| want.idle() && now.duration_since(want.used_at) >= UNUSED_LIMIT);
+        names.retain(|name| &**name != WILDCARD);
+        names
     }
 
     /// Names that the server has left unanswered for too long.
@@ -156,7 +153,7 @@ impl Interest {
     }
 
     fn select(&self, pick: impl Fn(&Want) -> bool) -> Vec<Name> {
-        let picked = self.names.iter().filter(|(name, want)| &***name != WILDCARD && pick(want));
+        let picked = self.names.iter().filter(|(_, want)| pick(want));
         picked.map(|(name, _)| name.clone()).collect()
     }
 }

@@ -13,7 +13,9 @@ use super::client::{
     UNAPPLIED_LIMIT, describe_rejected, duplicate,
 };
 use super::interest::{Interest, NewNames};
-use super::message::{Name, Nonce, PerType, ResourceType, SotwRequest, SotwResponse, Version};
+use super::message::{
+    Name, Nonce, PerType, ResourceType, SotwRequest, SotwResponse, Version, WILDCARD,
+};
 
 type Out = Vec<Action<SotwRequest>>;
 
@@ -176,6 +178,7 @@ impl SotwClient {
             let why = reasons.get(&name).copied();
             lane.commit(name, hash, why, &mut changes);
         }
+        lane.learn(&WILDCARD.into(), Answer::Present(WILDCARD.into()), &mut changes);
         if rejected.is_empty() {
             lane.version = unapplied.version;
         }
@@ -206,7 +209,7 @@ impl SotwClient {
             let answer = Answer::Absent(AbsentReason::TooManyNewNames);
             out.push(Action::Answered { rtype, name, answer });
         } else if lane.interest.use_name(&name, now) {
-            lane.gain(rtype, name, out);
+            lane.gain(name, &mut Changes { rtype, out });
         }
     }
 
@@ -259,7 +262,7 @@ impl ClientCore for SotwClient {
             Event::Subscribe { rtype, name } => {
                 let lane = &mut self.lanes[rtype];
                 if lane.interest.subscribe(&name, now) {
-                    lane.gain(rtype, name, out);
+                    lane.gain(name, &mut Changes { rtype, out });
                 }
             }
             Event::Release { rtype, name, unused_since } => {
@@ -283,18 +286,13 @@ impl ClientCore for SotwClient {
     }
 
     fn answer(&self, rtype: ResourceType, name: &str) -> Answer {
-        let lane = &self.lanes[rtype];
-        match lane.interest.answer(name) {
-            Answer::Unknown => match lane.held.get_key_value(name) {
-                Some((name, _)) => Answer::Present(name.clone()),
-                None => Answer::Unknown,
-            },
-            answer => answer.clone(),
-        }
+        self.lanes[rtype].interest.answer(name).clone()
     }
 
-    fn unused_since(&self, rtype: ResourceType, name: &str) -> Option<Instant> {
-        self.lanes[rtype].interest.unused_since(name)
+    fn asked_by(&self, rtype: ResourceType, canonical: &str) -> Vec<Name> {
+        let lane = &self.lanes[rtype];
+        let held = lane.held.get_key_value(canonical).map(|(name, _)| name.clone());
+        held.into_iter().filter(|name| lane.interest.contains(name)).collect()
     }
 }
 
@@ -303,12 +301,11 @@ impl Lane {
         self.interest.wildcard() || self.interest.contains(name)
     }
 
-    /// A new name is wanted; a wildcard may have brought it already.
-    fn gain(&mut self, rtype: ResourceType, name: Name, out: &mut Out) {
+    /// A new name is wanted; the wildcard may have brought it already.
+    fn gain(&mut self, name: Name, changes: &mut Changes<'_, SotwRequest>) {
         self.changed = true;
         if self.held.contains_key(&name) {
-            let answer = Answer::Present(name.clone());
-            self.learn(&name, answer, &mut Changes { rtype, out });
+            self.learn(&name, Answer::Present(name.clone()), changes);
         }
     }
 

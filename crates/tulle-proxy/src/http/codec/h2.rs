@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tulle_model::head::{FieldError, Headers, KnownId, Method, RequestHead, ResponseHead, Scheme, Version};
 
 use super::abort::Abort;
+use super::h1::is_safe_path;
 
 /// Why the head of a request cannot be served; answered with 400.
 pub type Refusal = &'static str;
@@ -30,6 +31,9 @@ pub fn read_request(parts: &http::request::Parts, head: &mut RequestHead) -> Res
         let path = path.as_str().as_bytes();
         let is_star = path == b"*" && head.method == Method::Options;
         if path.first() != Some(&b'/') && !is_star {
+            return Err("http2.invalid_path");
+        }
+        if !is_safe_path(path) {
             return Err("http2.invalid_path");
         }
         head.set_path(path).map_err(|_| "http2.invalid_path")?;

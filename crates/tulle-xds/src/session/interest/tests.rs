@@ -1,5 +1,6 @@
 //! Tests of reference counts, unused time and the limits on names.
 
+use super::super::client::AbsentReason;
 use super::*;
 
 fn seconds(n: u64) -> Duration {

@@ -142,7 +142,7 @@ fn what_a_whole_state_leaves_out_is_removed() {
     let actions = talk.feed(Event::Response(response(LDS, "v2", "n2", &[("b", "1")])));
     assert!(actions.contains(&Action::Forget { rtype: LDS, name: "a".into() }));
     assert!(!actions.iter().any(|action| matches!(action, Action::Apply(_))), "b is unchanged");
-    assert_eq!(talk.client.answer(LDS, "b"), Answer::Present("b".into()));
+    assert_eq!(talk.client.held(LDS).collect::<Vec<_>>(), [&Name::from("b")]);
 }
 
 #[test]

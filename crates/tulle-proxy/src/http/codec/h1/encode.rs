@@ -23,24 +23,34 @@ pub enum ConnectionOption {
     KeepAlive,
 }
 
-/// Appends a request head for an HTTP/1.1 upstream.
+/// Appends a request head for an HTTP/1.1 upstream. HTTP/2's extended CONNECT becomes the upgrade
+/// that it is here.
 pub fn encode_request(
     head: &RequestHead,
     framing: Framing,
     option: ConnectionOption,
     out: &mut Vec<u8>,
 ) {
-    let target = if head.method == Method::Connect { head.authority() } else { head.path() };
+    let is_upgrade = head.protocol().is_some();
+    let (method, target) = match (head.method, is_upgrade) {
+        (Method::Connect, false) => (head.method_bytes(), head.authority()),
+        (Method::Connect, true) => (b"GET".as_slice(), head.path()),
+        _ => (head.method_bytes(), head.path()),
+    };
     out.reserve(head.headers.wire_len() + target.len() + 96);
-    out.extend_from_slice(head.method_bytes());
+    out.extend_from_slice(method);
     out.push(b' ');
     out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if !head.headers.contains(KnownId::Host) {
         out.extend_from_slice(b"host: \r\n");
     }
-    let is_upgrade = head.protocol().is_some();
     let has_length = encode_fields(&head.headers, framing, is_upgrade, out);
+    if let Some(protocol) = head.protocol()
+        && !head.headers.contains(KnownId::Upgrade)
+    {
+        encode_field(b"upgrade", protocol, out);
+    }
     // RFC 9110 §8.6: a method that means something by its content says that there is none.
     let framing = match (framing, head.method) {
         (Framing::None, Method::Post | Method::Put | Method::Patch) => Framing::Length(0),

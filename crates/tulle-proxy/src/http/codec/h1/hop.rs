@@ -36,7 +36,7 @@ struct Options {
 /// # Errors
 /// [`Violation::ConnectionOption`].
 pub fn strip_request(head: &mut RequestHead, framing: Framing) -> Result<bool, Violation> {
-    let options = connection_options(&head.headers)?;
+    let options = connection_options(&head.headers, is_protected)?;
     let is_reusable = is_reusable(&head.headers, head.version, options);
     let can_upgrade = options.upgrade && head.version == Version::Http11 && framing.is_empty();
     if can_upgrade && offers_one_protocol(&head.headers) {
@@ -52,12 +52,13 @@ pub fn strip_request(head: &mut RequestHead, framing: Framing) -> Result<bool, V
 }
 
 /// Removes what concerns the upstream connection from a response and returns whether the
-/// connection can be used again after it.
+/// connection can be used again after it. An upstream may nominate any field of its response but
+/// those that frame it.
 ///
 /// # Errors
 /// [`Violation::ConnectionOption`].
 pub fn strip_response(head: &mut ResponseHead, framing: Framing) -> Result<bool, Violation> {
-    let options = connection_options(&head.headers)?;
+    let options = connection_options(&head.headers, |id, _| is_framing(id))?;
     let is_reusable = is_reusable(&head.headers, head.version, options)
         && !matches!(framing, Framing::UntilClose | Framing::Tunnel);
     if head.status != 101 {
@@ -117,7 +118,10 @@ fn is_protocol(value: &[u8]) -> bool {
     parts.all(is_token)
 }
 
-fn connection_options(headers: &Headers) -> Result<Options, Violation> {
+fn connection_options(
+    headers: &Headers,
+    is_protected: fn(Option<KnownId>, &[u8]) -> bool,
+) -> Result<Options, Violation> {
     let mut options = Options::default();
     let mut count = 0;
     for option in headers.tokens(KnownId::Connection) {
@@ -138,13 +142,15 @@ fn connection_options(headers: &Headers) -> Result<Options, Violation> {
     Ok(options)
 }
 
+fn is_framing(id: Option<KnownId>) -> bool {
+    matches!(id, Some(KnownId::ContentLength | KnownId::TransferEncoding))
+}
+
 fn is_protected(id: Option<KnownId>, name: &[u8]) -> bool {
     let is_protected_id = matches!(
         id,
         Some(
             KnownId::Host
-                | KnownId::ContentLength
-                | KnownId::TransferEncoding
                 | KnownId::XRequestId
                 | KnownId::TraceParent
                 | KnownId::TraceState
@@ -152,7 +158,8 @@ fn is_protected(id: Option<KnownId>, name: &[u8]) -> bool {
                 | KnownId::Authorization
         )
     );
-    is_protected_id
+    is_framing(id)
+        || is_protected_id
         || PROTECTED_PREFIXES.iter().any(|prefix| {
             name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
         })

@@ -39,9 +39,15 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// The context of responses to `head` as it is sent.
+    /// The context of responses to `head` as [`encode_request`](super::encode_request) writes it.
     pub fn of(head: &RequestHead) -> Self {
-        RequestContext { method: head.method, wants_upgrade: head.protocol().is_some() }
+        let wants_upgrade = head.protocol().is_some();
+        // Extended CONNECT is sent as a GET.
+        let method = match head.method {
+            Method::Connect if wants_upgrade => Method::Get,
+            method => method,
+        };
+        RequestContext { method, wants_upgrade }
     }
 }
 

@@ -31,6 +31,7 @@ impl HeadScanner {
         if allow_empty_line && self.start == 0 && buffer.starts_with(b"\r\n") {
             *self = HeadScanner { start: 2, line_start: 2, examined: 2, lines: 0 };
         }
+        check_first_byte(&buffer[self.start..], allow_empty_line && self.start == 0)?;
         let end = buffer.len().min(self.start + settings.max_head_bytes);
         for found in memchr::memchr_iter(b'\n', &buffer[self.examined..end]) {
             let line_feed = self.examined + found;
@@ -39,35 +40,40 @@ impl HeadScanner {
             }
             let is_empty = line_feed == self.line_start + 1;
             self.line_start = line_feed + 1;
-            if !is_empty {
-                self.lines += 1;
-                // The start line is no field.
-                if self.lines > settings.max_fields + 1 {
-                    return Err(Violation::TooManyFields);
-                }
-            } else if self.lines > 0 {
+            if is_empty {
+                // The start line came first: its first byte was checked.
+                debug_assert!(self.lines > 0);
                 let head = self.start..line_feed + 1;
                 *self = HeadScanner::default();
                 return Ok(Some(head));
-            } else {
-                return Err(Violation::RequestLine);
+            }
+            self.lines += 1;
+            // The start line is no field.
+            if self.lines > settings.max_fields + 1 {
+                return Err(Violation::TooManyFields);
             }
         }
         self.examined = end;
         if buffer.len() - self.start >= settings.max_head_bytes {
             return Err(Violation::HeadTooLarge);
         }
-        self.check_first_bytes(&buffer[self.start..])?;
         Ok(None)
     }
 
-    /// Refuses what cannot become a head (a TLS hello, line noise) without waiting for more of it.
-    fn check_first_bytes(&self, rest: &[u8]) -> Result<(), Violation> {
-        match rest {
-            [] => Ok(()),
-            [b'\r'] if self.start == 0 => Ok(()),
-            [first, ..] if TOKEN.has(*first) => Ok(()),
-            _ => Err(Violation::RequestLine),
-        }
+    /// How many bytes of the buffer need not be looked at again.
+    #[cfg(test)]
+    pub(super) fn examined(&self) -> usize {
+        self.examined
+    }
+}
+
+/// Refuses what cannot become a head (a TLS hello, line noise) without waiting for more of it.
+fn check_first_byte(rest: &[u8], allow_empty_line: bool) -> Result<(), Violation> {
+    match rest {
+        [] => Ok(()),
+        // The first half of the one empty line that may precede.
+        [b'\r'] if allow_empty_line => Ok(()),
+        [first, ..] if TOKEN.has(*first) => Ok(()),
+        _ => Err(Violation::RequestLine),
     }
 }
