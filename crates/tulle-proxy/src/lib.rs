@@ -5,10 +5,12 @@
 //! here: [`configuration`] (control thread) → [`store`] (each worker's copy). [`app`] puts the
 //! parts together.
 
+pub mod agent;
 pub mod app;
 pub mod buffer;
 pub mod configuration;
 pub mod connection;
+pub mod discovery;
 pub mod http;
 pub mod io;
 pub mod listener;

@@ -4,4 +4,5 @@ pub mod decode;
 pub mod encode;
 pub mod fields;
 pub mod proto;
+pub mod session;
 pub mod source;
