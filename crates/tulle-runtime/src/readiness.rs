@@ -33,7 +33,6 @@ impl Default for Readiness {
 
 impl Readiness {
     /// Not ready for `reason` until the guard is dropped.
-    #[must_use]
     pub fn block(&self, reason: impl Into<String>) -> ReadyGuard {
         let mut reasons = self.0.reasons();
         let id = reasons.next;
