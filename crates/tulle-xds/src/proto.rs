@@ -145,6 +145,8 @@ packed! {
         ext::load_balancing_policies::wrr_locality::v3::WrrLocality,
     "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig" =>
         ext::request_id::uuid::v3::UuidRequestIdConfig,
+    "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate" =>
+        ext::retry::host::previous_hosts::v3::PreviousHostsPredicate,
     "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" =>
         ext::transport_sockets::raw_buffer::v3::RawBuffer,
     "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext" =>
