@@ -36,11 +36,7 @@ pub struct Discovery {
 
 impl Discovery {
     /// Connects, asks, learns; never comes back.
-    pub async fn run(
-        mut self,
-        mut asked: mpsc::Receiver<Needed>,
-        changed: impl Fn(Vec<Change>),
-    ) {
+    pub async fn run(mut self, mut asked: mpsc::Receiver<Needed>, changed: impl Fn(Vec<Change>)) {
         let mut stream: Option<Stream> = None;
         let mut connect_at = Some(tokio::time::Instant::now());
         let mut ticks = tokio::time::interval(TICK_EVERY);
@@ -119,4 +115,3 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
-
