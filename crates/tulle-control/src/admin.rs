@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tulle_config::Diagnostic;
 
 use crate::agent::Questions;
 use crate::ingest::objects::Configuration;
@@ -36,6 +37,8 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 pub struct Views {
     /// Newest configuration.
     pub configuration: watch::Receiver<Arc<Configuration>>,
+    /// What is wrong between its objects.
+    pub findings: watch::Receiver<Arc<Vec<Diagnostic>>>,
     /// Registered workloads.
     pub registry: Arc<SharedRegistry>,
     /// Version of the registry that is in force; nothing before the first world.
@@ -144,15 +147,18 @@ struct Findings {
     /// Objects of which an older version is in force than the files say.
     outdated: Vec<String>,
     /// What was found.
-    findings: Vec<tulle_config::Diagnostic>,
+    findings: Vec<Diagnostic>,
 }
 
 async fn findings(State(views): State<Views>) -> Json<Findings> {
     let configuration = Arc::clone(&views.configuration.borrow());
+    let mut findings = configuration.findings.clone();
+    findings.extend(views.findings.borrow().iter().cloned());
+    tulle_config::diagnostic::sort(&mut findings);
     Json(Findings {
         objects: configuration.objects.len(),
         outdated: configuration.outdated.iter().map(ToString::to_string).collect(),
-        findings: configuration.findings.clone(),
+        findings,
     })
 }
 

@@ -13,6 +13,7 @@ use tulle_config::world::{MeshSettings, OutboundPolicy, World};
 
 use crate::admin::{self, Views};
 use crate::agent::{Agents, Questions};
+use crate::analysis::{self, Analysis};
 use crate::ingest::files::FileWatch;
 use crate::ingest::objects::{Configuration, Objects};
 use crate::ingest::registry::SharedRegistry;
@@ -122,8 +123,15 @@ impl App {
             stop.clone(),
         );
         let ads = Ads::new(Arc::clone(&publisher), Arc::clone(&status), stop.clone());
+        let (found, findings) = watch::channel(Arc::default());
+        let analysis = Analysis {
+            publisher: Arc::clone(&publisher),
+            configuration: self.configuration.clone(),
+            findings: found,
+        };
         let views = Views {
             configuration: self.configuration,
+            findings,
             registry: Arc::clone(&self.registry),
             published,
             publisher,
@@ -133,6 +141,7 @@ impl App {
         tracing::info!(xds = %self.xds.endpoint()?, admin = %self.admin.local_addr()?, "serving");
         let mut tasks = JoinSet::new();
         tasks.spawn(endless(builder.run(stop.clone())));
+        tasks.spawn(endless(analysis.run(stop.clone())));
         tasks.spawn(endless(self.registry.tick(stop.clone())));
         let (xds, admin, ends) = (self.xds, self.admin, (stop.clone(), stop));
         tasks.spawn(async move { Ok(serve::serve(xds, ads, agents, ends.0).await?) });
@@ -154,12 +163,7 @@ fn restore_registry(store: Box<dyn Store>) -> std::io::Result<(Arc<SharedRegistr
 
 /// Says what is wrong with the configuration, once for each change.
 fn report(configuration: &Configuration) {
-    for finding in &configuration.findings {
-        match finding.is_error() {
-            true => tracing::error!("{finding}"),
-            false => tracing::warn!("{finding}"),
-        }
-    }
+    configuration.findings.iter().for_each(analysis::log);
     let (objects, outdated) = (configuration.objects.len(), configuration.outdated.len());
     tracing::info!(objects, outdated, "configuration read");
 }

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tulle_config::client::{Assembly, Client};
 use tulle_config::world::{Changes, World};
 use tulle_xds::session::message::{Name, ResourceType};
@@ -38,6 +38,7 @@ pub enum Dirty {
 #[derive(Debug)]
 pub struct Publisher {
     state: Mutex<State>,
+    generation: watch::Sender<u64>,
     changes: broadcast::Sender<Arc<Dirty>>,
 }
 
@@ -53,7 +54,8 @@ impl Publisher {
     #[must_use]
     pub fn new(world: Arc<World>) -> Self {
         let state = Mutex::new(State { world, generation: 1, cache: Cache::default() });
-        Self { state, changes: broadcast::Sender::new(DIRTY_QUEUED) }
+        let changes = broadcast::Sender::new(DIRTY_QUEUED);
+        Self { state, generation: watch::Sender::new(1), changes }
     }
 
     /// Replaces the world and tells everybody which names may have changed.
@@ -67,6 +69,7 @@ impl Publisher {
             return;
         }
         state.generation += 1;
+        self.generation.send_replace(state.generation);
         let dirty = state.cache.invalidate(&changes);
         drop(state);
         // Nobody listening is no failure: there are no streams.
@@ -82,7 +85,13 @@ impl Publisher {
     /// Counts the worlds that differed from the one before.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.lock().generation
+        *self.generation.borrow()
+    }
+
+    /// Hears of new generations.
+    #[must_use]
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 
     /// The world that is published.

@@ -38,7 +38,9 @@ fn collect(views: &Views) -> Vec<Metric> {
     let totals = views.status.totals();
     let (streams, agents) = views.status.open();
     let configuration = views.configuration.borrow();
-    let errors = configuration.findings.iter().filter(|finding| finding.is_error()).count();
+    let between = views.findings.borrow();
+    let findings = configuration.findings.iter().chain(between.iter());
+    let errors = findings.filter(|finding| finding.is_error()).count();
     let (_, entries) = views.registry.entries();
     let ready = entries.iter().filter(|entry| entry.ready).count();
     let generation = usize::try_from(views.publisher.generation()).unwrap_or(usize::MAX);

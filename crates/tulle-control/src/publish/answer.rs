@@ -7,6 +7,7 @@ use tulle_config::translate;
 use tulle_config::world::{Query, World};
 use tulle_model::lookup::Needed;
 use tulle_model::resource::ResourceKind;
+use tulle_xds::encode;
 use tulle_xds::session::message::{Name, ResourceType};
 use tulle_xds::session::server::Served;
 use xxhash_rust::xxh64::xxh64;
@@ -36,7 +37,7 @@ impl Answer {
         let translate::Translation { resource, queries, reads } =
             translate::translate(&needed, world, client);
         let served = resource.map(|resource| {
-            let body = encode(&resource);
+            let body = encode::resource(&resource).value;
             Served {
                 name: resource.name().into(),
                 version: format!("{:016x}", xxh64(&body, 0)).into(),
@@ -60,11 +61,6 @@ impl Answer {
     pub(super) fn is_for(&self, client: &Client) -> bool {
         client.answers(&self.reads)
     }
-}
-
-/// Until the encoder is merged.
-fn encode(resource: &tulle_model::resource::Resource) -> bytes::Bytes {
-    format!("{resource:?}").into()
 }
 
 fn kind(rtype: ResourceType) -> ResourceKind {
