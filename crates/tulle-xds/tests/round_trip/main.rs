@@ -79,6 +79,7 @@ fn encoded() -> String {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how one test process talks to another")]
 fn two_processes_write_the_same_bytes() {
     let here = encoded();
     if std::env::var_os(PRINT).is_some() {
