@@ -1,5 +1,7 @@
 //! What the model can say survives the wire, in the same bytes each time.
 
+#![expect(clippy::unwrap_used, reason = "the inputs are written here")]
+
 mod generate;
 
 use proptest::prelude::*;
