@@ -4,5 +4,6 @@ pub mod decode;
 pub mod encode;
 pub mod fields;
 pub mod proto;
+pub mod render;
 pub mod session;
 pub mod source;
