@@ -3,6 +3,7 @@
 pub mod decode;
 pub mod encode;
 pub mod fields;
+pub mod json;
 pub mod proto;
 pub mod render;
 pub mod session;
