@@ -6,6 +6,7 @@
 //! it is known.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tulle_config::istio::HostName;
@@ -13,7 +14,7 @@ use tulle_config::world::{Health, InstancePort, MeshSettings, WorkloadInstance, 
 
 use crate::ingest::objects::Configuration;
 use crate::ingest::registry::{Entry, Port, SharedRegistry};
-use crate::publish::Publisher;
+use crate::publish::{Cause, Publisher};
 use crate::stop::Stop;
 
 /// Builds worlds and publishes them.
@@ -37,22 +38,25 @@ impl Builder {
         versions.mark_changed();
         loop {
             let changed = tokio::select! {
-                changed = self.configuration.changed() => changed,
-                changed = versions.changed() => changed,
+                changed = self.configuration.changed() => changed.map(|()| Cause::Configuration),
+                changed = versions.changed() => changed.map(|()| Cause::Registry),
                 () = stop.requested() => return,
             };
-            if changed.is_err() {
+            let Ok(mut cause) = changed else {
                 // A source is gone: nothing can change any more.
                 return stop.requested().await;
+            };
+            if self.configuration.has_changed().unwrap_or_default() {
+                cause = Cause::Configuration;
             }
             self.configuration.mark_unchanged();
             versions.mark_unchanged();
-            self.build().await;
+            self.build(cause).await;
         }
     }
 
     /// Builds the world of this moment and publishes it.
-    pub async fn build(&self) {
+    pub async fn build(&self, cause: Cause) {
         let configuration = Arc::clone(&self.configuration.borrow());
         let (version, entries) = self.registry.entries();
         let (settings, publisher) = (Arc::clone(&self.settings), Arc::clone(&self.publisher));
@@ -61,7 +65,8 @@ impl Builder {
             let objects = configuration.objects.values().cloned();
             let instances = entries.iter().map(|entry| Arc::new(instance(entry, &settings.domain)));
             let instances: Vec<_> = instances.collect();
-            publisher.replace(Arc::new(World::new(Arc::clone(&settings), objects, instances)));
+            let world = Arc::new(World::new(Arc::clone(&settings), objects, instances));
+            publisher.replace(world, cause, Instant::now());
         });
         match built.await {
             Ok(()) => {
