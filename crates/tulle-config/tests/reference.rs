@@ -37,10 +37,10 @@ fn is_current(name: &str, expected: &str) {
 fn fields_page(loaded: &Loaded) -> String {
     let mut out = String::from(
         "# Istio objects: what is enforced\n\n\
-         `networking.istio.io/{v1,v1beta1,v1alpha3}`. A field that is not enforced is refused with\n\
-         an error (`TUL0302`), never accepted and ignored; so is one that does not exist\n\
-         (`TUL0301`). Written by `crates/tulle-config/tests/reference.rs` from the fields the code\n\
-         asks for.\n\n\
+         `networking.istio.io/{v1,v1beta1,v1alpha3}`. A field that is not enforced is refused\n\
+         with an error (`TUL0302`), never accepted and ignored; so is one that does not exist\n\
+         (`TUL0301`). Written by `crates/tulle-config/tests/reference.rs` from the fields the\n\
+         code asks for.\n\n\
          | message | enforced | refused |\n|---|---|---|\n",
     );
     for (message, fields) in loaded.schema.iter().filter(|(message, _)| !message.is_empty()) {

@@ -146,6 +146,11 @@ impl Checked<'_, '_> {
 
 /// Rules of a protocol that no port of the ruled services speaks.
 fn protocols(view: &View<'_>, rule: &Rule) -> Option<Finding> {
+    if !rule.is_meshed() && rule.spec().http.is_empty() {
+        let message = "the rules are for TCP, but gateways carry only HTTP in this release";
+        let code = Code::ProtocolMismatch;
+        return Some(Finding::new(code, &rule.id, "spec.tcp", message, "write http rules"));
+    }
     let ports: Vec<_> = ruled(view, rule).into_iter().flat_map(|service| &service.ports).collect();
     if ports.is_empty() || !rule.is_meshed() {
         return None;

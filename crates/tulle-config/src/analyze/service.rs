@@ -2,13 +2,14 @@
 //! select nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::Finding;
 use crate::diagnostic::Code;
-use crate::istio::{Protocol, ServiceEntry, ServicePort};
-use crate::object::{ObjectId, Spec};
+use crate::istio::{Address, Labels, Protocol, Resolution, ServiceEntry, ServicePort};
+use crate::object::{Object, ObjectId, Spec};
 use crate::world::{Service, World, selects};
 
 /// Checks every service entry and workload entry.
@@ -132,6 +133,7 @@ fn selectors(world: &World, entries: &[(&ObjectId, &ServiceEntry)], findings: &m
     }
     for (id, entry) in entries {
         let Some(selector) = &entry.selector else { continue };
+        findings.extend(named_workloads(world, id, entry, selector));
         let declared = world.objects().any(|object| match &object.spec {
             Spec::WorkloadEntry(workload) => {
                 object.id.namespace == id.namespace && selects(selector, &workload.labels)
@@ -148,4 +150,30 @@ fn selectors(world: &World, entries: &[(&ObjectId, &ServiceEntry)], findings: &m
             findings.push(Finding::new(Code::NothingSelected, id, path, message, help));
         }
     }
+}
+
+/// Workloads known by name cannot be endpoints of a service whose addresses are.
+fn named_workloads(
+    world: &World,
+    id: &ObjectId,
+    entry: &ServiceEntry,
+    selector: &Labels,
+) -> Vec<Finding> {
+    if entry.resolution != Resolution::Static {
+        return Vec::new();
+    }
+    let named = world.objects().filter(|object| match &object.spec {
+        Spec::WorkloadEntry(workload) => {
+            object.id.namespace == id.namespace
+                && matches!(workload.address, Address::Name(_))
+                && selects(selector, &workload.labels)
+        }
+        _ => false,
+    });
+    let finding = |object: &Arc<Object>| {
+        let message = format!("{id} selects it with resolution STATIC, which takes addresses only");
+        let help = "write an IP address, or resolution: DNS";
+        Finding::new(Code::InvalidAddress, &object.id, "spec.address", message, help)
+    };
+    named.map(finding).collect()
 }

@@ -11,7 +11,7 @@ use tulle_model::route::{DomainTable, RouteConfiguration, VirtualHost};
 
 use super::Context;
 use super::cluster::{BLACK_HOLE, PASSTHROUGH};
-use super::manager;
+use super::network_filter;
 use super::route::{self, Scope};
 use super::target::Target;
 use crate::istio::{HashKey, LoadBalancer, Protocol, TcpRoute};
@@ -35,7 +35,7 @@ pub(super) fn virtual_outbound(context: &Context<'_>) -> Option<Listener> {
     if bind.explicit {
         // Answers for authorities nobody has: no virtual host, so 404 with NR.
         let unknown = configuration("unknown", Vec::new());
-        let http = manager::outbound(VIRTUAL_OUTBOUND, manager::inline(unknown));
+        let http = network_filter::outbound(VIRTUAL_OUTBOUND, network_filter::inline(unknown));
         listener.on_demand = OnDemand::Explicit;
         listener.default_chain = Some(chain("unknown", NetworkFilter::Http(http), None));
         return Some(listener);
@@ -58,7 +58,7 @@ pub(super) fn undeclared(context: &Context<'_>) -> Arc<FilterChain> {
         OutboundPolicy::AllowAny => PASSTHROUGH,
         OutboundPolicy::RegistryOnly => BLACK_HOLE,
     };
-    let proxy = manager::tcp(cluster, vec![(cluster.into(), 1)], None);
+    let proxy = network_filter::tcp(cluster, vec![(cluster.into(), 1)], None);
     chain("undeclared", NetworkFilter::Tcp(proxy), None)
 }
 
@@ -93,7 +93,7 @@ pub(super) fn serve(context: &Context<'_>, listener: &mut Listener, target: &Tar
         }
         Target::Rules(_, rule) => {
             listener.origin = Some(rule.id.origin());
-            let http = manager::outbound(&routes, manager::discovered(&routes));
+            let http = network_filter::outbound(&routes, network_filter::discovered(&routes));
             listener.default_chain = Some(chain(&routes, NetworkFilter::Http(http), None));
         }
     }
@@ -159,7 +159,7 @@ fn fill(context: &Context<'_>, listener: &mut Listener, routes: &str, parts: &[P
 
 /// A chain for requests, its matches left open.
 pub(super) fn request_chain(routes: &str, origin: Option<Origin>) -> FilterChain {
-    let filter = manager::outbound(routes, manager::discovered(routes));
+    let filter = network_filter::outbound(routes, network_filter::discovered(routes));
     made(routes, NetworkFilter::Http(filter), origin)
 }
 
@@ -250,7 +250,7 @@ fn connections(
         let balancer = super::cluster::balancer_of(context, cluster);
         matches!(balancer, Some(LoadBalancer::RingHash { key: HashKey::SourceAddress, .. }))
     });
-    let mut proxy = manager::tcp(name, clusters, origin);
+    let mut proxy = network_filter::tcp(name, clusters, origin);
     if hashes {
         Arc::make_mut(&mut proxy).hash_source_ip = true;
     }
@@ -314,7 +314,7 @@ fn shared_hosts(
         let mut domains = domains(context, service);
         if hosts.is_empty() {
             // A caller that names the address and no host means the first.
-            domains.push(manager::address_domain(address.ip()));
+            domains.push(network_filter::address_domain(address.ip()));
         }
         domains.retain(|domain| !taken.contains(domain));
         taken.extend(domains.iter().cloned());

@@ -198,7 +198,7 @@ struct Builder<'a> {
     selecting: BTreeSet<ServiceKey>,
     workloads: BTreeMap<&'a str, Vec<(&'a ObjectId, &'a WorkloadEntry)>>,
     instances: BTreeMap<&'a str, Vec<&'a Arc<WorkloadInstance>>>,
-    by_address: BTreeMap<std::net::IpAddr, &'a Arc<WorkloadInstance>>,
+    by_address: BTreeMap<(&'a str, std::net::IpAddr), &'a Arc<WorkloadInstance>>,
 }
 
 impl<'a> Builder<'a> {
@@ -222,7 +222,10 @@ impl<'a> Builder<'a> {
             selecting: BTreeSet::new(),
             workloads,
             instances: by_namespace,
-            by_address: instances.values().map(|one| (one.address, one)).collect(),
+            by_address: instances
+                .values()
+                .map(|one| ((&*one.namespace, one.address), one))
+                .collect(),
         }
     }
 
@@ -299,7 +302,8 @@ impl<'a> Builder<'a> {
     ) -> Backend {
         let ports = entry.ports.iter();
         let registered = match &endpoint.address {
-            Address::Ip(ip) => self.by_address.get(ip).copied(),
+            // Only its own namespace can say that an endpoint is not ready.
+            Address::Ip(ip) => self.by_address.get(&(&**namespace, *ip)).copied(),
             Address::Name(_) => None,
         };
         let peer = match registered {

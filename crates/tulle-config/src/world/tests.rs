@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tulle_model::lookup::Needed;
-use tulle_model::resource::ResourceKind;
+use tulle_model::resource::{Resource, ResourceKind};
 
 use super::*;
 use crate::client::{Assembly, Bind, Client, Role};
@@ -205,7 +205,8 @@ fn services() -> Vec<Vec<Arc<Object>>> {
             &[
                 "{hosts: [pay], ports: [{number: 80, name: http}], addresses: [10.5.0.0/16], \
              resolution: STATIC, endpoints: [{address: 10.0.0.1}]}",
-                "{hosts: [pay, x.example], ports: [{number: 80, name: tcp}], addresses: [10.5.0.1], \
+                "{hosts: [pay, x.example], ports: [{number: 80, name: tcp}], \
+             addresses: [10.5.0.1], \
              resolution: STATIC, endpoints: [{address: 10.0.0.2, labels: {v: '1'}}]}",
                 "{hosts: [pay], ports: [{number: 80, name: http}], exportTo: ['.'], \
              location: MESH_INTERNAL, resolution: STATIC, workloadSelector: {labels: {app: x}}}",
@@ -390,6 +391,7 @@ fn check_edits(edits: &[(usize, usize, u8)]) {
             assert!(touched || was == is, "{need:?} of client {}", index / needs.len());
         }
         for (index, is) in after.iter().enumerate() {
+            check_whole(is, &new, &clients[index / needs.len()]);
             for (other, client) in clients.iter().enumerate() {
                 if client.answers(&is.reads) {
                     let same = &after[other * needs.len() + index % needs.len()];
@@ -398,6 +400,23 @@ fn check_edits(edits: &[(usize, usize, u8)]) {
             }
         }
         (old, before) = (new, after);
+    }
+}
+
+/// No two chains of a listener match the same; what it or a cluster cannot do without is there.
+fn check_whole(translation: &Translation, world: &World, client: &Client) {
+    let Some(resource) = &translation.resource else { return };
+    if let Resource::Listener(listener) = resource {
+        for (index, chain) in listener.chains.iter().enumerate() {
+            let same = listener.chains[..index].iter().find(|other| other.matches == chain.matches);
+            assert!(same.is_none(), "{} and {same:?}", chain.name);
+        }
+    }
+    for needed in resource.references() {
+        // A destination may be missing, which is a finding; routes and endpoints may not.
+        if !matches!(needed, Needed::Cluster(_)) {
+            assert!(translate(&needed, world, client).resource.is_some(), "{needed:?}");
+        }
     }
 }
 

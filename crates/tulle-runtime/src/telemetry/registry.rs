@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -103,7 +104,7 @@ impl Registry {
     /// The metrics of the current thread. One for each thread.
     #[must_use]
     pub fn local(&self) -> Local {
-        Local(Box::new(LocalState {
+        Local(Rc::new(LocalState {
             registry: self.clone(),
             hasher: RandomState::new(),
             made: RefCell::default(),
@@ -160,8 +161,9 @@ impl Registry {
     }
 }
 
-/// The metrics of one thread. Stays in it.
-pub struct Local(Box<LocalState>);
+/// The metrics of one thread. Stays in it; clones are the same.
+#[derive(Clone)]
+pub struct Local(Rc<LocalState>);
 
 struct LocalState {
     registry: Registry,

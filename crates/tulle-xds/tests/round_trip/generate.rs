@@ -26,7 +26,7 @@ use tulle_model::retry::{RetryOn, RetryPolicy};
 use tulle_model::route::*;
 use tulle_model::tls::{Certificate, DataSource, DownstreamTls, UpstreamTls};
 
-pub fn any() -> impl Strategy<Value = Resource> {
+pub fn resource() -> impl Strategy<Value = Resource> {
     prop_oneof![listener(), routes(), cluster(), endpoints()]
 }
 
@@ -99,20 +99,20 @@ fn string() -> impl Strategy<Value = StringMatch> {
     (kind, any::<bool>()).prop_map(|(kind, ignore_case)| StringMatch { kind, ignore_case })
 }
 
-fn header_match() -> impl Strategy<Value = HeaderMatch> {
+fn header_match() -> BoxedStrategy<HeaderMatch> {
     let check = prop_oneof![
         any::<bool>().prop_map(HeaderCheck::Present),
         string().prop_map(HeaderCheck::String),
         any::<(i64, i64)>().prop_map(|(start, end)| HeaderCheck::Range { start, end }),
     ];
-    (any_header(), check, any::<bool>(), any::<bool>()).prop_map(
-        |(name, check, invert, treat_missing_as_empty)| HeaderMatch {
+    (any_header(), check, any::<bool>(), any::<bool>())
+        .prop_map(|(name, check, invert, treat_missing_as_empty)| HeaderMatch {
             name,
             check,
             invert,
             treat_missing_as_empty,
-        },
-    )
+        })
+        .boxed()
 }
 
 fn query_match() -> impl Strategy<Value = QueryMatch> {
@@ -133,7 +133,7 @@ fn template() -> impl Strategy<Value = Template> {
     select(formats.to_vec()).prop_map(|format| Template::parse(format).unwrap())
 }
 
-fn edits() -> impl Strategy<Value = HeaderEdits> {
+fn edits() -> BoxedStrategy<HeaderEdits> {
     let action = select(vec![
         AppendAction::AppendIfExistsOrAdd,
         AppendAction::AddIfAbsent,
@@ -143,10 +143,12 @@ fn edits() -> impl Strategy<Value = HeaderEdits> {
     let add = (header(), template(), action, any::<bool>()).prop_map(
         |(name, value, action, keep_empty)| HeaderAdd { name, value, action, keep_empty },
     );
-    (vec(add, 0..3), vec(header(), 0..2)).prop_map(|(add, remove)| HeaderEdits { add, remove })
+    (vec(add, 0..3), vec(header(), 0..2))
+        .prop_map(|(add, remove)| HeaderEdits { add, remove })
+        .boxed()
 }
 
-fn access_log() -> impl Strategy<Value = AccessLog> {
+fn access_log() -> BoxedStrategy<AccessLog> {
     let sink = prop_oneof![
         Just(LogSink::Stdout),
         Just(LogSink::Stderr),
@@ -156,7 +158,7 @@ fn access_log() -> impl Strategy<Value = AccessLog> {
         LogFormat::Json(fields.into_iter().map(|(key, value)| (key.into(), value)).collect())
     });
     let format = prop_oneof![template().prop_map(LogFormat::Text), json];
-    (sink, format).prop_map(|(sink, format)| AccessLog { sink, format })
+    (sink, format).prop_map(|(sink, format)| AccessLog { sink, format }).boxed()
 }
 
 fn data_source() -> impl Strategy<Value = DataSource> {
@@ -170,30 +172,30 @@ fn certificate() -> impl Strategy<Value = Certificate> {
     (data_source(), data_source()).prop_map(|(chain, key)| Certificate { chain, key })
 }
 
-fn downstream_tls() -> impl Strategy<Value = DownstreamTls> {
+fn downstream_tls() -> BoxedStrategy<DownstreamTls> {
     let alpn = vec(text(), 0..2);
-    (vec(certificate(), 1..3), alpn, of(data_source()), any::<bool>()).prop_map(
-        |(certificates, alpn, client_roots, require)| DownstreamTls {
+    (vec(certificate(), 1..3), alpn, of(data_source()), any::<bool>())
+        .prop_map(|(certificates, alpn, client_roots, require)| DownstreamTls {
             certificates,
             alpn,
             require_client_certificate: require && client_roots.is_some(),
             client_roots,
-        },
-    )
+        })
+        .boxed()
 }
 
-fn upstream_tls() -> impl Strategy<Value = UpstreamTls> {
+fn upstream_tls() -> BoxedStrategy<UpstreamTls> {
     let roots = of((data_source(), vec(string(), 0..2)));
-    (of(host()), vec(text(), 0..2), of(certificate()), roots).prop_map(
-        |(sni, alpn, certificate, roots)| {
+    (of(host()), vec(text(), 0..2), of(certificate()), roots)
+        .prop_map(|(sni, alpn, certificate, roots)| {
             let (roots, subject_alt_names) = roots.unzip();
             let subject_alt_names = subject_alt_names.unwrap_or_default();
             UpstreamTls { sni, alpn, certificate, roots, subject_alt_names }
-        },
-    )
+        })
+        .boxed()
 }
 
-fn retry() -> impl Strategy<Value = RetryPolicy> {
+fn retry() -> BoxedStrategy<RetryPolicy> {
     let conditions = vec(select(RetryOn::NAMES.to_vec()), 0..4).prop_map(|conditions| {
         conditions.into_iter().fold(RetryOn::NONE, |all, (_, one)| all.union(one))
     });
@@ -201,8 +203,8 @@ fn retry() -> impl Strategy<Value = RetryPolicy> {
     let codes = vec(100..600u16, 0..3);
     let headers = vec(header_match(), 0..2);
     let others = (any::<bool>(), 1..9u32);
-    (conditions, any::<u32>(), of(span()), codes, headers, pauses, others).prop_map(
-        |(on, retries, per_try_timeout, codes, headers, pauses, others)| {
+    (conditions, any::<u32>(), of(span()), codes, headers, pauses, others)
+        .prop_map(|(on, retries, per_try_timeout, codes, headers, pauses, others)| {
             let mut policy = RetryPolicy::new(on, retries);
             policy.per_try_timeout = per_try_timeout;
             policy.retriable_status_codes = codes;
@@ -213,11 +215,11 @@ fn retry() -> impl Strategy<Value = RetryPolicy> {
             }
             (policy.other_host, policy.host_selection_attempts) = others;
             policy
-        },
-    )
+        })
+        .boxed()
 }
 
-fn fault() -> impl Strategy<Value = FaultSettings> {
+fn fault() -> BoxedStrategy<FaultSettings> {
     let abort = prop_oneof![
         (200..600u16).prop_map(FaultAbort::Http),
         any::<u32>().prop_map(FaultAbort::Grpc)
@@ -231,16 +233,19 @@ fn fault() -> impl Strategy<Value = FaultSettings> {
             upstream_cluster,
             max_active,
         })
+        .boxed()
 }
 
-fn overrides() -> impl Strategy<Value = Vec<FilterOverride>> {
+fn overrides() -> BoxedStrategy<Vec<FilterOverride>> {
     let setting =
         prop_oneof![Just(OverrideSetting::Disabled), fault().prop_map(OverrideSetting::Fault)];
-    btree_map("[a-z.]{1,6}", setting, 0..2).prop_map(|overrides| {
-        let one =
-            |(filter, setting): (String, _)| FilterOverride { filter: filter.into(), setting };
-        overrides.into_iter().map(one).collect()
-    })
+    btree_map("[a-z.]{1,6}", setting, 0..2)
+        .prop_map(|overrides| {
+            let one =
+                |(filter, setting): (String, _)| FilterOverride { filter: filter.into(), setting };
+            overrides.into_iter().map(one).collect()
+        })
+        .boxed()
 }
 
 fn upgrades() -> impl Strategy<Value = Vec<UpgradeSetting>> {
@@ -249,20 +254,22 @@ fn upgrades() -> impl Strategy<Value = Vec<UpgradeSetting>> {
     vec(one, 0..2)
 }
 
-fn weighted() -> impl Strategy<Value = WeightedCluster> {
-    (text(), 1..1000u32, edits(), edits(), of(host()), overrides(), origin()).prop_map(
-        |(name, weight, request_headers, response_headers, host_rewrite, overrides, origin)| {
-            WeightedCluster {
-                name: name.into(),
-                weight,
-                request_headers,
-                response_headers,
-                host_rewrite,
-                overrides,
-                origin,
-            }
-        },
-    )
+fn weighted() -> BoxedStrategy<WeightedCluster> {
+    (text(), 1..1000u32, edits(), edits(), of(host()), overrides(), origin())
+        .prop_map(
+            |(name, weight, request_headers, response_headers, host_rewrite, overrides, origin)| {
+                WeightedCluster {
+                    name: name.into(),
+                    weight,
+                    request_headers,
+                    response_headers,
+                    host_rewrite,
+                    overrides,
+                    origin,
+                }
+            },
+        )
+        .boxed()
 }
 
 fn hash_policy() -> impl Strategy<Value = HashPolicy> {
@@ -277,7 +284,7 @@ fn hash_policy() -> impl Strategy<Value = HashPolicy> {
     (source, any::<bool>()).prop_map(|(source, terminal)| HashPolicy { source, terminal })
 }
 
-fn forward() -> impl Strategy<Value = Forward> {
+fn forward() -> BoxedStrategy<Forward> {
     let cluster = prop_oneof![
         text().prop_map(|name| ClusterChoice::Cluster(name.into())),
         header().prop_map(ClusterChoice::Header),
@@ -296,8 +303,8 @@ fn forward() -> impl Strategy<Value = Forward> {
     let times = (of(span()), of(prop_oneof![Just(Duration::ZERO), span()]));
     let rest = (of(retry()), vec(hash_policy(), 0..3), upgrades());
     let flags = (select(vec![503, 404, 500]), any::<bool>(), any::<bool>());
-    (cluster, of(path), of(host), times, rest, flags).prop_map(
-        |(cluster, path_rewrite, host_rewrite, times, rest, flags)| Forward {
+    (cluster, of(path), of(host), times, rest, flags)
+        .prop_map(|(cluster, path_rewrite, host_rewrite, times, rest, flags)| Forward {
             cluster,
             cluster_not_found_status: flags.0,
             path_rewrite,
@@ -309,11 +316,11 @@ fn forward() -> impl Strategy<Value = Forward> {
             hash: rest.1,
             upgrades: rest.2,
             priority: if flags.2 { Priority::High } else { Priority::Default },
-        },
-    )
+        })
+        .boxed()
 }
 
-fn action() -> impl Strategy<Value = RouteAction> {
+fn action() -> BoxedStrategy<RouteAction> {
     let path = prop_oneof![
         maybe().prop_map(RedirectPath::Full),
         maybe().prop_map(RedirectPath::Prefix),
@@ -333,10 +340,10 @@ fn action() -> impl Strategy<Value = RouteAction> {
     let direct = (200..600u16, vec(any::<u8>(), 0..9)).prop_map(|(status, body)| {
         RouteAction::DirectResponse(DirectResponse { status, body: body.into() })
     });
-    prop_oneof![3 => forward().prop_map(RouteAction::Forward), 1 => redirect, 1 => direct]
+    prop_oneof![3 => forward().prop_map(RouteAction::Forward), 1 => redirect, 1 => direct].boxed()
 }
 
-fn route_match() -> impl Strategy<Value = RouteMatch> {
+fn route_match() -> BoxedStrategy<RouteMatch> {
     let path = prop_oneof![
         maybe().prop_map(PathMatch::Prefix),
         maybe().prop_map(PathMatch::Exact),
@@ -345,61 +352,65 @@ fn route_match() -> impl Strategy<Value = RouteMatch> {
         Just(PathMatch::Connect),
     ];
     let lists = (vec(header_match(), 0..3), vec(query_match(), 0..2));
-    (path, any::<bool>(), lists, of(fraction()), any::<bool>()).prop_map(
-        |(path, ignore_case, (headers, query), fraction, grpc_only)| RouteMatch {
+    (path, any::<bool>(), lists, of(fraction()), any::<bool>())
+        .prop_map(|(path, ignore_case, (headers, query), fraction, grpc_only)| RouteMatch {
             path,
             ignore_case,
             headers,
             query,
             fraction,
             grpc_only,
-        },
-    )
+        })
+        .boxed()
 }
 
-fn route() -> impl Strategy<Value = Arc<Route>> {
-    (maybe(), route_match(), action(), edits(), edits(), overrides(), origin()).prop_map(
-        |(name, matches, action, request_headers, response_headers, overrides, origin)| {
-            let route = Route {
-                name,
-                matches,
-                action,
-                request_headers,
-                response_headers,
-                overrides,
-                origin,
-            };
-            Arc::new(route)
-        },
-    )
+fn route() -> BoxedStrategy<Arc<Route>> {
+    (maybe(), route_match(), action(), edits(), edits(), overrides(), origin())
+        .prop_map(
+            |(name, matches, action, request_headers, response_headers, overrides, origin)| {
+                let route = Route {
+                    name,
+                    matches,
+                    action,
+                    request_headers,
+                    response_headers,
+                    overrides,
+                    origin,
+                };
+                Arc::new(route)
+            },
+        )
+        .boxed()
 }
 
-fn virtual_host() -> impl Strategy<Value = VirtualHost> {
+fn virtual_host() -> BoxedStrategy<VirtualHost> {
     let tls = select(vec![TlsRequirement::None, TlsRequirement::ExternalOnly, TlsRequirement::All]);
     let flags = any::<(bool, bool)>();
     let rest = (of(retry()), flags, overrides(), origin());
-    (maybe(), vec(route(), 0..3), tls, edits(), edits(), rest).prop_map(
-        |(name, routes, require_tls, request_headers, response_headers, rest)| VirtualHost {
-            name,
-            domains: Vec::new(),
-            routes,
-            require_tls,
-            request_headers,
-            response_headers,
-            retry: rest.0.map(Arc::new),
-            include_request_attempt_count: rest.1.0,
-            include_attempt_count_in_response: rest.1.1,
-            overrides: rest.2,
-            origin: rest.3,
-        },
-    )
+    (maybe(), vec(route(), 0..3), tls, edits(), edits(), rest)
+        .prop_map(|(name, routes, require_tls, request_headers, response_headers, rest)| {
+            VirtualHost {
+                name,
+                domains: Vec::new(),
+                routes,
+                require_tls,
+                request_headers,
+                response_headers,
+                retry: rest.0.map(Arc::new),
+                include_request_attempt_count: rest.1.0,
+                include_attempt_count_in_response: rest.1.1,
+                overrides: rest.2,
+                origin: rest.3,
+            }
+        })
+        .boxed()
 }
 
-fn configuration() -> impl Strategy<Value = RouteConfiguration> {
+fn configuration() -> BoxedStrategy<RouteConfiguration> {
     let form = select(vec!["{}.com", "*.{}.com", "{}.*", "*-{}", "Upper.{}"]);
     let hosts = vec((virtual_host(), vec(form, 1..4)), 0..3);
-    (text(), hosts, edits(), edits(), any::<(bool, bool)>(), origin()).prop_map(
-        |(name, hosts, request_headers, response_headers, flags, origin)| {
+    (text(), hosts, edits(), edits(), any::<(bool, bool)>(), origin())
+        .prop_map(|(name, hosts, request_headers, response_headers, flags, origin)| {
             let distinct = |(index, (mut host, forms)): (usize, (VirtualHost, Vec<&str>))| {
                 let domain = |(at, form): (usize, &str)| {
                     Arc::from(form.replace("{}", &format!("h{index}x{at}")))
@@ -418,8 +429,8 @@ fn configuration() -> impl Strategy<Value = RouteConfiguration> {
                 most_specific_header_mutations_wins: flags.1,
                 origin,
             }
-        },
-    )
+        })
+        .boxed()
 }
 
 pub fn routes() -> impl Strategy<Value = Resource> {
@@ -448,34 +459,38 @@ fn http2() -> impl Strategy<Value = Http2Settings> {
     )
 }
 
-fn timeouts() -> impl Strategy<Value = HttpTimeouts> {
+fn timeouts() -> BoxedStrategy<HttpTimeouts> {
     let limit = || of(span());
     let end = || prop_oneof![Just(Duration::ZERO), Just(Duration::from_secs(1)), span()];
-    (limit(), limit(), limit(), limit(), limit(), limit(), end(), end()).prop_map(
-        |(request_headers, request, stream_idle, idle, connection, stream, drain, close)| {
-            HttpTimeouts {
-                request_headers,
-                request,
-                stream_idle,
-                idle,
-                max_connection_duration: connection,
-                max_stream_duration: stream,
-                drain,
-                delayed_close: close,
-            }
-        },
-    )
+    (limit(), limit(), limit(), limit(), limit(), limit(), end(), end())
+        .prop_map(
+            |(request_headers, request, stream_idle, idle, connection, stream, drain, close)| {
+                HttpTimeouts {
+                    request_headers,
+                    request,
+                    stream_idle,
+                    idle,
+                    max_connection_duration: connection,
+                    max_stream_duration: stream,
+                    drain,
+                    delayed_close: close,
+                }
+            },
+        )
+        .boxed()
 }
 
-fn trust() -> impl Strategy<Value = Trust> {
-    (any::<[bool; 5]>(), any::<u32>()).prop_map(|(flags, xff_trusted_hops)| Trust {
-        use_remote_address: flags[0],
-        xff_trusted_hops,
-        skip_xff_append: flags[1],
-        generate_request_id: flags[2],
-        preserve_external_request_id: flags[3],
-        always_set_request_id_in_response: flags[4],
-    })
+fn trust() -> BoxedStrategy<Trust> {
+    (any::<[bool; 5]>(), any::<u32>())
+        .prop_map(|(flags, xff_trusted_hops)| Trust {
+            use_remote_address: flags[0],
+            xff_trusted_hops,
+            skip_xff_append: flags[1],
+            generate_request_id: flags[2],
+            preserve_external_request_id: flags[3],
+            always_set_request_id_in_response: flags[4],
+        })
+        .boxed()
 }
 
 fn filters() -> impl Strategy<Value = Vec<HttpFilter>> {
@@ -489,7 +504,7 @@ fn filters() -> impl Strategy<Value = Vec<HttpFilter>> {
     })
 }
 
-fn manager() -> impl Strategy<Value = HttpManager> {
+fn manager() -> BoxedStrategy<HttpManager> {
     let source = prop_oneof![
         text().prop_map(|name| RouteSource::Discovered(name.into())),
         configuration().prop_map(|routes| RouteSource::Inline(Arc::new(routes))),
@@ -516,8 +531,8 @@ fn manager() -> impl Strategy<Value = HttpManager> {
     let server = (text(), when).prop_map(|(name, when)| ServerHeader { name, when });
     let first = (maybe(), codec, source, filters(), timeouts(), limits);
     let second = (trust(), path, port, server, maybe(), upgrades());
-    (first, second, http1(), http2(), vec(access_log(), 0..2)).prop_map(
-        |(first, second, http1, http2, access_log)| HttpManager {
+    (first, second, http1(), http2(), vec(access_log(), 0..2))
+        .prop_map(|(first, second, http1, http2, access_log)| HttpManager {
             stat_prefix: first.0,
             codec: first.1,
             routes: first.2,
@@ -533,26 +548,36 @@ fn manager() -> impl Strategy<Value = HttpManager> {
             http1,
             http2,
             access_log,
-        },
-    )
+        })
+        .boxed()
 }
 
-fn tcp_proxy() -> impl Strategy<Value = TcpProxy> {
+fn tcp_proxy() -> BoxedStrategy<TcpProxy> {
     let cluster = (text(), 1..1000u32).prop_map(|(name, weight)| (name.into(), weight));
     let logs = vec(access_log(), 0..2);
-    (maybe(), vec(cluster, 1..3), of(span()), 1..9u32, any::<bool>(), logs, origin()).prop_map(
-        |(stat_prefix, clusters, idle_timeout, attempts, hash_source_ip, access_log, origin)| {
-            TcpProxy {
+    (maybe(), vec(cluster, 1..3), of(span()), 1..9u32, any::<bool>(), logs, origin())
+        .prop_map(
+            |(
                 stat_prefix,
                 clusters,
                 idle_timeout,
-                max_connect_attempts: attempts,
+                attempts,
                 hash_source_ip,
                 access_log,
                 origin,
-            }
-        },
-    )
+            )| {
+                TcpProxy {
+                    stat_prefix,
+                    clusters,
+                    idle_timeout,
+                    max_connect_attempts: attempts,
+                    hash_source_ip,
+                    access_log,
+                    origin,
+                }
+            },
+        )
+        .boxed()
 }
 
 fn chain_match() -> impl Strategy<Value = ChainMatch> {
@@ -577,24 +602,24 @@ fn chain_match() -> impl Strategy<Value = ChainMatch> {
     )
 }
 
-fn chain() -> impl Strategy<Value = FilterChain> {
+fn chain() -> BoxedStrategy<FilterChain> {
     let network = prop_oneof![
         tcp_proxy().prop_map(|proxy| NetworkFilter::Tcp(Arc::new(proxy))),
         manager().prop_map(|manager| NetworkFilter::Http(Arc::new(manager))),
     ];
-    (maybe(), chain_match(), of(downstream_tls()), of(span()), network, origin()).prop_map(
-        |(name, matches, tls, connect_timeout, network, origin)| FilterChain {
+    (maybe(), chain_match(), of(downstream_tls()), of(span()), network, origin())
+        .prop_map(|(name, matches, tls, connect_timeout, network, origin)| FilterChain {
             name,
             matches,
             tls: tls.map(Arc::new),
             connect_timeout,
             network,
             origin,
-        },
-    )
+        })
+        .boxed()
 }
 
-pub fn listener() -> impl Strategy<Value = Resource> {
+pub fn listener() -> BoxedStrategy<Resource> {
     let address = of(socket().prop_filter("an address", |address| address.port() != 0));
     let inspect = (any::<[bool; 4]>(), of(span())).prop_map(|(flags, timeout)| Inspection {
         original_dst: flags[0],
@@ -608,8 +633,8 @@ pub fn listener() -> impl Strategy<Value = Resource> {
     let chains = (vec(chain(), 0..3), of(chain()));
     let numbers = (any::<bool>(), any::<u32>(), any::<u32>());
     let rest = (on_demand, direction, vec(access_log(), 0..2), origin());
-    (text(), vec(socket(), 0..3), address, inspect, chains, (numbers, rest)).prop_map(
-        |(name, bind, address, inspect, (mut chains, default), (numbers, rest))| {
+    (text(), vec(socket(), 0..3), address, inspect, chains, (numbers, rest))
+        .prop_map(|(name, bind, address, inspect, (mut chains, default), (numbers, rest))| {
             // Chains must not both take the same connection.
             for (index, chain) in chains.iter_mut().enumerate() {
                 chain.matches.destination_port = u16::try_from(index).ok();
@@ -630,24 +655,24 @@ pub fn listener() -> impl Strategy<Value = Resource> {
                 origin: rest.3,
             };
             Resource::Listener(Arc::new(listener))
-        },
-    )
+        })
+        .boxed()
 }
 
-fn peer() -> impl Strategy<Value = PeerMetadata> {
+fn peer() -> BoxedStrategy<PeerMetadata> {
     let labels = btree_map("[a-z]{1,4}", "[a-z0-9]{0,4}", 0..3).prop_map(|labels| {
         let label = |(key, value): (String, String)| (key.into(), value.into());
         labels.into_iter().map(label).collect::<BTreeMap<Arc<str>, Arc<str>>>()
     });
-    (maybe(), maybe(), maybe(), labels, maybe()).prop_map(
-        |(workload, namespace, service_account, labels, cluster)| PeerMetadata {
+    (maybe(), maybe(), maybe(), labels, maybe())
+        .prop_map(|(workload, namespace, service_account, labels, cluster)| PeerMetadata {
             workload,
             namespace,
             service_account,
             labels,
             cluster,
-        },
-    )
+        })
+        .boxed()
 }
 
 fn assignment(
@@ -755,7 +780,7 @@ fn outlier() -> impl Strategy<Value = OutlierDetection> {
     )
 }
 
-pub fn cluster() -> impl Strategy<Value = Resource> {
+pub fn cluster() -> BoxedStrategy<Resource> {
     let discovery = prop_oneof![
         assignment(fixed()).prop_map(|endpoints| Discovery::Static(Arc::new(endpoints))),
         (assignment(named()), span()).prop_map(|(endpoints, refresh)| {
@@ -783,21 +808,23 @@ pub fn cluster() -> impl Strategy<Value = Resource> {
     let limits = (limits(), limits()).prop_map(|(default, high)| ClusterLimits { default, high });
     let first = (text(), maybe(), discovery, policy(), protocol);
     let rest = (of(upstream_tls()), span(), pool, limits, of(outlier()), 0..=100u32, origin());
-    (first, rest).prop_map(|((name, alt_stat_name, discovery, policy, protocol), rest)| {
-        let provided = matches!(discovery, Discovery::OriginalDst);
-        Resource::Cluster(Arc::new(Cluster {
-            name: name.into(),
-            alt_stat_name,
-            discovery,
-            policy: if provided { LbPolicy::ClusterProvided } else { policy },
-            protocol,
-            tls: rest.0.map(Arc::new),
-            connect_timeout: rest.1,
-            pool: rest.2,
-            limits: rest.3,
-            outlier: rest.4,
-            panic_threshold_percent: rest.5,
-            origin: rest.6,
-        }))
-    })
+    (first, rest)
+        .prop_map(|((name, alt_stat_name, discovery, policy, protocol), rest)| {
+            let provided = matches!(discovery, Discovery::OriginalDst);
+            Resource::Cluster(Arc::new(Cluster {
+                name: name.into(),
+                alt_stat_name,
+                discovery,
+                policy: if provided { LbPolicy::ClusterProvided } else { policy },
+                protocol,
+                tls: rest.0.map(Arc::new),
+                connect_timeout: rest.1,
+                pool: rest.2,
+                limits: rest.3,
+                outlier: rest.4,
+                panic_threshold_percent: rest.5,
+                origin: rest.6,
+            }))
+        })
+        .boxed()
 }

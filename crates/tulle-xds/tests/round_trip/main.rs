@@ -3,7 +3,8 @@
 mod generate;
 
 use proptest::prelude::*;
-use proptest::test_runner::TestCaseError;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use tulle_model::resource::Resource;
 use tulle_xds::{decode, encode};
 
@@ -45,7 +46,7 @@ proptest! {
     /// Bytes that no encoder wrote are refused or understood, and never a panic.
     #[test]
     fn any_bytes_are_survived(
-        resource in generate::any(),
+        resource in generate::resource(),
         cut in any::<prop::sample::Index>(),
         byte in any::<u8>(),
     ) {
@@ -55,9 +56,40 @@ proptest! {
         if let Ok(decoded) = decode::resource(resource.kind(), &bytes.clone().into()) {
             let again = encode::resource(&decoded.value).value;
             let twice = decode::resource(resource.kind(), &again);
-            prop_assert_eq!(&twice.map_err(|e| TestCaseError::fail(e.to_string()))?.value, &decoded.value);
+            let twice = twice.map_err(|found| TestCaseError::fail(found.to_string()))?;
+            prop_assert_eq!(&twice.value, &decoded.value);
         }
         bytes.truncate(at);
         let _ = decode::resource(resource.kind(), &bytes.into());
     }
+}
+
+/// Bytes of a fixed choice of resources. Run with this variable, a test prints them.
+const PRINT: &str = "TULLE_TEST_PRINT_ENCODED";
+
+fn encoded() -> String {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
+    let strategy = generate::resource();
+    let one = |_| {
+        let resource = strategy.new_tree(&mut runner).unwrap().current();
+        format!("{:?}", encode::resource(&resource).value)
+    };
+    (0..64).map(one).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn two_processes_write_the_same_bytes() {
+    let here = encoded();
+    if std::env::var_os(PRINT).is_some() {
+        println!("{here}");
+        return;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "two_processes_write_the_same_bytes", "--nocapture"])
+        .env(PRINT, "1")
+        .output()
+        .unwrap();
+    let there = String::from_utf8(output.stdout).unwrap();
+    assert!(there.contains(&here), "the other process wrote {} bytes", there.len());
 }

@@ -49,7 +49,7 @@ fn retries() -> Vec<Row> {
             .get("hosts.test", "/other-host")
             .answer("half", answers(&[200, 200])),
         at_a("retry-asked", "an internal client asks for attempts by header")
-            .get_with(
+            .ask(
                 "retry.test",
                 "/asked",
                 "x-forwarded-for: 10.0.0.9\r\nx-envoy-retry-on: 5xx\r\nx-envoy-max-retries: 2\r\n",
@@ -98,7 +98,7 @@ fn timeouts() -> Vec<Row> {
             .get("time.test", "/idle")
             .answer("a", [late(200)]),
         error("timeout-asked", "an internal client sets the timeout by header")
-            .get_with(
+            .ask(
                 "time.test",
                 "/asked",
                 "x-forwarded-for: 10.0.0.9\r\nx-envoy-upstream-rq-timeout-ms: 200\r\n",
@@ -109,7 +109,7 @@ fn timeouts() -> Vec<Row> {
 
 fn faults() -> Vec<Row> {
     let fault = |name, behaviour, path: &str, lines: &str| {
-        Row::new(name, behaviour).get_with("fault.test", path, lines)
+        Row::new(name, behaviour).ask("fault.test", path, lines)
     };
     vec![
         fault("fault-abort", "a fault aborts with its status", "/abort", "").kind(Kind::Error),
@@ -122,8 +122,8 @@ fn faults() -> Vec<Row> {
         )
         .kind(Kind::Error),
         Row::new("fault-matched", "a fault happens to matching requests only")
-            .get_with("fault.test", "/matched", "x-fault: yes\r\n")
-            .get_with("fault.test", "/matched", "x-fault: other\r\n"),
+            .ask("fault.test", "/matched", "x-fault: yes\r\n")
+            .ask("fault.test", "/matched", "x-fault: other\r\n"),
         Row::new("fault-delay", "a delayed request has not arrived after half the delay")
             .kind(Kind::Error)
             .steps([
@@ -154,7 +154,7 @@ fn limits() -> Vec<Row> {
 
 fn balancing() -> Vec<Row> {
     let keyed =
-        |row: Row, key: &str| row.get_with("balance.test", "/ring", &format!("x-key: {key}\r\n"));
+        |row: Row, key: &str| row.ask("balance.test", "/ring", &format!("x-key: {key}\r\n"));
     let ring = Row::new("ring-hash", "a key is sent where Envoy's ring sends it");
     let keys = ["a", "b", "c", "d", "e", "f", "g", "h", "user-1", "user-2"];
     vec![
@@ -164,7 +164,7 @@ fn balancing() -> Vec<Row> {
             .get("balance.test", "/round")
             .get("balance.test", "/round"),
         keys.into_iter().fold(ring, keyed),
-        Row::new("original-by-header", "a header names the original destination").get_with(
+        Row::new("original-by-header", "a header names the original destination").ask(
             "balance.test",
             "/original",
             "x-envoy-original-dst-host: 127.0.0.1:{{http1:a}}\r\n",
