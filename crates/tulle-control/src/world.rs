@@ -63,7 +63,7 @@ impl Builder {
         // Off the event loop: comparing and dropping large worlds takes its time.
         let built = tokio::task::spawn_blocking(move || {
             let objects = configuration.objects.values().cloned();
-            let instances = entries.iter().map(|entry| Arc::new(instance(entry, &settings.domain)));
+            let instances = entries.iter().map(|entry| Arc::new(instance(entry)));
             let instances: Vec<_> = instances.collect();
             let world = Arc::new(World::new(Arc::clone(&settings), objects, instances));
             publisher.replace(world, cause, Instant::now());
@@ -78,13 +78,9 @@ impl Builder {
 }
 
 /// A registered workload in the words of the configuration.
-fn instance(entry: &Entry, domain: &str) -> WorkloadInstance {
+fn instance(entry: &Entry) -> WorkloadInstance {
     let workload = &entry.workload;
     let (name, offer) = (&workload.name, &workload.offer);
-    let service = match offer.service.contains('.') {
-        true => offer.service.to_string(),
-        false => format!("{}.{}.svc.{domain}", offer.service, name.namespace),
-    };
     let labels = offer.labels.iter();
     let account = &workload.service_account;
     WorkloadInstance {
@@ -92,7 +88,8 @@ fn instance(entry: &Entry, domain: &str) -> WorkloadInstance {
         name: Arc::clone(&name.name),
         address: offer.address,
         labels: labels.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
-        service: HostName::parse(&service).ok(),
+        // It was checked when it was registered.
+        service: HostName::parse(&offer.service).ok(),
         ports: offer.ports.iter().map(port).collect(),
         health: if entry.ready { Health::Ready } else { Health::NotReady },
         service_account: (!account.is_empty()).then(|| Arc::clone(account)),
@@ -103,7 +100,7 @@ fn instance(entry: &Entry, domain: &str) -> WorkloadInstance {
 
 fn port(port: &Port) -> InstancePort {
     InstancePort {
-        name: Arc::clone(&port.name),
+        name: port.declaring_name(),
         number: port.number.get(),
         listen: port.target(),
         app: port.application(),

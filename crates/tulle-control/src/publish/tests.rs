@@ -265,8 +265,8 @@ fn check_seed(seed: u64, steps: usize) -> usize {
 
 #[test]
 fn whoever_follows_the_changes_holds_what_is_computed_from_scratch() {
-    let present: usize = (0..40).map(|seed| check_seed(seed, 25)).sum();
-    assert!(present > 10_000, "the edits make resources: {present}");
+    let present: usize = (0..24).map(|seed| check_seed(seed, 20)).sum();
+    assert!(present > 5_000, "the edits make resources: {present}");
 }
 
 fn order(input: &mut Input) {
