@@ -17,6 +17,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Demo(demo::Settings),
     /// The application of the demonstration: answers with what it is and what it was asked.
     #[command(hide = true)]
     DemoApp(demo::app::Settings),
@@ -25,6 +26,7 @@ enum Verb {
 fn main() -> ExitCode {
     let CommandLine { verb } = CommandLine::parse();
     let outcome = match verb {
+        Verb::Demo(settings) => demo::run(settings),
         Verb::DemoApp(settings) => demo::app::run(settings),
     };
     outcome.unwrap_or_else(|error| {
