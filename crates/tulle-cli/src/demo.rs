@@ -1,3 +1,4 @@
 //! The demonstration: a small mesh of real processes, each step of it checked.
 
 pub mod app;
+pub mod load;
