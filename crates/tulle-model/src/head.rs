@@ -247,6 +247,12 @@ impl RequestHead {
         Ok(())
     }
 
+    /// Points the protocol at bytes that are already in the buffer (codecs only).
+    pub fn set_protocol_span(&mut self, span: Span) {
+        debug_assert!(self.headers.holds(span));
+        self.protocol = span;
+    }
+
     /// A field or pseudo field by its lower-case name, as matchers and formatters name it:
     /// `:method`, `:path`, `:authority`, `:scheme`, `:protocol` or any header. First of several.
     pub fn value(&self, name: Name<'_>) -> Option<&[u8]> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::head::HeaderName;
 
-/// The edits of one level. Removals happen after additions, as Envoy does it.
+/// The edits of one level. Removals happen before additions, as Envoy does it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeaderEdits {
     /// Added or set, in order.

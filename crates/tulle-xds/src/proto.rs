@@ -5,7 +5,8 @@
 //! says that it was set and nothing more. Maps are `BTreeMap`s, so encoding a message is canonical:
 //! equal messages have equal bytes in every process.
 //!
-//! `cargo run -p tulle-lab --bin codegen` writes `proto/generated`; its keep list says what is in it.
+//! `cargo run -p tulle-lab --bin codegen` writes `proto/generated`; its keep list says what is in
+//! it.
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};
@@ -145,6 +146,8 @@ packed! {
         ext::load_balancing_policies::wrr_locality::v3::WrrLocality,
     "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig" =>
         ext::request_id::uuid::v3::UuidRequestIdConfig,
+    "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate" =>
+        ext::retry::host::previous_hosts::v3::PreviousHostsPredicate,
     "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" =>
         ext::transport_sockets::raw_buffer::v3::RawBuffer,
     "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext" =>

@@ -143,7 +143,10 @@ fn canonical_host(host: &[u8]) -> Result<(Cow<'_, str>, Option<IpAddr>), Authori
     }
     // REG_NAME is ASCII, hence valid UTF-8.
     let text = str::from_utf8(host).map_err(|_| AuthorityError::Host)?;
-    let address = text.parse::<Ipv4Addr>().ok().map(IpAddr::V4);
+    let address = match host[0].is_ascii_digit() {
+        true => text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+        false => None,
+    };
     let host = if host.iter().any(u8::is_ascii_uppercase) {
         Cow::Owned(text.to_ascii_lowercase())
     } else {

@@ -321,6 +321,24 @@ impl Headers {
         before - self.fields.len()
     }
 
+    /// Removes every field that an element of the list field `list` names (RFC 9110 §7.6.1:
+    /// `Connection`); returns how many there were. Costs elements × fields: bound the elements.
+    pub fn remove_listed(&mut self, list: KnownId) -> usize {
+        let mut removed = 0;
+        for index in 0..self.fields.len() {
+            let Field { id, name, .. } = self.fields[index];
+            if id != Some(list) && self.contains_token(list, self.bytes(name)) {
+                // No field has an empty name, so it marks what goes.
+                self.fields[index].name = Span::EMPTY;
+                removed += 1;
+            }
+        }
+        if removed > 0 {
+            self.retain(|field| !field.name.is_empty());
+        }
+        removed
+    }
+
     // --- For codecs ---------------------------------------------------------------------------
 
     /// Starts over with a copy of a received head, whose fields follow by
@@ -339,6 +357,24 @@ impl Headers {
         debug_assert!(self.holds(name) && self.holds(value));
         let id = KnownId::of(self.bytes(name));
         self.push(Field { id, name, value });
+    }
+
+    /// Where the value of the first field with this name lies.
+    pub fn span_of(&self, id: KnownId) -> Option<Span> {
+        self.find(Name::Known(id)).map(|index| self.fields[index].value)
+    }
+
+    /// Points the first field with this name at other bytes of the buffer, or adds one in front.
+    pub fn point_at(&mut self, id: KnownId, value: Span) -> Result<(), FieldError> {
+        debug_assert!(self.holds(value));
+        if let Some(index) = self.find(Name::Known(id)) {
+            self.fields[index].value = value;
+            return Ok(());
+        }
+        let name = self.store(id.as_str().as_bytes())?;
+        self.note(Some(id));
+        self.fields.insert(0, Field { id: Some(id), name, value });
+        Ok(())
     }
 
     /// The whole buffer, for codecs that write runs of untouched fields at once.
@@ -369,6 +405,19 @@ impl Headers {
             return Err(FieldError::TooLarge);
         }
         self.buffer.extend_from_slice(bytes);
+        Ok(Span::new(start, self.buffer.len()))
+    }
+
+    /// Appends a copy of bytes that are already in the buffer.
+    ///
+    /// # Errors
+    /// [`FieldError::TooLarge`].
+    pub fn store_span(&mut self, span: Span) -> Result<Span, FieldError> {
+        let start = self.buffer.len();
+        if start + span.len() > MAX_BUFFER_BYTES || !self.holds(span) {
+            return Err(FieldError::TooLarge);
+        }
+        self.buffer.extend_from_within(span.start()..span.end());
         Ok(Span::new(start, self.buffer.len()))
     }
 

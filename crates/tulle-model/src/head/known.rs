@@ -157,6 +157,33 @@ const fn build_index() -> Index {
     index
 }
 
+/// `name.eq_ignore_ascii_case(known)`, eight bytes at a time. A known name holds only lower-case
+/// letters, digits and `-`, so setting bit 5 of a byte makes it equal to a known one only if it is
+/// the same byte, its upper case, or a control byte.
+#[inline]
+fn is_folded(name: &[u8], known: &[u8]) -> bool {
+    const FOLD: u64 = 0x2020_2020_2020_2020;
+    const BIT_6: u64 = 0x4040_4040_4040_4040;
+    if name.len() != known.len() {
+        return false;
+    }
+    let is_same = |name: &[u8; 8], known: &[u8; 8]| {
+        let word = u64::from_le_bytes(*name);
+        // Bit 5 or 6: no control byte.
+        let is_printable = (word | word << 1) & BIT_6 == BIT_6;
+        is_printable && word | FOLD == u64::from_le_bytes(*known)
+    };
+    match (name.last_chunk::<8>(), known.last_chunk::<8>()) {
+        (Some(end), Some(known_end)) => {
+            let (words, _) = name.as_chunks::<8>();
+            let (known_words, _) = known.as_chunks::<8>();
+            is_same(end, known_end)
+                && words.iter().zip(known_words).all(|(word, known)| is_same(word, known))
+        }
+        _ => name.eq_ignore_ascii_case(known),
+    }
+}
+
 static INDEX: Index = build_index();
 
 // The presence mask of `Headers` has one bit per name.
@@ -171,7 +198,7 @@ impl KnownId {
         }
         let mut id = INDEX.first[slot(name)];
         while id != NONE {
-            if name.eq_ignore_ascii_case(NAMES[id as usize].as_bytes()) {
+            if is_folded(name, NAMES[id as usize].as_bytes()) {
                 return Some(KnownId::ALL[id as usize]);
             }
             id = INDEX.next[id as usize];
@@ -213,6 +240,24 @@ mod tests {
         // 0x0d | 0x20 == b'-': the slot function may not tell them apart, the comparison must.
         assert_eq!(KnownId::of(b"content\x0dlength"), None);
         assert_eq!(KnownId::of(b""), None);
+    }
+
+    #[test]
+    fn the_fast_comparison_equals_the_plain_one() {
+        for &id in KnownId::ALL {
+            let known = id.as_str().as_bytes();
+            for at in 0..known.len() {
+                for byte in 0..=255 {
+                    let mut name = known.to_vec();
+                    name[at] = byte;
+                    assert_eq!(
+                        is_folded(&name, known),
+                        name.eq_ignore_ascii_case(known),
+                        "{name:?}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

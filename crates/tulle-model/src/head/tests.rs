@@ -139,6 +139,25 @@ fn tokens_cross_fields_and_ignore_case_and_empty_elements() {
 }
 
 #[test]
+fn fields_listed_by_another_are_removed() {
+    let mut headers = table(&[
+        ("x-a", "1"),
+        ("Connection", "close, X-B"),
+        ("x-b", "2"),
+        ("cookie", "3"),
+        ("connection", "cookie, connection, x-none"),
+        ("X-B", "4"),
+    ]);
+    assert_eq!(headers.remove_listed(KnownId::Connection), 3);
+    let left =
+        [("x-a", "1"), ("Connection", "close, X-B"), ("connection", "cookie, connection, x-none")];
+    let left: Vec<_> = pairs(&left).into_iter().map(|(n, v)| (n.to_lowercase(), v)).collect();
+    let found: Vec<_> = fields(&headers).into_iter().map(|(n, v)| (n.to_lowercase(), v)).collect();
+    assert_eq!(found, left);
+    assert!(!headers.contains(KnownId::Cookie) && headers.contains(KnownId::Connection));
+}
+
+#[test]
 fn the_authority_is_the_host_field() {
     let mut head = RequestHead::new();
     assert_eq!(head.authority(), b"");

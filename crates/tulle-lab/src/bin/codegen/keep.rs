@@ -33,6 +33,7 @@ pub const ROOTS: &[&str] = &[
     "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.proto",
     "envoy/extensions/load_balancing_policies/wrr_locality/v3/wrr_locality.proto",
     "envoy/extensions/request_id/uuid/v3/uuid.proto",
+    "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
     "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.proto",
     "envoy/extensions/transport_sockets/tls/v3/tls.proto",
     "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
@@ -289,6 +290,7 @@ pub const MESSAGES: &[(&str, &[&str])] = &[
     ("envoy.extensions.load_balancing_policies.round_robin.v3", &["RoundRobin"]),
     ("envoy.extensions.load_balancing_policies.wrr_locality.v3", &["WrrLocality"]),
     ("envoy.extensions.request_id.uuid.v3", &["UuidRequestIdConfig"]),
+    ("envoy.extensions.retry.host.previous_hosts.v3", &["PreviousHostsPredicate"]),
     ("envoy.extensions.transport_sockets.raw_buffer.v3", &["RawBuffer"]),
     (
         "envoy.extensions.transport_sockets.tls.v3",
@@ -351,6 +353,9 @@ pub const MESSAGES: &[(&str, &[&str])] = &[
         &[
             "DoubleRange",
             "FractionalPercent",
+            "HashPolicy",
+            "HashPolicy.FilterState",
+            "HashPolicy.SourceIp",
             "Int32Range",
             "Int64Range",
             "Percent",

@@ -26,7 +26,9 @@ pub struct TcpProxy {
         super::super::super::super::super::config::core::v3::BackoffStrategy,
     >,
     #[prost(message, repeated, tag = "11")]
-    pub hash_policy: ::prost::alloc::vec::Vec<crate::proto::Unsupported>,
+    pub hash_policy: ::prost::alloc::vec::Vec<
+        super::super::super::super::super::r#type::v3::HashPolicy,
+    >,
     #[prost(message, optional, tag = "12")]
     pub tunneling_config: ::core::option::Option<crate::proto::Unsupported>,
     #[prost(message, optional, tag = "13")]

@@ -83,3 +83,25 @@ pub struct DoubleRange {
     #[prost(double, tag = "2")]
     pub end: f64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashPolicy {
+    #[prost(oneof = "hash_policy::PolicySpecifier", tags = "1, 2")]
+    pub policy_specifier: ::core::option::Option<hash_policy::PolicySpecifier>,
+}
+/// Nested message and enum types in `HashPolicy`.
+pub mod hash_policy {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct SourceIp {}
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct FilterState {
+        #[prost(string, tag = "1")]
+        pub key: ::prost::alloc::string::String,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum PolicySpecifier {
+        #[prost(message, tag = "1")]
+        SourceIp(SourceIp),
+        #[prost(message, tag = "2")]
+        FilterState(FilterState),
+    }
+}

@@ -168,6 +168,15 @@ pub mod envoy {
                 }
             }
         }
+        pub mod retry {
+            pub mod host {
+                pub mod previous_hosts {
+                    pub mod v3 {
+                        include!("envoy.extensions.retry.host.previous_hosts.v3.rs");
+                    }
+                }
+            }
+        }
         pub mod transport_sockets {
             pub mod raw_buffer {
                 pub mod v3 {

@@ -1,0 +1,259 @@
+//! Which resource refers to which, and what may be shown when.
+//!
+//! Listener → route configuration → cluster → endpoints. A new version of a resource is shown only
+//! when everything it refers to is shown or known to be absent (warming); until then the last good
+//! version stays. A resource that is gone stays shown while something shown still refers to it. The
+//! graph also says which names are needed: everything that a shown or waiting version refers to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::message::{Name, ResourceType};
+
+/// A resource's type and canonical name.
+pub type Key = (ResourceType, Name);
+
+/// A decoded resource that can say what it refers to.
+pub trait Referrer {
+    /// Every resource that must be there before this one is of use.
+    fn references(&self) -> Vec<Key>;
+}
+
+/// What follows from what was fed to the graph, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step<P> {
+    /// From now on this version is to be used.
+    Show(Key, P),
+    /// The resource is no longer to be used; nothing that is shown refers to it.
+    Hide(Key),
+    /// Something refers to this name and nothing did before.
+    Demand(Key),
+    /// Nothing refers to this name any more.
+    Release(Key, Why),
+}
+
+/// Why a name is no longer needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The last referrer has a newer version without it.
+    Replaced,
+    /// The last referrer itself is gone.
+    Hidden,
+}
+
+/// The resources of one client.
+#[derive(Debug)]
+pub struct Graph<P> {
+    nodes: BTreeMap<Key, Node<P>>,
+    /// Nodes about which something may follow.
+    unsettled: BTreeSet<Key>,
+    steps: Vec<Step<P>>,
+}
+
+#[derive(Debug)]
+struct Node<P> {
+    state: State,
+    /// The newest version, while it waits for what it refers to.
+    waiting: Option<Revision<P>>,
+    shown: Option<Revision<P>>,
+    /// How many versions, shown or waiting, refer to it, by referrer.
+    referrers: BTreeMap<Key, u32>,
+    /// How many shown versions refer to it.
+    shown_referrers: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Unknown,
+    Held,
+    Absent,
+}
+
+#[derive(Debug)]
+struct Revision<P> {
+    value: P,
+    references: Vec<Key>,
+}
+
+impl<P> Default for Graph<P> {
+    fn default() -> Graph<P> {
+        Graph { nodes: BTreeMap::new(), unsettled: BTreeSet::new(), steps: Vec::new() }
+    }
+}
+
+impl<P> Default for Node<P> {
+    fn default() -> Node<P> {
+        Node {
+            state: State::Unknown,
+            waiting: None,
+            shown: None,
+            referrers: BTreeMap::new(),
+            shown_referrers: 0,
+        }
+    }
+}
+
+impl<P> Node<P> {
+    fn ready_for_referrers(&self) -> bool {
+        self.shown.is_some() || self.state == State::Absent
+    }
+}
+
+impl<P: Referrer + Clone> Graph<P> {
+    /// A new version of a resource was accepted.
+    pub fn accept(&mut self, key: Key, value: P) {
+        let mut references = value.references();
+        references.sort();
+        references.dedup();
+        for reference in &references {
+            self.refer(&key, reference);
+        }
+        let node = self.nodes.entry(key.clone()).or_default();
+        node.state = State::Held;
+        if let Some(old) = node.waiting.replace(Revision { value, references }) {
+            self.unrefer(&key, old.references, Why::Replaced);
+        }
+        self.unsettled.insert(key);
+    }
+
+    /// The resource is known not to exist.
+    pub fn absent(&mut self, key: &Key) {
+        let Some(node) = self.nodes.get_mut(key) else { return };
+        node.state = State::Absent;
+        self.drop_waiting(key);
+    }
+
+    /// The resource is no longer held; unless it is absent, nothing is known about it.
+    pub fn forget(&mut self, key: &Key) {
+        let Some(node) = self.nodes.get_mut(key) else { return };
+        if node.state == State::Held {
+            node.state = State::Unknown;
+            self.drop_waiting(key);
+        }
+    }
+
+    /// Draws all conclusions.
+    pub fn settle(&mut self) -> Vec<Step<P>> {
+        while let Some(key) = self.unsettled.pop_first() {
+            self.show(&key);
+            self.hide(&key);
+            let idle = |node: &Node<P>| {
+                node.state != State::Held && node.shown.is_none() && node.referrers.is_empty()
+            };
+            if self.nodes.get(&key).is_some_and(idle) {
+                self.nodes.remove(&key);
+            }
+        }
+        std::mem::take(&mut self.steps)
+    }
+
+    /// The version of a resource that is in use.
+    pub fn shown(&self, rtype: ResourceType, name: &str) -> Option<&P> {
+        let node = self.nodes.get(&(rtype, Name::from(name)))?;
+        node.shown.as_ref().map(|revision| &revision.value)
+    }
+
+    /// All resources in use.
+    pub fn all_shown(&self) -> impl Iterator<Item = (&Key, &P)> {
+        self.nodes.iter().filter_map(|(key, node)| Some((key, &node.shown.as_ref()?.value)))
+    }
+
+    /// Names of a type that something refers to and about which nothing is known.
+    pub fn unknown(&self, rtype: ResourceType) -> Vec<Key> {
+        let unknown = |(key, node): &(&Key, &Node<P>)| {
+            key.0 == rtype && node.state == State::Unknown && !node.referrers.is_empty()
+        };
+        self.nodes.iter().filter(unknown).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Whether nothing is known about a name.
+    pub fn is_unknown(&self, key: &Key) -> bool {
+        self.nodes.get(key).is_none_or(|node| node.state == State::Unknown)
+    }
+
+    fn drop_waiting(&mut self, key: &Key) {
+        let waiting = self.nodes.get_mut(key).and_then(|node| node.waiting.take());
+        if let Some(old) = waiting {
+            self.unrefer(key, old.references, Why::Hidden);
+        }
+        self.unsettle_with_referrers(key);
+    }
+
+    /// Shows the waiting version if everything it refers to is ready.
+    fn show(&mut self, key: &Key) {
+        let Some(waiting) = self.nodes.get(key).and_then(|node| node.waiting.as_ref()) else {
+            return;
+        };
+        let ready = |key: &Key| self.nodes.get(key).is_some_and(Node::ready_for_referrers);
+        if !waiting.references.iter().all(ready) {
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(key) else { return };
+        let Some(revision) = node.waiting.take() else { return };
+        self.steps.push(Step::Show(key.clone(), revision.value.clone()));
+        let references = revision.references.clone();
+        let old = node.shown.replace(revision);
+        for reference in references {
+            if let Some(node) = self.nodes.get_mut(&reference) {
+                node.shown_referrers += 1;
+            }
+        }
+        if let Some(old) = old {
+            self.unshow(key, old, Why::Replaced);
+        }
+        self.unsettle_with_referrers(key);
+    }
+
+    /// Hides what is gone and no longer referred to by anything shown.
+    fn hide(&mut self, key: &Key) {
+        let Some(node) = self.nodes.get_mut(key) else { return };
+        if node.state == State::Held || node.shown_referrers > 0 {
+            return;
+        }
+        let Some(old) = node.shown.take() else { return };
+        self.steps.push(Step::Hide(key.clone()));
+        self.unshow(key, old, Why::Hidden);
+    }
+
+    fn unshow(&mut self, key: &Key, old: Revision<P>, why: Why) {
+        for reference in &old.references {
+            if let Some(node) = self.nodes.get_mut(reference) {
+                node.shown_referrers = node.shown_referrers.saturating_sub(1);
+            }
+        }
+        self.unrefer(key, old.references, why);
+    }
+
+    fn refer(&mut self, key: &Key, reference: &Key) {
+        let node = self.nodes.entry(reference.clone()).or_default();
+        if node.referrers.is_empty() {
+            self.steps.push(Step::Demand(reference.clone()));
+        }
+        *node.referrers.entry(key.clone()).or_default() += 1;
+    }
+
+    fn unrefer(&mut self, key: &Key, references: Vec<Key>, why: Why) {
+        for reference in references {
+            let Some(node) = self.nodes.get_mut(&reference) else { continue };
+            let Some(count) = node.referrers.get_mut(key) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                node.referrers.remove(key);
+            }
+            if node.referrers.is_empty() {
+                self.steps.push(Step::Release(reference.clone(), why));
+            }
+            self.unsettled.insert(reference);
+        }
+    }
+
+    fn unsettle_with_referrers(&mut self, key: &Key) {
+        self.unsettled.insert(key.clone());
+        if let Some(node) = self.nodes.get(key) {
+            self.unsettled.extend(node.referrers.keys().cloned());
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "graph/tests.rs"]
+mod tests;

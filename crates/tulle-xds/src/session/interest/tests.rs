@@ -1,0 +1,58 @@
+//! Tests of reference counts, unused time and the limits on names.
+
+use super::super::client::AbsentReason;
+use super::*;
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn a_name_expires_five_minutes_after_its_last_referrer() {
+    let start = Instant::now();
+    let mut interest = Interest::default();
+    let name: Name = "a".into();
+    assert!(interest.subscribe(&name, start));
+    assert!(!interest.subscribe(&name, start));
+    interest.release("a", start);
+    assert!(interest.expired(start + seconds(9_999)).is_empty(), "one referrer is left");
+    interest.release("a", start + seconds(10));
+    assert!(interest.expired(start + seconds(309)).is_empty());
+    assert_eq!(interest.expired(start + seconds(310)), vec![name]);
+}
+
+#[test]
+fn a_use_puts_expiry_off_and_the_wildcard_never_expires() {
+    let start = Instant::now();
+    let mut interest = Interest::default();
+    interest.use_name(&"a".into(), start);
+    interest.use_name(&WILDCARD.into(), start);
+    interest.use_name(&"a".into(), start + seconds(200));
+    assert!(interest.expired(start + seconds(499)).is_empty());
+    assert_eq!(interest.expired(start + seconds(500)), vec![Name::from("a")]);
+}
+
+#[test]
+fn the_negative_name_used_longest_ago_is_dropped_first() {
+    let start = Instant::now();
+    let mut interest = Interest::default();
+    for index in 0..=NEGATIVE_NAMES_LIMIT as u64 {
+        let name: Name = format!("n{index}").into();
+        interest.use_name(&name, start + seconds(if index == 7 { 0 } else { 1 + index }));
+        interest.answered(&name, Answer::Absent(AbsentReason::NotFound));
+    }
+    assert_eq!(interest.negative_too_many(), Some("n7".into()));
+    interest.remove("n7");
+    assert_eq!(interest.negative_too_many(), None);
+}
+
+#[test]
+fn a_hundred_new_names_a_second_and_no_more() {
+    let start = Instant::now();
+    let mut names = NewNames::default();
+    let burst = (0..1_000).filter(|_| names.admit(start)).count();
+    assert_eq!(burst, 100);
+    assert!(!names.admit(start + Duration::from_millis(9)));
+    let later = start + Duration::from_millis(500);
+    assert_eq!((0..1_000).filter(|_| names.admit(later)).count(), 50);
+}

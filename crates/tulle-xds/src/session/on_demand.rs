@@ -1,0 +1,360 @@
+//! A client core and a resource graph joined: names are asked for when they are needed.
+//!
+//! Traffic uses listener names; a listener that arrives names its route configuration, that its
+//! clusters, these their endpoints. Each is subscribed when something first refers to it and shown
+//! when everything it needs is there. Works over both protocol variants. With a wildcard that
+//! covers a whole type (stock LDS and CDS), names of that type are not subscribed one by one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::client::{
+    AbsentReason, Action, Answer, ClientCore, Delivery, DeliveryId, Event, UNUSED_LIMIT,
+};
+use super::delta_client::DeltaClient;
+use super::graph::{Graph, Key, Referrer, Step, Why};
+use super::message::{Name, PerType, ResourceType, Version, WILDCARD};
+
+/// What happens to an [`OnDemand`] client.
+#[derive(Clone, Debug)]
+pub enum Input<R, P> {
+    /// A stream is open.
+    Connected,
+    /// The stream ended, or could not be opened.
+    Disconnected,
+    /// A message came.
+    Response(R),
+    /// Traffic uses this listener name. To be repeated for names in use at least once a minute.
+    Use(Name),
+    /// A delivery was decoded.
+    Decoded {
+        /// The delivery.
+        delivery: DeliveryId,
+        /// Its type.
+        rtype: ResourceType,
+        /// Its good resources.
+        accepted: Vec<(Name, P)>,
+        /// Its bad ones, with the reason (field path first).
+        rejected: Vec<(Name, String)>,
+    },
+    /// Time passed; to be fed every [`super::client::TICK_EVERY`].
+    Tick,
+}
+
+/// What an [`OnDemand`] client wants done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output<Q, P> {
+    /// Send this on the stream.
+    Send(Q),
+    /// Open a new stream after this time.
+    Connect {
+        /// How long to wait first.
+        after: Duration,
+    },
+    /// End the stream; [`Input::Disconnected`] follows.
+    Close {
+        /// What went wrong, for the log.
+        reason: &'static str,
+    },
+    /// Decode these and feed [`Input::Decoded`].
+    Decode(Delivery),
+    /// Change the snapshot.
+    Change(Change<P>),
+}
+
+/// A change of what decisions may use. Applied one by one in their order, no listener or route ever
+/// refers to something that exists and is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change<P> {
+    /// A resource appeared or has a new version.
+    Shown {
+        /// Its type.
+        rtype: ResourceType,
+        /// Its canonical name.
+        name: Name,
+        /// The resource.
+        value: P,
+    },
+    /// A resource disappeared.
+    Hidden {
+        /// Its type.
+        rtype: ResourceType,
+        /// Its canonical name.
+        name: Name,
+    },
+    /// What is known about a listener name that was asked for.
+    Answered {
+        /// The name as it was asked for.
+        name: Name,
+        /// Present only when the listener is shown. `TooManyNewNames` is for those who wait now;
+        /// it is not to be remembered.
+        answer: Answer,
+    },
+}
+
+/// An xDS client that asks for what is needed.
+#[derive(Debug)]
+pub struct OnDemand<C, P> {
+    core: C,
+    graph: Graph<P>,
+    covered: PerType<Covered>,
+    /// The answers that were passed on, of names that are still subscribed.
+    told: BTreeMap<Name, Answer>,
+}
+
+/// Whether a wildcard brings every resource of a type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Covered {
+    #[default]
+    No,
+    /// Yes, but it was not answered yet.
+    Asked,
+    /// Yes, so what was not brought does not exist.
+    Answered,
+}
+
+/// The actions, messages and changes of one turn.
+struct Turn<Q, P> {
+    now: Instant,
+    actions: Vec<Action<Q>>,
+    /// Listener names about which something may have changed.
+    touched: BTreeSet<Name>,
+    outputs: Vec<Output<Q, P>>,
+}
+
+impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
+    /// A client over the given core.
+    pub fn new(core: C) -> OnDemand<C, P> {
+        OnDemand {
+            core,
+            graph: Graph::default(),
+            covered: PerType::default(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// Subscribes to the wildcard of a type for good. `covers`: it brings every resource of the
+    /// type that anything refers to. To be called before the first stream.
+    pub fn subscribe_wildcard(&mut self, rtype: ResourceType, covers: bool, now: Instant) {
+        if covers {
+            self.covered[rtype] = Covered::Asked;
+        }
+        let name = WILDCARD.into();
+        self.core.take(Event::Subscribe { rtype, name }, now, &mut Vec::new());
+    }
+
+    /// Takes in what happened and says what follows.
+    pub fn handle(
+        &mut self,
+        input: Input<C::Response, P>,
+        now: Instant,
+    ) -> Vec<Output<C::Request, P>> {
+        let mut turn = self.begin(now);
+        let event = match input {
+            Input::Connected => Event::Connected,
+            Input::Disconnected => Event::Disconnected,
+            Input::Response(response) => Event::Response(response),
+            Input::Tick => Event::Tick,
+            Input::Use(name) => Event::Use { rtype: ResourceType::Listener, name },
+            Input::Decoded { delivery, rtype, accepted, rejected } => {
+                for (name, value) in accepted {
+                    self.graph.accept((rtype, name), value);
+                }
+                Event::Applied { delivery, rejected }
+            }
+        };
+        self.core.take(event, now, &mut turn.actions);
+        self.finish(turn)
+    }
+
+    /// What is known about a listener name that traffic uses. Present only when the listener is
+    /// shown.
+    pub fn lookup(&self, name: &str) -> Answer {
+        match self.core.answer(ResourceType::Listener, name) {
+            Answer::Present(canonical)
+                if self.graph.shown(ResourceType::Listener, &canonical).is_none() =>
+            {
+                Answer::Unknown
+            }
+            answer => answer,
+        }
+    }
+
+    /// The resources that are shown.
+    pub fn graph(&self) -> &Graph<P> {
+        &self.graph
+    }
+
+    /// The client core.
+    pub fn core(&self) -> &C {
+        &self.core
+    }
+
+    fn begin(&self, now: Instant) -> Turn<C::Request, P> {
+        Turn { now, actions: Vec::new(), touched: BTreeSet::new(), outputs: Vec::new() }
+    }
+
+    /// Lets core and graph answer each other until nothing follows any more.
+    fn finish(&mut self, mut turn: Turn<C::Request, P>) -> Vec<Output<C::Request, P>> {
+        loop {
+            for action in std::mem::take(&mut turn.actions) {
+                self.act(action, &mut turn);
+            }
+            let steps = self.graph.settle();
+            if steps.is_empty() && turn.actions.is_empty() {
+                break;
+            }
+            for step in steps {
+                self.step(step, &mut turn);
+            }
+        }
+        self.core.flush(&mut turn.actions);
+        for action in std::mem::take(&mut turn.actions) {
+            self.act(action, &mut turn);
+        }
+        for name in std::mem::take(&mut turn.touched) {
+            self.tell(name, &mut turn);
+        }
+        turn.outputs
+    }
+
+    fn act(&mut self, action: Action<C::Request>, turn: &mut Turn<C::Request, P>) {
+        match action {
+            Action::Send(request) => turn.outputs.push(Output::Send(request)),
+            Action::Connect { after } => turn.outputs.push(Output::Connect { after }),
+            Action::Close { reason } => turn.outputs.push(Output::Close { reason }),
+            Action::Apply(delivery) => turn.outputs.push(Output::Decode(delivery)),
+            Action::Forget { rtype, name } => {
+                let key = (rtype, name);
+                match self.covered[rtype] {
+                    Covered::No => self.graph.forget(&key),
+                    Covered::Asked | Covered::Answered => self.graph.absent(&key),
+                }
+            }
+            Action::Answered { rtype, name, answer } => self.answered(rtype, name, answer, turn),
+        }
+    }
+
+    fn answered(
+        &mut self,
+        rtype: ResourceType,
+        name: Name,
+        answer: Answer,
+        turn: &mut Turn<C::Request, P>,
+    ) {
+        if &*name == WILDCARD {
+            if self.covered[rtype] == Covered::Asked {
+                self.covered[rtype] = Covered::Answered;
+                for key in self.graph.unknown(rtype) {
+                    self.graph.absent(&key);
+                }
+            }
+            return;
+        }
+        if answer == Answer::Absent(AbsentReason::TooManyNewNames) {
+            // It is not subscribed, so nothing else will ever be told about it.
+            turn.outputs.push(Output::Change(Change::Answered { name, answer }));
+            return;
+        }
+        if rtype == ResourceType::Listener {
+            turn.touched.insert(name.clone());
+        }
+        self.note_absent(&(rtype, name), &answer);
+    }
+
+    /// What is referred to by an alias counts as absent: references name what they mean.
+    fn note_absent(&mut self, key: &Key, answer: &Answer) {
+        let absent = match answer {
+            Answer::Absent(_) => true,
+            Answer::Present(canonical) => *canonical != key.1,
+            Answer::Unknown => false,
+        };
+        if absent {
+            self.graph.absent(key);
+        }
+    }
+
+    fn step(&mut self, step: Step<P>, turn: &mut Turn<C::Request, P>) {
+        match step {
+            Step::Show((rtype, name), value) => {
+                self.touch_askers(rtype, &name, turn);
+                turn.outputs.push(Output::Change(Change::Shown { rtype, name, value }));
+            }
+            Step::Hide((rtype, name)) => {
+                self.touch_askers(rtype, &name, turn);
+                turn.outputs.push(Output::Change(Change::Hidden { rtype, name }));
+            }
+            Step::Demand(key) => self.demand(key, turn),
+            Step::Release((rtype, name), why) => {
+                if self.covered[rtype] == Covered::No {
+                    let unused_since = match why {
+                        Why::Replaced => turn.now,
+                        // Its referrer was unused for long enough, or was taken away.
+                        Why::Hidden => turn.now.checked_sub(UNUSED_LIMIT).unwrap_or(turn.now),
+                    };
+                    let event = Event::Release { rtype, name, unused_since };
+                    self.core.take(event, turn.now, &mut turn.actions);
+                }
+            }
+        }
+    }
+
+    fn demand(&mut self, key: Key, turn: &mut Turn<C::Request, P>) {
+        let (rtype, name) = key.clone();
+        match self.covered[rtype] {
+            Covered::No => {
+                let event = Event::Subscribe { rtype, name: name.clone() };
+                self.core.take(event, turn.now, &mut turn.actions);
+                let answer = self.core.answer(rtype, &name);
+                self.note_absent(&key, &answer);
+            }
+            Covered::Asked => {}
+            Covered::Answered if self.graph.is_unknown(&key) => self.graph.absent(&key),
+            Covered::Answered => {}
+        }
+    }
+
+    fn touch_askers(&self, rtype: ResourceType, name: &str, turn: &mut Turn<C::Request, P>) {
+        if rtype == ResourceType::Listener {
+            turn.touched.extend(self.core.asked_by(rtype, name));
+        }
+    }
+
+    fn tell(&mut self, name: Name, turn: &mut Turn<C::Request, P>) {
+        let answer = self.lookup(&name);
+        let before = match answer {
+            Answer::Unknown => self.told.remove(&name),
+            _ => self.told.insert(name.clone(), answer.clone()),
+        };
+        if before.unwrap_or(Answer::Unknown) != answer {
+            turn.outputs.push(Output::Change(Change::Answered { name, answer }));
+        }
+    }
+}
+
+impl<P: Referrer + Clone> OnDemand<DeltaClient, P> {
+    /// Takes back a resource that an earlier process kept, with the names it was asked for under.
+    /// To be called before the first stream.
+    pub fn restore(
+        &mut self,
+        key: Key,
+        version: Version,
+        asked: &[Name],
+        value: P,
+        now: Instant,
+    ) -> Vec<Change<P>> {
+        let (rtype, name) = key.clone();
+        self.core.restore(rtype, (name, version), asked, now);
+        self.graph.accept(key, value);
+        let mut turn = self.begin(now);
+        turn.touched.extend(asked.iter().cloned());
+        let outputs = self.finish(turn).into_iter();
+        outputs
+            .filter_map(|output| if let Output::Change(c) = output { Some(c) } else { None })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "on_demand/tests.rs"]
+mod tests;

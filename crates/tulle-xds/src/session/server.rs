@@ -1,0 +1,100 @@
+//! What the delta and the state-of-the-world server cores have in common.
+//!
+//! A server core is one stream. It is level-triggered: it remembers what it has sent and which
+//! names may have changed, and asks a [`View`] for what is true now whenever it may send.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::message::{Name, Nonce, ResourceType, Version};
+
+/// Names one stream may subscribe to, per type.
+pub const NAMES_LIMIT: usize = 65_536;
+/// Bytes of one name.
+pub const NAME_BYTES: usize = 4_096;
+/// Bytes of names and bodies after which a delta response ends and the rest waits for its ACK; half
+/// of what gRPC libraries accept as one message by default.
+pub const RESPONSE_BYTES: usize = 2 * 1024 * 1024;
+
+/// A resource as a client is to have it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Its canonical name.
+    pub name: Name,
+    /// Its version: a hash of its content.
+    pub version: Version,
+    /// The encoded message.
+    pub body: Bytes,
+}
+
+/// The world as one authenticated client may see it. What it may not see does not exist.
+pub trait View {
+    /// The resource with this name or alias.
+    fn resource(&self, rtype: ResourceType, name: &str) -> Option<Served>;
+    /// The canonical names that a wildcard subscription stands for.
+    fn wildcard(&self, rtype: ResourceType) -> Vec<Name>;
+    /// Whether a name is among those.
+    fn in_wildcard(&self, rtype: ResourceType, name: &str) -> bool;
+}
+
+/// What a client said to a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The type of the response.
+    pub rtype: ResourceType,
+    /// The response.
+    pub nonce: Nonce,
+    /// Why it was rejected, in the client's words; `None` is an ACK.
+    pub error: Option<String>,
+}
+
+/// A client went beyond a limit; its stream is to be ended with `RESOURCE_EXHAUSTED`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// More than [`NAMES_LIMIT`].
+    #[error("more than {NAMES_LIMIT} names of type {0} on one stream")]
+    TooManyNames(ResourceType),
+    /// More than [`NAME_BYTES`].
+    #[error("a name of type {0} is longer than {NAME_BYTES} bytes")]
+    NameTooLong(ResourceType),
+}
+
+/// Checks the names of a request.
+pub(super) fn check_names<'a>(
+    rtype: ResourceType,
+    mut names: impl Iterator<Item = &'a Name>,
+) -> Result<(), StreamError> {
+    match names.any(|name| name.len() > NAME_BYTES) {
+        true => Err(StreamError::NameTooLong(rtype)),
+        false => Ok(()),
+    }
+}
+
+/// A response that waits for its ACK.
+#[derive(Clone, Debug)]
+pub(super) struct Flight {
+    pub(super) nonce: Nonce,
+    /// Whether it has something that is new to the client.
+    pub(super) introduces: bool,
+}
+
+/// The nonces of one stream.
+#[derive(Debug, Default)]
+pub(super) struct Nonces(u64);
+
+impl Nonces {
+    pub(super) fn next(&mut self) -> Nonce {
+        self.0 += 1;
+        format!("{:x}", self.0).into()
+    }
+}
+
+/// The earlier of two times, of which either may be missing.
+pub(super) fn earliest(times: impl Iterator<Item = Option<Instant>>) -> Option<Instant> {
+    times.flatten().min()
+}
+
+#[cfg(test)]
+#[path = "server/fixture.rs"]
+pub(super) mod fixture;
