@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod demo;
+mod duration;
 
 /// Tulle, a service mesh: the command line.
 #[derive(Debug, Parser)]
@@ -21,6 +22,9 @@ enum Verb {
     /// The application of the demonstration: answers with what it is and what it was asked.
     #[command(hide = true)]
     DemoApp(demo::app::Settings),
+    /// The load of the demonstration: requests at a steady rate, every failure counted.
+    #[command(hide = true)]
+    DemoLoad(demo::load::Settings),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +32,7 @@ fn main() -> ExitCode {
     let outcome = match verb {
         Verb::Demo(settings) => demo::run(settings),
         Verb::DemoApp(settings) => demo::app::run(settings),
+        Verb::DemoLoad(settings) => demo::load::run(settings),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("tulle: {error:#}");
