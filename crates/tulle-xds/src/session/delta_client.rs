@@ -100,13 +100,13 @@ impl DeltaClient {
     }
 
     fn connect(&mut self, now: Instant) {
-        self.streams.open();
+        let down = self.streams.open(now);
         for (_, lane) in self.lanes.iter_mut() {
             lane.opened = false;
             lane.acks.clear();
             lane.unsubscribe.clear();
             lane.subscribe = lane.interest.names().cloned().collect();
-            lane.interest.restart(now);
+            lane.interest.restart(now, down);
         }
     }
 
@@ -203,6 +203,17 @@ impl DeltaClient {
         }
     }
 
+    /// In which order names are said. Clusters that come by wildcard are to be sent before the
+    /// routes to them. Clusters named one by one were learned from routes: on a new stream these
+    /// are told first, or a cluster would be denied that a newer route no longer names.
+    fn telling_order(&self) -> [ResourceType; 4] {
+        let mut order = ResourceType::ALL;
+        if !self.lanes[ResourceType::Cluster].interest.wildcard() {
+            order.reverse();
+        }
+        order
+    }
+
     /// Says which names are wanted, on a new stream together with what is held.
     fn flush_names(&mut self, rtype: ResourceType, out: &mut Out) {
         let lane = &mut self.lanes[rtype];
@@ -261,7 +272,7 @@ impl ClientCore for DeltaClient {
     fn take(&mut self, event: Event<DeltaResponse>, now: Instant, out: &mut Out) {
         match event {
             Event::Connected => self.connect(now),
-            Event::Disconnected => out.push(Action::Connect { after: self.streams.end() }),
+            Event::Disconnected => out.push(Action::Connect { after: self.streams.end(now) }),
             Event::Response(response) => self.receive(response, out),
             Event::Subscribe { rtype, name } => {
                 let lane = &mut self.lanes[rtype];
@@ -270,7 +281,9 @@ impl ClientCore for DeltaClient {
                 }
             }
             Event::Release { rtype, name, unused_since } => {
-                self.lanes[rtype].interest.release(&name, unused_since);
+                let lane = &mut self.lanes[rtype];
+                lane.interest.release(&name, unused_since);
+                lane.drop_pointless(&name, &mut Changes { rtype, out });
             }
             Event::Use { rtype, name } => self.want(rtype, name, now, out),
             Event::Applied { delivery, rejected } => self.apply(delivery, &rejected, out),
@@ -282,7 +295,7 @@ impl ClientCore for DeltaClient {
         if !self.streams.connected() {
             return;
         }
-        for rtype in ResourceType::ALL {
+        for rtype in self.telling_order() {
             self.flush_names(rtype, out);
         }
         for rtype in ResourceType::ALL {
@@ -315,8 +328,15 @@ impl Lane {
         }
     }
 
+    /// What is held, also under the aliases that lead to it: the server cannot know otherwise
+    /// that an alias has come to mean something else that is held too.
     fn versions(&self) -> BTreeMap<Name, Version> {
-        self.held.iter().map(|(name, held)| (name.clone(), held.version.clone())).collect()
+        let names = |(name, held): (&Name, &Held)| {
+            let aliases = held.asked_by.iter().cloned().chain([name.clone()]);
+            let version = held.version.clone();
+            aliases.map(move |name| (name, version.clone())).collect::<Vec<_>>()
+        };
+        self.held.iter().flat_map(names).collect()
     }
 
     fn holds(&self, name: &str, version: &str) -> bool {
@@ -406,6 +426,7 @@ impl Lane {
         }
         self.unlink(name, &before, changes);
         changes.answered(name, answer);
+        self.drop_pointless(name, changes);
         while let Some(oldest) = self.interest.negative_too_many() {
             self.lose_interest(&oldest, changes);
         }
@@ -419,6 +440,12 @@ impl Lane {
         if held.asked_by.is_empty() && !self.interest.wildcard() {
             self.held.remove(canonical);
             changes.forget(canonical.clone());
+        }
+    }
+
+    fn drop_pointless(&mut self, name: &Name, changes: &mut Changes<'_, DeltaRequest>) {
+        if self.interest.pointless(name) {
+            self.lose_interest(name, changes);
         }
     }
 

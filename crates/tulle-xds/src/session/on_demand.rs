@@ -287,15 +287,22 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
             Step::Demand(key) => self.demand(key, turn),
             Step::Release((rtype, name), why) => {
                 if self.covered[rtype] == Covered::No {
-                    let unused_since = match why {
-                        Why::Replaced => turn.now,
-                        // Its referrer was unused for long enough, or was taken away.
-                        Why::Hidden => turn.now.checked_sub(UNUSED_LIMIT).unwrap_or(turn.now),
-                    };
+                    let unused_since = self.unused_since(why, turn.now);
                     let event = Event::Release { rtype, name, unused_since };
                     self.core.take(event, turn.now, &mut turn.actions);
                 }
             }
+        }
+    }
+
+    /// What an edit dropped may come back with the next and is kept for a while; what went with
+    /// its referrer was unused for as long as that. Where listeners come by wildcard the server
+    /// decides what is needed, and the state of the world cannot even say that a route is gone.
+    fn unused_since(&self, why: Why, now: Instant) -> Instant {
+        let on_demand = self.covered[ResourceType::Listener] == Covered::No;
+        match why {
+            Why::Replaced if on_demand => now,
+            Why::Replaced | Why::Hidden => now.checked_sub(UNUSED_LIMIT).unwrap_or(now),
         }
     }
 
