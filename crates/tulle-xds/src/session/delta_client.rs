@@ -184,8 +184,11 @@ impl DeltaClient {
         }
         for (rtype, lane) in self.lanes.iter_mut() {
             let mut changes = Changes { rtype, out };
-            for name in lane.interest.expired(now) {
-                lane.lose_interest(&name, &mut changes);
+            // Not while a response is applied: what it repeats is not decoded and must stay held.
+            if !self.unapplied.iter().any(|unapplied| unapplied.rtype == rtype) {
+                for name in lane.interest.expired(now) {
+                    lane.lose_interest(&name, &mut changes);
+                }
             }
             for name in lane.interest.unanswered(now) {
                 lane.learn(&name, Answer::Absent(AbsentReason::Unanswered), &mut changes);
@@ -204,14 +207,15 @@ impl DeltaClient {
     }
 
     /// In which order names are said. Clusters that come by wildcard are to be sent before the
-    /// routes to them. Clusters named one by one were learned from routes: on a new stream these
-    /// are told first, or a cluster would be denied that a newer route no longer names.
+    /// routes to them. Clusters named one by one were learned from routes, and these from
+    /// listeners: on a new stream what refers is told first, or a name would be denied that the
+    /// newer version of its referrer no longer has.
     fn telling_order(&self) -> [ResourceType; 4] {
-        let mut order = ResourceType::ALL;
-        if !self.lanes[ResourceType::Cluster].interest.wildcard() {
-            order.reverse();
+        if self.lanes[ResourceType::Cluster].interest.wildcard() {
+            return ResourceType::ALL;
         }
-        order
+        use ResourceType::{Cluster, Endpoints, Listener, Route};
+        [Listener, Route, Cluster, Endpoints]
     }
 
     /// Says which names are wanted, on a new stream together with what is held.

@@ -194,8 +194,11 @@ impl SotwClient {
         }
         for (rtype, lane) in self.lanes.iter_mut() {
             let mut changes = Changes { rtype, out };
-            for name in lane.interest.expired(now) {
-                lane.lose_interest(&name, &mut changes);
+            // Not while a response is applied: what it repeats is not decoded and must stay held.
+            if !self.unapplied.iter().any(|unapplied| unapplied.rtype == rtype) {
+                for name in lane.interest.expired(now) {
+                    lane.lose_interest(&name, &mut changes);
+                }
             }
             for name in lane.interest.unanswered(now) {
                 lane.learn(&name, Answer::Absent(AbsentReason::Unanswered), &mut changes);

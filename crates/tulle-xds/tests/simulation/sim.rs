@@ -416,7 +416,8 @@ impl Sim {
                 .any(|(user, doc)| user.0 == ResourceType::Route && doc.references().contains(key)),
             ResourceType::Endpoints => false,
         };
-        if !live {
+        // A client that rejected the newest version is left with one the world has moved on from.
+        if !live || self.ever_bad.contains(key) {
             return None;
         }
         shown[key].references().into_iter().find_map(|reference| {
