@@ -95,19 +95,23 @@ impl Rejected {
     /// protocol does not say which resources a NACK is about, but clients name them in its text;
     /// if none is named, or the text may be cut, all are meant.
     pub(super) fn answered(&mut self, flight: Flight, error: Option<&str>, whole: bool) {
-        match error {
-            Some(why) => {
-                self.why = why.to_owned();
-                let mentioned = |name: &&Name| why.contains(&***name);
-                let some = why.len() < ERROR_DETAIL_BYTES / 2
-                    && flight.names.iter().any(|n| mentioned(&n));
-                let names = flight.names.into_iter();
-                self.names.extend(names.filter(|name| !some || mentioned(&name)));
+        let Some(why) = error else {
+            if whole {
+                self.names.clear();
             }
-            None if whole => self.names.clear(),
-            None => flight.names.iter().for_each(|name| {
-                self.names.remove(name);
-            }),
+            self.names.retain(|name| !flight.names.contains(name));
+            return;
+        };
+        self.why = why[..why.floor_char_boundary(ERROR_DETAIL_BYTES)].to_owned();
+        let mentioned = |name: &Name| why.contains(&**name);
+        let cut = why.len() >= ERROR_DETAIL_BYTES / 2;
+        let all = cut || !flight.names.iter().any(mentioned);
+        for name in flight.names {
+            if all || mentioned(&name) {
+                self.names.insert(name);
+            } else {
+                self.names.remove(&name);
+            }
         }
     }
 

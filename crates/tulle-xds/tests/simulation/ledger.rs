@@ -202,8 +202,8 @@ impl Ledger {
             let key = (rtype, resource.name.clone());
             let current = snapshot.texts.get(&key) == Some(&text(resource));
             // A whole state repeats what may not be changed or taken away yet.
-            let repeated = self.versions.get(&key) == Some(&text(resource));
-            if !current && !(repeated && rtype.whole_state()) {
+            let repeated = rtype.whole_state() && self.versions.get(&key) == Some(&text(resource));
+            if !current && !repeated {
                 return Err(format!("{rtype} {} is not what the client may see", resource.name));
             }
             names.insert(key);

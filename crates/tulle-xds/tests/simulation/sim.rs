@@ -78,7 +78,7 @@ pub struct Sim {
 /// Runs one seed with a planted bug, or none. The error says what rule was broken, and when.
 pub fn run(seed: u64, bug: Bug, log: bool) -> Result<(), String> {
     let mut sim = Sim::new(seed, bug, log);
-    let end = if seed % 16 == 0 { LONG_CALM } else { CALM };
+    let end = if seed.is_multiple_of(16) { LONG_CALM } else { CALM };
     let mut outcome = Ok(());
     while outcome.is_ok()
         && let Some(((time, _), event)) = sim.events.pop_first()
