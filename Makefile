@@ -1,0 +1,56 @@
+# Tulle's front door. `make help` lists the targets; the README's commands are these.
+
+CARGO ?= cargo
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export TULLE_TOOLS ?= $(CURDIR)/.tools
+export PATH := $(TULLE_TOOLS)/bin:$(PATH)
+
+TEST_ARGS ?=
+BENCH_ARGS ?=
+SOAK_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench check soak build tidy setup advisories
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## build for release and run a small mesh, each step of it checked
+	@tools/setup.sh rust
+	$(CARGO) build --release --bins
+	$(CARGO_TARGET_DIR)/release/tulle demo $(DEMO_ARGS)
+
+test: ## install what the tests need, then run every test
+	@tools/setup.sh tests
+	$(CARGO) build --workspace --bins
+	@tools/leftovers.sh $(CARGO) test --workspace $(TEST_ARGS)
+
+bench: ## side-by-side benchmarks against the peers; target/bench/*.json
+	@tools/setup.sh bench
+	$(CARGO) build --release --workspace --bins
+	$(CARGO_TARGET_DIR)/release/bench $(BENCH_ARGS)
+
+check: ## formatting, lints, licences and bans, house rules
+	@tools/setup.sh check
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) deny check licenses bans sources
+	$(CARGO) test -p tulle-lab --test tidy
+
+soak: ## the long runs; results are written to docs/
+	@tools/setup.sh tests
+	$(CARGO) build --release --workspace --bins
+	@tools/leftovers.sh $(CARGO_TARGET_DIR)/release/soak $(SOAK_ARGS)
+
+build: ## debug build of every program
+	$(CARGO) build --workspace --bins
+
+tidy: ## the house rules alone
+	$(CARGO) test -p tulle-lab --test tidy
+
+setup: ## install what tests, checks and benchmarks need
+	@tools/setup.sh tests check bench
+
+advisories: ## known vulnerabilities in dependencies (needs the network)
+	@tools/setup.sh check
+	$(CARGO) deny check advisories

@@ -1,0 +1,216 @@
+//! HTTP and TCP rules as routes and chains.
+
+use tulle_model::cluster::{Cluster, LbPolicy};
+use tulle_model::http::{FaultAbort, OverrideSetting};
+use tulle_model::listener::{Listener, NetworkFilter};
+use tulle_model::route::{HashSource, HostRewrite, PathRewrite, Route};
+
+use super::*;
+
+const SERVICES: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: pay, namespace: shop}
+spec:
+  hosts: [pay.shop.svc.cluster.local]
+  location: MESH_INTERNAL
+  ports: [{number: 80, name: http}, {number: 90, name: tcp}]
+  resolution: STATIC
+  endpoints:
+  - {address: 10.1.0.1, labels: {version: v1}, weight: 3, locality: eu/a}
+  - {address: 10.1.0.2, labels: {version: v2}, locality: eu/b, ports: {http: 8080}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: audit, namespace: shop}
+spec:
+  hosts: [audit.example]
+  ports: [{number: 7000, name: http}]
+  resolution: DNS
+---
+";
+
+/// The services with one virtual service for `pay`, and further documents.
+fn with_more(spec: &str, more: &str) -> World {
+    let spec = spec.replace('\n', "\n  ");
+    let yaml = format!(
+        "{SERVICES}
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: rules, namespace: shop}}
+spec:
+  hosts: [pay]
+  {spec}
+---
+{more}"
+    );
+    world(&yaml, vec![])
+}
+
+fn with(spec: &str) -> World {
+    with_more(spec, "")
+}
+
+fn routes_of(world: &World, client: &Client) -> Vec<Arc<Route>> {
+    let routes = routes(world, client, "pay:80");
+    assert_eq!(routes.name.as_str(), "pay.shop.svc.cluster.local:80");
+    routes.virtual_hosts[0].routes.clone()
+}
+
+fn forward(route: &Route) -> &tulle_model::route::Forward {
+    let RouteAction::Forward(forward) = &route.action else { panic!("{route:?}") };
+    forward
+}
+
+#[test]
+fn rules_keep_their_order_and_name_their_origin() {
+    let world = with(
+        "http:
+- name: first
+  match: [{uri: {exact: /a}, name: m}, {headers: {X-User: {regex: 'a.*'}, y: {}}}]
+  route: [{destination: {host: pay}}]
+- route: [{destination: {host: audit.example}}]
+- route: [{destination: {host: pay}}]",
+    );
+    let routes = routes_of(&world, &client("shop"));
+    let names: Vec<&str> = routes.iter().map(|route| &*route.name).collect();
+    assert_eq!(names, ["first.m", "first", ""], "nothing follows a rule that takes everything");
+    let origin = |route: &Route| route.origin.as_ref().unwrap().to_string();
+    assert_eq!(origin(&routes[1]), "VirtualService shop/rules spec.http[0]");
+    let only_port = forward(&routes[2]).cluster.named().next().unwrap().to_string();
+    assert_eq!(only_port, "outbound|7000||audit.example");
+    let headers: Vec<&str> = routes[1].matches.headers.iter().map(|h| h.name.as_str()).collect();
+    assert_eq!(headers.len(), 2);
+    assert!(headers.contains(&"x-user") && headers.contains(&"y"));
+}
+
+#[test]
+fn a_canary_is_weighted_clusters_of_subsets() {
+    let world = with_more(
+        "http:
+- route:
+  - {destination: {host: pay, subset: v1}, weight: 90}
+  - {destination: {host: pay, subset: v2}, weight: 10, headers: {request: {set: {x-c: '1'}}}}
+  - {destination: {host: pay, subset: v3}, weight: 0}",
+        "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: pay, namespace: shop}
+spec:
+  host: pay
+  trafficPolicy: {connectionPool: {tcp: {maxConnections: 7}, http: {maxRetries: 4}}}
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - name: v2
+    labels: {version: v2}
+    trafficPolicy:
+      loadBalancer: {consistentHash: {httpHeaderName: X-Id, ringHash: {minimumRingSize: 64}}}
+      outlierDetection: {consecutive5xxErrors: 3, baseEjectionTime: 5s}
+",
+    );
+    let client = client("shop");
+    let routes = routes_of(&world, &client);
+    let ClusterChoice::Weighted(weighted) = &forward(&routes[0]).cluster else { panic!() };
+    let shares: Vec<(&str, u32)> =
+        weighted.iter().map(|one| (one.name.as_str(), one.weight)).collect();
+    let (v1, v2) =
+        ("outbound|80|v1|pay.shop.svc.cluster.local", "outbound|80|v2|pay.shop.svc.cluster.local");
+    assert_eq!(shares, [(v1, 90), (v2, 10)]);
+    assert_eq!(weighted[1].request_headers.add[0].name.as_str(), "x-c");
+    assert_eq!(endpoints(&world, &client, v1), ["10.1.0.1:80"]);
+    assert_eq!(endpoints(&world, &client, v2), ["10.1.0.2:8080"]);
+    assert!(cluster(&world, &client, "outbound|80|v3|pay.shop.svc.cluster.local").is_none());
+    check_policy(&cluster(&world, &client, v2).unwrap());
+    let HashSource::Header(name) = &forward(&routes[0]).hash[0].source else { panic!() };
+    assert_eq!(name.as_str(), "x-id");
+}
+
+fn check_policy(cluster: &Cluster) {
+    assert_eq!(cluster.policy, LbPolicy::RingHash { minimum: 64, maximum: 8 * 1024 * 1024 });
+    let outlier = cluster.outlier.unwrap();
+    assert_eq!((outlier.consecutive_5xx, outlier.base_ejection_time.as_secs()), (3, 5));
+    let limits = cluster.limits.default;
+    assert_eq!((limits.max_connections, limits.max_retries, limits.retry_budget), (7, 4, None));
+}
+
+#[test]
+fn everything_a_rule_can_do_is_in_its_route() {
+    let world = with(
+        "http:
+- match: [{uri: {prefix: /v1}, ignoreUriCase: true, method: {exact: GET}, port: 80}]
+  rewrite: {uri: /, authority: inner.example}
+  timeout: 3s
+  retries: {attempts: 4, perTryTimeout: 1s, retryOn: 'gateway-error,503', backoff: 10ms}
+  fault: {delay: {fixedDelay: 2s, percentage: {value: 0.1}}, abort: {grpcStatus: UNAVAILABLE}}
+  headers: {request: {add: {x-p: '%PROTOCOL%'}}, response: {remove: [server]}}
+  route: [{destination: {host: pay, port: {number: 80}}}]
+- match: [{port: 81}]
+  route: [{destination: {host: pay}}]
+- match: [{withoutHeaders: {a: {exact: b}}, queryParams: {q: {prefix: z}}, scheme: {exact: http}}]
+  directResponse: {status: 418, body: {string: tea}}
+- match: [{authority: {prefix: x}, sourceLabels: {app: nobody}}]
+  redirect: {authority: there.example, redirectCode: 308}",
+    );
+    let routes = routes_of(&world, &client("shop"));
+    assert_eq!(routes.len(), 2, "port 81 and other workloads are left out");
+    let first = forward(&routes[0]);
+    assert!(routes[0].matches.ignore_case);
+    assert_eq!(first.path_rewrite, Some(PathRewrite::Prefix("/".into())));
+    assert_eq!(first.host_rewrite, Some(HostRewrite::Literal("inner.example".into())));
+    assert_eq!(first.timeout, Some(std::time::Duration::from_secs(3)));
+    let retry = first.retry.as_ref().unwrap();
+    assert_eq!(retry.on.to_string(), "gateway-error,retriable-status-codes");
+    assert_eq!((retry.max_retries, retry.retriable_status_codes.as_slice()), (4, &[503][..]));
+    let OverrideSetting::Fault(fault) = &routes[0].overrides[0].setting else { panic!() };
+    assert_eq!(fault.delay.unwrap().1.numerator, 1000);
+    assert_eq!(fault.abort.unwrap().0, FaultAbort::Grpc(14));
+    assert_eq!(routes[0].response_headers.remove[0].as_str(), "server");
+    let RouteAction::DirectResponse(response) = &routes[1].action else { panic!() };
+    assert_eq!((response.status, &*response.body), (418, &b"tea"[..]));
+    assert!(routes[1].matches.headers.iter().any(|h| h.invert));
+}
+
+#[test]
+fn tcp_rules_become_chains() {
+    let world = with(
+        "tcp:
+- match: [{destinationSubnets: [10.7.0.0/16], port: 90}]
+  route:
+  - {destination: {host: pay, port: {number: 90}}, weight: 1}
+  - {destination: {host: audit.example}, weight: 3}
+- match: [{sourceNamespace: elsewhere}]
+  route: [{destination: {host: audit.example}}]
+- route: [{destination: {host: pay}}]",
+    );
+    let listener: Arc<Listener> = listener(&world, &client("shop"), "pay:90").unwrap();
+    let NetworkFilter::Tcp(proxy) = &listener.chains[0].network else { panic!() };
+    let shares: Vec<(&str, u32)> =
+        proxy.clusters.iter().map(|(name, weight)| (name.as_str(), *weight)).collect();
+    let pay = "outbound|90||pay.shop.svc.cluster.local";
+    assert_eq!(shares, [(pay, 1), ("outbound|7000||audit.example", 3)]);
+    assert_eq!(listener.chains.len(), 1);
+    let rest = listener.default_chain.as_ref().unwrap();
+    let NetworkFilter::Tcp(proxy) = &rest.network else { panic!() };
+    assert_eq!(proxy.clusters[0].0.as_str(), pay, "the port the caller addressed");
+}
+
+#[test]
+fn a_host_that_only_rules_know_is_served_on_port_80() {
+    let yaml = format!(
+        "{SERVICES}
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: alias, namespace: shop}}
+spec:
+  hosts: [pay.example]
+  http: [{{route: [{{destination: {{host: pay}}}}]}}]
+"
+    );
+    let (world, client) = (world(&yaml, vec![]), client("elsewhere"));
+    let found = listener(&world, &client, "pay.example:80").unwrap();
+    assert_eq!(found.name.as_str(), "pay.example:80");
+    assert!(listener(&world, &client, "pay.example:81").is_none());
+    let routes = routes(&world, &client, "pay.example:80");
+    let cluster = forward(&routes.virtual_hosts[0].routes[0]).cluster.named().next().unwrap();
+    assert_eq!(cluster.as_str(), "outbound|80||pay.shop.svc.cluster.local");
+}

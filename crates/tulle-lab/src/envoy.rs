@@ -1,0 +1,91 @@
+//! Proxies that run an Envoy bootstrap: the stock Envoy, and ours.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::deadline::SOON;
+use crate::process::{Process, binary};
+
+/// Which program runs the bootstrap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// The stock Envoy, as installed by `tools/setup.sh`.
+    Envoy,
+    /// `tulle-proxy` of this workspace.
+    Tulle,
+}
+
+impl Program {
+    /// A short name for files and messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Envoy => "envoy",
+            Self::Tulle => "tulle-proxy",
+        }
+    }
+
+    /// Where the program is.
+    ///
+    /// # Errors
+    /// When it is not installed or built; the message says how to get it.
+    pub fn path(self) -> Result<PathBuf> {
+        match self {
+            Self::Tulle => binary("tulle-proxy"),
+            Self::Envoy => tool("envoy"),
+        }
+    }
+
+    /// The command that serves the bootstrap at `config` with one worker.
+    ///
+    /// # Errors
+    /// When the program is not there.
+    pub fn serve(self, config: &Path) -> Result<Command> {
+        let mut command = Command::new(self.path()?);
+        command.arg("-c").arg(config).args(["--concurrency", "1", "-l", "warning"]);
+        if self == Self::Envoy {
+            // Several run side by side; the shared memory of a hot restart would meet.
+            command.arg("--disable-hot-restart");
+        }
+        Ok(command)
+    }
+
+    /// Asks the program whether it accepts a bootstrap; its words if it does not.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn validate(self, config: &Path) -> Result<Result<(), String>> {
+        let mut command = Command::new(self.path()?);
+        let output = command.args(["--mode", "validate", "-c"]).arg(config).output()?;
+        let words = || String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(if output.status.success() { Ok(()) } else { Err(words()) })
+    }
+
+    /// Starts it with a bootstrap whose admin listens at `admin`, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not start; the message quotes its output.
+    pub async fn start(self, config: &str, admin: SocketAddr, directory: &Path) -> Result<Process> {
+        let file = directory.join(format!("{}.yaml", self.name()));
+        fs::write(&file, config)?;
+        let mut process = Process::spawn(self.name(), self.serve(&file)?, directory)?;
+        process.ready(admin, "/ready", SOON).await?;
+        Ok(process)
+    }
+}
+
+/// A program installed by `tools/setup.sh`: below `TULLE_TOOLS`, or the repository's `.tools`.
+fn tool(name: &str) -> Result<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "where the Makefile keeps its tools")]
+    let tools = std::env::var_os("TULLE_TOOLS").map(PathBuf::from);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let path = tools.unwrap_or_else(|| root.join(".tools")).join("bin").join(name);
+    if !path.exists() {
+        bail!("{} is missing: run tools/setup.sh tests", path.display());
+    }
+    fs::canonicalize(&path).with_context(|| format!("{} leads nowhere", path.display()))
+}

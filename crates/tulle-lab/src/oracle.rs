@@ -1,0 +1,153 @@
+//! The table against the stock Envoy (`docs/decisions/0003`): each [`Row`] is one behaviour, run
+//! in two proxies with the same bytes; their transcripts must be the same.
+//!
+//! Told in order: [`rows`] say what is sent and answered, a [`stage`] is one proxy with its
+//! backends, a [`transcript`] is what could be observed, [`compare`] holds two of them together.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+pub use row::{Client, Group, Http1Step, Kind, Row};
+pub use stage::Stage;
+
+use crate::envoy::Program;
+
+pub mod differences;
+mod row;
+pub mod rows;
+pub mod stage;
+pub mod template;
+pub mod transcript;
+
+/// What could be observed of each row, as lines.
+pub type Transcripts = Vec<Vec<String>>;
+
+/// A proxy without a row's own lines often sends less upstream: that is not waited for.
+const SHORT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Two transcripts of one row that are not the same.
+#[derive(Debug)]
+pub struct Disagreement {
+    /// The row's name.
+    pub row: &'static str,
+    /// Lines only the oracle (`-`) or only the subject (`+`) has, among those both have.
+    pub lines: String,
+}
+
+/// Runs all rows of a group in both programs and returns the rows on which they disagree.
+///
+/// # Errors
+/// When a proxy or a backend does not work at all.
+pub async fn compare(group: Group, subject: Program) -> Result<Vec<Disagreement>> {
+    compare_rows(group, &rows::of(group), subject).await
+}
+
+/// The same for some rows of a group.
+///
+/// # Errors
+/// When a proxy or a backend does not work at all.
+pub async fn compare_rows(
+    group: Group,
+    rows: &[Row],
+    subject: Program,
+) -> Result<Vec<Disagreement>> {
+    let config = group.config()?;
+    let (oracle, subject) =
+        tokio::join!(run(Program::Envoy, &config, rows), run(subject, &config, rows));
+    Ok(disagreements(rows, oracle.context("the oracle")?, subject.context("the subject")?))
+}
+
+/// Runs the group in the stock Envoy with its configuration, and again with every line dropped
+/// that a row names as its own; returns the rows that did notice.
+///
+/// # Errors
+/// When a proxy or a backend does not work at all.
+pub async fn compare_mutated(group: Group) -> Result<Vec<Disagreement>> {
+    let config = group.config()?;
+    let mutated = template::mutate(&config);
+    let owners = template::owners(&config);
+    let mut rows = rows::of(group);
+    rows.retain(|row| owners.contains(row.name));
+    let oracle = async {
+        let stage = Stage::open(Program::Envoy, &config).await?;
+        Ok::<_, anyhow::Error>(play(&stage, &rows).await)
+    };
+    let subject = async {
+        let stage = Stage::open_with(Program::Envoy, &mutated, SHORT_PATIENCE).await?;
+        Ok::<_, anyhow::Error>(play(&stage, &rows).await)
+    };
+    let (oracle, subject) = tokio::join!(oracle, subject);
+    Ok(disagreements(&rows, oracle.context("the oracle")?, subject.context("the mutant")?))
+}
+
+fn disagreements(rows: &[Row], oracle: Transcripts, subject: Transcripts) -> Vec<Disagreement> {
+    let pairs = oracle.into_iter().zip(subject);
+    let differ = rows.iter().zip(pairs).filter(|(_, (oracle, subject))| oracle != subject);
+    differ
+        .map(|(row, (oracle, subject))| Disagreement {
+            row: row.name,
+            lines: difference(&oracle, &subject),
+        })
+        .collect()
+}
+
+/// Runs rows one after the other in one program; a transcript each.
+///
+/// # Errors
+/// When the proxy or a backend does not work at all.
+pub async fn run(program: Program, config: &str, rows: &[Row]) -> Result<Transcripts> {
+    let stage = Stage::open(program, config).await?;
+    Ok(play(&stage, rows).await)
+}
+
+async fn play(stage: &Stage, rows: &[Row]) -> Transcripts {
+    let mut transcripts = Vec::with_capacity(rows.len());
+    for row in rows {
+        transcripts.push(stage.play(row).await);
+    }
+    transcripts
+}
+
+/// Where the configurations of the groups are.
+#[must_use]
+pub fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle")
+}
+
+/// A line-by-line difference: equal lines indented, the oracle's `-`, the subject's `+`.
+fn difference(oracle: &[String], subject: &[String]) -> String {
+    let mut text = String::new();
+    let (mut left, mut right) = (oracle, subject);
+    loop {
+        match (left, right) {
+            ([], []) => return text,
+            ([a, left_rest @ ..], [b, right_rest @ ..]) if a == b => {
+                put(&mut text, ' ', a);
+                (left, right) = (left_rest, right_rest);
+            }
+            ([a, rest @ ..], _) if !right.contains(a) => {
+                put(&mut text, '-', a);
+                left = rest;
+            }
+            (_, [b, rest @ ..]) => {
+                put(&mut text, '+', b);
+                right = rest;
+            }
+            ([a, rest @ ..], []) => {
+                put(&mut text, '-', a);
+                left = rest;
+            }
+        }
+    }
+}
+
+fn put(text: &mut String, sign: char, line: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "  {sign} {line}");
+}
+
+#[cfg(test)]
+mod tests;

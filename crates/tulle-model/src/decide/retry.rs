@@ -1,0 +1,151 @@
+//! Whether an attempt that failed is made again.
+
+use crate::head::{KnownId, ResponseHead};
+use crate::retry::{RetryOn, RetryPolicy};
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Attempt<'a> {
+    /// No connection was made.
+    ConnectFailed,
+    /// The peer said that it did not process the request (REFUSED_STREAM, GOAWAY).
+    Refused,
+    /// The connection broke before any byte of the request was written.
+    ResetBeforeRequest,
+    /// A reused connection broke before any byte of the answer.
+    IdleConnectionClosed,
+    /// The stream or connection broke, or the time of the attempt ran out.
+    Reset,
+    /// The head of an answer came.
+    Answered(&'a ResponseHead),
+}
+
+/// What is known of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct AttemptFacts {
+    /// Retries already made.
+    pub retries: u32,
+    /// Its method may be repeated (RFC 9110 §9.2.2).
+    pub idempotent: bool,
+    /// All that was sent of its body can be sent again.
+    pub replayable: bool,
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryDecision {
+    /// Try again.
+    Retry,
+    /// The policy does not cover this outcome: it is final.
+    Final,
+    /// The policy covers it, but the body is no longer held.
+    BodyGone,
+    /// The policy covers it, but all retries are used up (flag URX).
+    LimitReached,
+}
+
+/// What follows after `attempt`.
+#[must_use]
+pub fn retry(policy: &RetryPolicy, attempt: Attempt<'_>, facts: AttemptFacts) -> RetryDecision {
+    if !policy.on.intersects(covered_by(policy, attempt, facts)) {
+        return RetryDecision::Final;
+    }
+    if facts.retries >= policy.max_retries {
+        return RetryDecision::LimitReached;
+    }
+    if !facts.replayable {
+        return RetryDecision::BodyGone;
+    }
+    RetryDecision::Retry
+}
+
+/// Every condition that covers the outcome.
+fn covered_by(policy: &RetryPolicy, attempt: Attempt<'_>, facts: AttemptFacts) -> RetryOn {
+    let broken = RetryOn::FIVE_XX.union(RetryOn::RESET).union(RetryOn::GATEWAY_ERROR);
+    match attempt {
+        Attempt::ConnectFailed => {
+            broken.union(RetryOn::CONNECT_FAILURE).union(RetryOn::RESET_BEFORE_REQUEST)
+        }
+        Attempt::Refused => broken.union(RetryOn::REFUSED_STREAM),
+        Attempt::ResetBeforeRequest => broken.union(RetryOn::RESET_BEFORE_REQUEST),
+        Attempt::IdleConnectionClosed if facts.idempotent => {
+            broken.union(RetryOn::IDLE_CONNECTION_RESET)
+        }
+        Attempt::IdleConnectionClosed | Attempt::Reset => broken,
+        Attempt::Answered(head) => covered_by_answer(policy, head),
+    }
+}
+
+fn covered_by_answer(policy: &RetryPolicy, head: &ResponseHead) -> RetryOn {
+    let mut on = match head.status {
+        502..=504 => RetryOn::FIVE_XX.union(RetryOn::GATEWAY_ERROR),
+        500.. => RetryOn::FIVE_XX,
+        409 => RetryOn::RETRIABLE_4XX,
+        _ => RetryOn::NONE,
+    };
+    if policy.retriable_status_codes.contains(&head.status) {
+        on = on.union(RetryOn::RETRIABLE_STATUS_CODES);
+    }
+    if policy.retriable_headers.iter().any(|header| header.matches(&head.headers)) {
+        on = on.union(RetryOn::RETRIABLE_HEADERS);
+    }
+    on.union(match head.headers.first(KnownId::GrpcStatus) {
+        Some(b"1") => RetryOn::GRPC_CANCELLED,
+        Some(b"4") => RetryOn::GRPC_DEADLINE_EXCEEDED,
+        Some(b"8") => RetryOn::GRPC_RESOURCE_EXHAUSTED,
+        Some(b"13") => RetryOn::GRPC_INTERNAL,
+        Some(b"14") => RetryOn::GRPC_UNAVAILABLE,
+        _ => RetryOn::NONE,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: AttemptFacts = AttemptFacts { retries: 0, idempotent: true, replayable: true };
+
+    fn check(on: RetryOn, attempt: Attempt<'_>, facts: AttemptFacts, expected: RetryDecision) {
+        let policy = RetryPolicy::new(on, 2);
+        assert_eq!(retry(&policy, attempt, facts), expected, "{on} {attempt:?} {facts:?}");
+    }
+
+    fn answer(status: u16) -> ResponseHead {
+        ResponseHead { status, ..ResponseHead::new() }
+    }
+
+    #[test]
+    fn what_is_safe_never_repeats_what_may_have_been_done() {
+        let post = AttemptFacts { idempotent: false, ..FRESH };
+        for (attempt, facts, expected) in [
+            (Attempt::ConnectFailed, post, RetryDecision::Retry),
+            (Attempt::Refused, post, RetryDecision::Retry),
+            (Attempt::ResetBeforeRequest, post, RetryDecision::Retry),
+            (Attempt::IdleConnectionClosed, FRESH, RetryDecision::Retry),
+            (Attempt::IdleConnectionClosed, post, RetryDecision::Final),
+            (Attempt::Reset, FRESH, RetryDecision::Final),
+            (Attempt::Answered(&answer(503)), FRESH, RetryDecision::Final),
+        ] {
+            check(RetryOn::SAFE, attempt, facts, expected);
+        }
+    }
+
+    #[test]
+    fn answers_are_retried_as_configured() {
+        check(RetryOn::FIVE_XX, Attempt::Answered(&answer(500)), FRESH, RetryDecision::Retry);
+        check(RetryOn::GATEWAY_ERROR, Attempt::Answered(&answer(500)), FRESH, RetryDecision::Final);
+        check(RetryOn::GATEWAY_ERROR, Attempt::Answered(&answer(503)), FRESH, RetryDecision::Retry);
+        let mut grpc = answer(200);
+        grpc.headers.append("grpc-status", b"14").expect("a good header");
+        let on = RetryOn::GRPC_UNAVAILABLE;
+        check(on, Attempt::Answered(&grpc), FRESH, RetryDecision::Retry);
+    }
+
+    #[test]
+    fn limits_and_lost_bodies_end_it() {
+        let spent = AttemptFacts { retries: 2, ..FRESH };
+        check(RetryOn::SAFE, Attempt::ConnectFailed, spent, RetryDecision::LimitReached);
+        let gone = AttemptFacts { replayable: false, ..FRESH };
+        check(RetryOn::FIVE_XX, Attempt::Reset, gone, RetryDecision::BodyGone);
+    }
+}

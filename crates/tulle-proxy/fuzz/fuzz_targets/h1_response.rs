@@ -1,0 +1,4 @@
+//! Responses: what is checked is in `tulle_fuzz::check_response`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tulle_fuzz::check_response(data));

@@ -1,0 +1,191 @@
+//! The control thread's side of the configuration: one snapshot becomes sockets, TLS
+//! configurations and what every worker is given.
+//!
+//! Start and reload are one path: the first configuration is a change from none.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tulle_model::lookup::Needed;
+use tulle_model::name::ListenerName;
+use tulle_model::snapshot::{Change, Snapshot};
+use tulle_runtime::sockets::{BindError, Sharing, SocketOwner, Wanted};
+
+use crate::listener::BoundSocket;
+use crate::upstream::dns::Names;
+use crate::upstream::{Prepared, Preparer};
+
+/// Everything a worker is given, as one value.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// What was built for it.
+    pub prepared: Prepared,
+    /// The sockets to accept from.
+    pub sockets: Arc<[Arc<BoundSocket>]>,
+}
+
+/// Why a part of a configuration could not be applied; the rest was.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A listener's address is not to be had.
+    #[error("listener {listener}: {source}")]
+    Bind {
+        /// The listener.
+        listener: ListenerName,
+        /// Why.
+        #[source]
+        source: BindError,
+    },
+    /// A TLS setting cannot be built.
+    #[error("TLS: {0}")]
+    Tls(tulle_identity::TlsError),
+}
+
+/// The owner of the configuration and its sockets.
+#[derive(Debug)]
+pub struct Configuration {
+    snapshot: Arc<Snapshot>,
+    preparer: Preparer,
+    prepared: Prepared,
+    names: Names,
+    owner: SocketOwner,
+    sharing: Sharing,
+    bound: Vec<Arc<BoundSocket>>,
+    workers: watch::Sender<WorkerConfig>,
+}
+
+impl Configuration {
+    /// Of nothing yet; `on_demand` as in [`Snapshot::new`].
+    #[must_use]
+    pub fn new(workers: NonZeroUsize, on_demand: bool) -> Self {
+        let snapshot = Arc::new(Snapshot::new(on_demand));
+        let prepared = Prepared::default();
+        let first = WorkerConfig {
+            snapshot: Arc::clone(&snapshot),
+            prepared: prepared.clone(),
+            sockets: [].into(),
+        };
+        let sharing = if workers.get() == 1 { Sharing::One } else { Sharing::EachWorker };
+        Self {
+            snapshot,
+            preparer: Preparer::new(workers.get()),
+            prepared,
+            names: Names::default(),
+            owner: SocketOwner::new(workers),
+            sharing,
+            bound: Vec::new(),
+            workers: watch::Sender::new(first),
+        }
+    }
+
+    /// What workers listen to.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<WorkerConfig> {
+        self.workers.subscribe()
+    }
+
+    /// The configuration now.
+    #[must_use]
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// The sockets that are bound now.
+    #[must_use]
+    pub fn sockets(&self) -> &[Arc<BoundSocket>] {
+        &self.bound
+    }
+
+    /// Applies changes and tells the workers. What cannot be applied is returned and left out.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Vec<ApplyError> {
+        let changes: Vec<Change> = changes.into_iter().collect();
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        let touches_listeners = changes.iter().any(concerns_listener);
+        self.snapshot = Arc::new(self.snapshot.with(changes));
+        let mut errors = self.prepare();
+        if touches_listeners {
+            self.bind(&mut errors);
+        }
+        self.publish();
+        errors
+    }
+
+    /// Takes on what names resolve to now, and tells the workers.
+    pub fn resolved(&mut self, names: &Names) {
+        self.names = Arc::clone(names);
+        for error in self.prepare() {
+            tracing::warn!("{error}");
+        }
+        self.publish();
+    }
+
+    fn prepare(&mut self) -> Vec<ApplyError> {
+        let (prepared, errors) = self.preparer.prepare(&self.snapshot, &self.names);
+        self.prepared = prepared;
+        errors.into_iter().map(ApplyError::Tls).collect()
+    }
+
+    fn publish(&self) {
+        self.workers.send_replace(WorkerConfig {
+            snapshot: Arc::clone(&self.snapshot),
+            prepared: self.prepared.clone(),
+            sockets: self.bound.clone().into(),
+        });
+    }
+
+    /// Binds what is not bound, gives up what no listener wants any more.
+    fn bind(&mut self, errors: &mut Vec<ApplyError>) {
+        let mut bound = Vec::new();
+        for listener in self.snapshot.listeners() {
+            for address in &listener.bind {
+                let wanted = Wanted {
+                    owner: listener.name.as_str(),
+                    address: *address,
+                    backlog: listener.backlog,
+                    sharing: self.sharing,
+                };
+                match self.owner.bind(wanted) {
+                    Ok(sockets) => bound.push(self.kept_or(BoundSocket {
+                        listener: listener.name.clone(),
+                        wanted: *address,
+                        address: sockets.address,
+                        sockets: sockets.listeners,
+                    })),
+                    Err(source) => errors
+                        .push(ApplyError::Bind { listener: listener.name.clone(), source }),
+                }
+            }
+        }
+        for old in std::mem::replace(&mut self.bound, bound) {
+            let stays = self.bound.iter().any(|now| is_same(now, &old));
+            if !stays {
+                self.owner.release(old.listener.as_str(), old.wanted);
+            }
+        }
+    }
+
+    /// The socket as it was handed out before, if it was.
+    fn kept_or(&self, socket: BoundSocket) -> Arc<BoundSocket> {
+        let kept = self.bound.iter().find(|old| is_same(old, &socket));
+        kept.map_or_else(|| Arc::new(socket), Arc::clone)
+    }
+}
+
+fn is_same(a: &BoundSocket, b: &BoundSocket) -> bool {
+    a.listener == b.listener && a.address == b.address
+}
+
+fn concerns_listener(change: &Change) -> bool {
+    match change {
+        Change::Put(resource, _) => {
+            matches!(resource, tulle_model::resource::Resource::Listener(_))
+        }
+        Change::Alias(..) => false,
+        Change::Forget(need) | Change::Absent(need, _) => matches!(need, Needed::Listener(_)),
+    }
+}

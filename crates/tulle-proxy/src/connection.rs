@@ -1,0 +1,168 @@
+//! One downstream connection: which listener answers, which chain takes it, TLS, then its filter.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tulle_model::decide::destination::{self, Destination};
+use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
+use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand, TcpProxy};
+use tulle_model::lookup::{Decision, Lookup};
+use tulle_model::name::ListenerName;
+use tulle_model::snapshot::Snapshot;
+
+use crate::http;
+use crate::http::context::{Downstream, HttpContext};
+use crate::io::Io;
+use crate::listener::inspect::Protocol;
+use crate::listener::inspect::peek::protocol_of;
+use crate::listener::original_dst::original_destination;
+use crate::http::forward::cluster_ready;
+use crate::tcp::{self, TcpProgress, TcpSession};
+use crate::worker::Worker;
+
+/// Longest TLS handshake where the chain sets no limit.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// A connection as it was accepted.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Its peer.
+    pub peer: SocketAddr,
+    /// The listener that is bound where it came in.
+    pub listener: ListenerName,
+}
+
+/// Serves a connection to its end.
+pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
+    let Incoming { stream, peer, listener } = incoming;
+    let Ok(local) = stream.local_addr() else { return };
+    let bound = match worker.store.load().listener(listener.as_str()) {
+        Lookup::Present(listener) => Arc::clone(listener),
+        // It was removed between accept and here: nobody is left to answer.
+        Lookup::Absent(_) | Lookup::Unknown => return,
+    };
+    let original = original_dst(&bound, &stream, local);
+    let listener = handed_over(&worker, &bound, original).await;
+    let Some(protocol) = inspected(&worker, &listener, &stream).await else {
+        return;
+    };
+    let names = protocol.application_protocols();
+    let facts = ConnectionFacts {
+        destination: original.unwrap_or(local),
+        source: peer,
+        direct_source: peer,
+        server_name: protocol.server_name(),
+        is_tls: protocol.is_tls(),
+        application_protocols: &names,
+    };
+    let Some(chain) = filter_chain(&listener, &facts).cloned() else {
+        return;
+    };
+    let downstream = Downstream {
+        id: worker.connection_id(),
+        peer,
+        local: original.unwrap_or(local),
+        original,
+        is_tls: chain.tls.is_some(),
+        server_name: protocol.server_name().into(),
+    };
+    let Some(io) = encrypted(&worker, &chain, Io::tcp(stream, peer)).await else { return };
+    match &chain.network {
+        NetworkFilter::Http(manager) => {
+            let manager = Arc::clone(manager);
+            let cx = HttpContext::new(worker, listener, manager, downstream);
+            http::serve(Rc::new(cx), io, &protocol).await;
+        }
+        NetworkFilter::Tcp(proxy) => {
+            serve_tcp(&worker, proxy, downstream, io).await;
+        }
+    }
+}
+
+/// Passes bytes on to the cluster of the filter.
+async fn serve_tcp(worker: &Rc<Worker>, proxy: &TcpProxy, downstream: Downstream, io: Io) {
+    let Some(name) = tcp::cluster(proxy, worker.random()) else { return io.reset() };
+    let ready = worker.store.decide(|snapshot| cluster_ready(snapshot, name)).await;
+    let cluster = worker.upstreams.cluster(&worker.store.load(), name);
+    let (Ok(Ok(())), Lookup::Present(cluster)) = (ready, cluster) else { return io.reset() };
+    let session = TcpSession {
+        cluster,
+        buffers: worker.buffers.clone(),
+        original_dst: downstream.original,
+        random: worker.random(),
+    };
+    tcp::proxy(io, proxy, &session, &TcpProgress::default()).await;
+}
+
+/// Where the connection was going before it was redirected here.
+fn original_dst(bound: &Listener, stream: &TcpStream, local: SocketAddr) -> Option<SocketAddr> {
+    if !bound.inspect.original_dst && !bound.use_original_dst {
+        return None;
+    }
+    let original = original_destination(stream).ok().flatten();
+    original.filter(|original| *original != local)
+}
+
+/// The listener that stands for the original destination, or the bound one.
+async fn handed_over(
+    worker: &Rc<Worker>,
+    bound: &Arc<Listener>,
+    original: Option<SocketAddr>,
+) -> Arc<Listener> {
+    let Some(original) = original else { return Arc::clone(bound) };
+    let by_address = worker.store.load().listener_at(original).cloned();
+    if let Some(listener) = by_address.filter(|_| bound.use_original_dst) {
+        return listener;
+    }
+    if bound.on_demand != OnDemand::Transparent {
+        return Arc::clone(bound);
+    }
+    let owner = worker.store.decide(|snapshot| owner_of(snapshot, original)).await;
+    owner.ok().flatten().unwrap_or_else(|| Arc::clone(bound))
+}
+
+fn owner_of(snapshot: &Snapshot, address: SocketAddr) -> Decision<Option<Arc<Listener>>> {
+    match destination::by_address(snapshot, address, &mut ()) {
+        Decision::Decided(Destination::Owned(listener)) => {
+            Decision::Decided(Some(Arc::clone(listener)))
+        }
+        Decision::Decided(Destination::Unowned(_)) => Decision::Decided(None),
+        Decision::Need(need) => Decision::Need(need),
+    }
+}
+
+/// What the first bytes say, as far as the listener wants to know; `None` to close.
+async fn inspected(
+    worker: &Worker,
+    listener: &Listener,
+    stream: &TcpStream,
+) -> Option<Protocol> {
+    let looking = protocol_of(stream, &listener.inspect, &worker.scratch);
+    let Some(limit) = listener.inspect.timeout else {
+        return looking.await.ok().map(|found| found.protocol);
+    };
+    match tokio::time::timeout(limit, looking).await {
+        Ok(found) => found.ok().map(|found| found.protocol),
+        Err(_) => listener.inspect.continue_on_timeout.then_some(Protocol::Other),
+    }
+}
+
+/// The connection after its TLS handshake, if the chain has one.
+async fn encrypted(worker: &Worker, chain: &FilterChain, io: Io) -> Option<Io> {
+    let Some(tls) = &chain.tls else { return Some(io) };
+    let tls = worker.server_tls(tls)?;
+    let limit = chain.connect_timeout.unwrap_or(HANDSHAKE);
+    match tokio::time::timeout(limit, io.accept_tls(&tls)).await {
+        Ok(Ok(io)) => Some(io),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+        Err(_) => None,
+    }
+}

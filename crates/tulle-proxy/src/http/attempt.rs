@@ -1,0 +1,360 @@
+//! One attempt: pick an endpoint, take a connection, send the request, pass the answer on.
+//!
+//! The request's body and the answer move at the same time; whoever is ready moves.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+
+use tokio::time::Instant;
+use tulle_model::cluster::UpstreamProtocol;
+use tulle_model::decide::retry::Attempt;
+use tulle_model::flag::ResponseFlag;
+use tulle_model::head::grammar::parse_u64;
+use tulle_model::head::{KnownId, Method, Version};
+
+use crate::http::body::Body;
+use crate::http::codec::abort::Abort;
+use crate::http::codec::h1::Framing;
+use crate::http::deliver::{self, Route};
+use crate::http::exchange::{Exchange, Failure};
+use crate::http::failure::{self, BrokenFacts};
+use crate::http::forward::{overflow, try_again};
+use crate::http::reply::LocalReply;
+use crate::http::sink::{PumpError, Sink, pump};
+use crate::http::tries::{Expired, Tries};
+use crate::http::upstream_stream::{
+    Answer, Arrived, FinalHead, UpstreamStream, open_h1, open_h2,
+};
+use crate::upstream::cluster::{HttpLease, HttpVersion, UpstreamCluster};
+use crate::upstream::endpoint::UpstreamEndpoint;
+use crate::upstream::members::PickInput;
+use crate::upstream::outlier::Outcome;
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempted {
+    /// The answer was passed on.
+    Answered,
+    /// Nothing was passed on, and it may be made again.
+    Again,
+}
+
+/// One attempt at an endpoint of `cluster`.
+///
+/// # Errors
+/// The answer of the proxy's own, or that the stream broke.
+pub async fn attempt(
+    x: &mut Exchange<'_>,
+    route: &mut Route<'_>,
+    cluster: &Rc<UpstreamCluster>,
+    tries: &mut Tries,
+) -> Result<Attempted, Failure> {
+    let endpoint = pick(x, route, cluster, tries)?;
+    x.record.endpoint = Some(Rc::clone(&endpoint));
+    let lease = match cluster.acquire_http(&endpoint, version(x, cluster), route.priority).await {
+        Ok(lease) => lease,
+        Err(failed) if failed.is_overflow() => return Err(overflow().into()),
+        Err(failed) => {
+            let timed_out = if failed.timed_out { Outcome::TimedOut } else { Outcome::ConnectFailed };
+            cluster.report(&endpoint, timed_out);
+            let reply = failure::connect(x, &failed);
+            return again_or(x, tries, Attempt::ConnectFailed, reply);
+        }
+    };
+    let framing = request_framing(x);
+    let pool = x.cx.worker.buffers.clone();
+    match lease {
+        HttpLease::H1(mut lease) => {
+            let reused = lease.reused;
+            let stream = open_h1(&mut lease, &x.request, framing, &pool);
+            let told = converse(x, route, tries, stream).await;
+            if matches!(told, Told::Answered { reusable: true, .. }) {
+                lease.release();
+            }
+            finish(x, tries, (cluster, &endpoint), told, reused)
+        }
+        HttpLease::H2(mut lease) => {
+            let ended = framing.is_empty();
+            let told = match open_h2(&mut lease, &x.request, ended) {
+                Ok(stream) => converse(x, route, tries, stream).await,
+                Err(abort) => Told::Broken { abort, touched: false, answered: false },
+            };
+            finish(x, tries, (cluster, &endpoint), told, false)
+        }
+    }
+}
+
+fn pick(
+    x: &Exchange<'_>,
+    route: &Route<'_>,
+    cluster: &Rc<UpstreamCluster>,
+    tries: &mut Tries,
+) -> Result<Rc<UpstreamEndpoint>, LocalReply> {
+    let (tried, other_choices) = match &tries.policy {
+        Some(policy) if policy.other_host => (&*tries.tried, policy.host_selection_attempts),
+        _ => (&[][..], 0),
+    };
+    let input = PickInput {
+        hash: route.hash,
+        tried,
+        other_choices,
+        original_dst: x.cx.downstream.original,
+        random: x.cx.worker.random(),
+    };
+    let endpoint = cluster.pick(&input).map_err(|_| {
+        LocalReply::new(503, "no_healthy_upstream", "no healthy upstream")
+            .flagged(ResponseFlag::NoHealthyUpstream)
+    })?;
+    if tries.policy.is_some() {
+        tries.tried.push(Rc::clone(&endpoint));
+    }
+    Ok(endpoint)
+}
+
+fn version(x: &Exchange<'_>, cluster: &UpstreamCluster) -> HttpVersion {
+    match cluster.config.protocol {
+        UpstreamProtocol::Http1 => HttpVersion::H1,
+        UpstreamProtocol::Http2(_) => HttpVersion::H2,
+        UpstreamProtocol::Downstream(_) if x.request.version == Version::Http2 => HttpVersion::H2,
+        UpstreamProtocol::Downstream(_) => HttpVersion::H1,
+    }
+}
+
+fn request_framing(x: &Exchange<'_>) -> Framing {
+    if x.request.protocol().is_some() || x.request.method == Method::Connect {
+        return Framing::Tunnel;
+    }
+    let declared = x.request.headers.first(KnownId::ContentLength).and_then(parse_u64);
+    x.body.framing(declared)
+}
+
+/// How the talk with an endpoint ended.
+#[derive(Debug)]
+pub enum Told {
+    /// The answer was passed on to its end; whether its connection may be used again.
+    Answered {
+        /// Its status.
+        status: u16,
+        /// Whether the HTTP/1 connection may be used again.
+        reusable: bool,
+    },
+    /// The answer is one that the policy retries.
+    Retry {
+        /// Its status.
+        status: u16,
+    },
+    /// It broke before the head of an answer.
+    Broken {
+        /// How.
+        abort: Abort,
+        /// Whether a byte of the request may have reached the endpoint.
+        touched: bool,
+        /// Whether a byte of the answer came.
+        answered: bool,
+    },
+    /// A clock ran out before the head of an answer.
+    Expired(Expired, bool),
+    /// The stream cannot be saved.
+    Failed(Failure),
+}
+
+/// Sends the request and passes its answer on.
+async fn converse(
+    x: &mut Exchange<'_>,
+    route: &mut Route<'_>,
+    tries: &Tries,
+    stream: UpstreamStream<'_>,
+) -> Told {
+    if std::mem::take(&mut x.expects_continue) {
+        x.response.clear();
+        x.response.status = 100;
+        if x.out.interim(&x.response).await.is_err() {
+            return Told::Failed(x.record.downstream_gone());
+        }
+    }
+    if request_framing(x) == Framing::Tunnel {
+        return converse_tunnel(x, route, tries, stream).await;
+    }
+    let UpstreamStream { mut sink, mut answer } = stream;
+    let mut body = std::mem::take(&mut x.body);
+    let mut sent = false;
+    let mut told = {
+        let mut sending = pin!(send(&mut body, &mut sink, tries));
+        match wait_for_head(x, tries, sending.as_mut(), &mut sent, &mut answer).await {
+            Ok(head) if retries(x, tries) => {
+                drop(head);
+                Told::Retry { status: x.response.status }
+            }
+            Ok(head) => {
+                let rest = (!sent).then_some(sending);
+                let reusable = head.reusable;
+                let mut answer = answer.into_body(head);
+                deliver::deliver(x, route, tries, rest, (&mut answer, reusable)).await
+            }
+            Err(told) => told,
+        }
+    };
+    if let Told::Broken { touched, .. } = &mut told {
+        *touched = sink.is_touched();
+    }
+    if !sink.is_finished() {
+        sink.abort(h2::Reason::CANCEL);
+        if let Told::Answered { reusable, .. } = &mut told {
+            *reusable = false;
+        }
+    }
+    x.record.request_bytes = tries.received_bytes.get();
+    x.cx.worker.buffers.give(sink.into_buffer());
+    x.body = body;
+    told
+}
+
+/// Sends an upgrade and, if it is agreed to, becomes a tunnel.
+async fn converse_tunnel(
+    x: &mut Exchange<'_>,
+    route: &mut Route<'_>,
+    tries: &Tries,
+    stream: UpstreamStream<'_>,
+) -> Told {
+    let UpstreamStream { mut sink, mut answer } = stream;
+    if let Err(abort) = sink.flush().await {
+        return Told::Broken { abort, touched: true, answered: false };
+    }
+    let nothing = pin!(std::future::ready(Ok(())));
+    let head = match wait_for_head(x, tries, nothing, &mut false, &mut answer).await {
+        Ok(head) => head,
+        Err(told) => return told,
+    };
+    let agreed = match &answer {
+        Answer::H1(_) => head.framing == Framing::Tunnel,
+        Answer::H2(_) => (200..300).contains(&x.response.status),
+    };
+    let mut answer = answer.into_body(head);
+    if agreed {
+        deliver::tunnel(x, route, tries, &mut answer, &mut sink).await
+    } else {
+        let none: Option<Pin<&mut std::future::Ready<Result<(), PumpError>>>> = None;
+        deliver::deliver(x, route, tries, none, (&mut answer, false)).await
+    }
+}
+
+/// Sends what was sent before, then what still comes.
+async fn send(
+    body: &mut Body<'_>,
+    sink: &mut Sink<'_>,
+    tries: &Tries,
+) -> Result<(), PumpError> {
+    let replay = tries.replay();
+    if !replay.is_empty() {
+        sink.bytes(replay).await.map_err(PumpError::Sink)?;
+    }
+    pump(body, sink, |data| tries.received(data)).await
+}
+
+/// Waits for the final head of the answer while the request is being sent.
+async fn wait_for_head(
+    x: &mut Exchange<'_>,
+    tries: &Tries,
+    mut sending: Pin<&mut impl Future<Output = Result<(), PumpError>>>,
+    sent: &mut bool,
+    answer: &mut Answer<'_>,
+) -> Result<FinalHead, Told> {
+    let mut broken_sink = None;
+    loop {
+        tokio::select! {
+            biased;
+            end = &mut sending, if !*sent => {
+                *sent = true;
+                match end {
+                    Ok(()) => tries.clocks.request_sent(),
+                    Err(PumpError::Source(abort)) => {
+                        return Err(Told::Failed(failure::downstream(x, &abort)));
+                    }
+                    // The answer may be there all the same: it says more.
+                    Err(PumpError::Sink(abort)) => broken_sink = Some(abort),
+                }
+            }
+            arrived = answer.next(&mut x.response) => match arrived {
+                Ok(Arrived::Final(head)) => {
+                    tries.clocks.answered();
+                    return Ok(head);
+                }
+                Ok(Arrived::Interim) => pass_interim(x).await?,
+                Err(abort) => {
+                    let abort = broken_sink.unwrap_or(abort);
+                    let answered = answer.is_touched();
+                    return Err(Told::Broken { abort, touched: true, answered });
+                }
+            },
+            () = x.timer.wait(tries.clocks.next()) => {
+                if let Some(expired) = tries.clocks.expired(Instant::now()) {
+                    return Err(Told::Expired(expired, *sent));
+                }
+            }
+            () = x.out.reset_by_peer() => return Err(Told::Failed(x.record.downstream_gone())),
+        }
+    }
+}
+
+/// Passes an interim head on; `100` is ours to give, and was given.
+async fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Told> {
+    if x.response.status == 100 {
+        return Ok(());
+    }
+    let passed = x.out.interim(&x.response).await;
+    passed.map_err(|_| Told::Failed(x.record.downstream_gone()))
+}
+
+/// Whether the answer whose head came is to be retried.
+fn retries(x: &mut Exchange<'_>, tries: &Tries) -> bool {
+    let head = std::mem::take(&mut x.response);
+    let again = try_again(x, Attempt::Answered(&head), tries);
+    x.response = head;
+    again
+}
+
+/// Draws the consequences of how the talk ended.
+fn finish(
+    x: &mut Exchange<'_>,
+    tries: &Tries,
+    (cluster, endpoint): (&UpstreamCluster, &UpstreamEndpoint),
+    told: Told,
+    reused: bool,
+) -> Result<Attempted, Failure> {
+    match told {
+        Told::Answered { status, .. } => {
+            cluster.report(endpoint, Outcome::Answered(status));
+            Ok(Attempted::Answered)
+        }
+        Told::Retry { status } => {
+            cluster.report(endpoint, Outcome::Answered(status));
+            Ok(Attempted::Again)
+        }
+        Told::Broken { abort, touched, answered } => {
+            cluster.report(endpoint, Outcome::Broke);
+            let facts = BrokenFacts { touched, answered, reused };
+            let (attempt, reply) = failure::broken(&abort, facts);
+            again_or(x, tries, attempt, reply)
+        }
+        Told::Expired(Expired::Attempt, complete) => {
+            cluster.report(endpoint, Outcome::TimedOut);
+            let reply = failure::expired(Expired::Attempt, complete);
+            again_or(x, tries, Attempt::Reset, reply)
+        }
+        Told::Expired(expired, complete) => {
+            cluster.report(endpoint, Outcome::TimedOut);
+            Err(failure::expired(expired, complete).into())
+        }
+        Told::Failed(failure) => Err(failure),
+    }
+}
+
+fn again_or(
+    x: &mut Exchange<'_>,
+    tries: &Tries,
+    attempt: Attempt<'_>,
+    reply: LocalReply,
+) -> Result<Attempted, Failure> {
+    if try_again(x, attempt, tries) { Ok(Attempted::Again) } else { Err(reply.into()) }
+}

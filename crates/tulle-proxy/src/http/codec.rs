@@ -1,0 +1,5 @@
+//! Between bytes and messages.
+
+pub mod abort;
+pub mod h1;
+pub mod h2;

@@ -1,0 +1,76 @@
+//! What a request may use: its connection and its worker, nothing global.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tulle_model::http::HttpManager;
+use tulle_model::listener::Listener;
+
+use crate::http::codec::h1::{CodecSettings, Underscores};
+use crate::worker::Worker;
+
+/// Who is at the other end of a downstream connection, and how it came.
+#[derive(Clone, Debug)]
+pub struct Downstream {
+    /// Number of the connection in this process.
+    pub id: u64,
+    /// The peer of the socket.
+    pub peer: SocketAddr,
+    /// Our end; the original destination where the connection was redirected.
+    pub local: SocketAddr,
+    /// The original destination, where the connection was redirected.
+    pub original: Option<SocketAddr>,
+    /// Whether TLS ended here.
+    pub is_tls: bool,
+    /// The server name of its TLS hello, empty for none.
+    pub server_name: Rc<str>,
+}
+
+/// What all requests of one connection share.
+#[derive(Debug)]
+pub struct HttpContext {
+    /// The worker that serves it.
+    pub worker: Rc<Worker>,
+    /// The listener that accepted it.
+    pub listener: Arc<Listener>,
+    /// The connection manager that serves it.
+    pub manager: Arc<HttpManager>,
+    /// The connection.
+    pub downstream: Downstream,
+    /// Limits of its codec.
+    pub codec: CodecSettings,
+    /// When it was accepted.
+    pub started: Instant,
+    /// Requests served so far.
+    pub requests: Cell<u32>,
+}
+
+impl HttpContext {
+    /// The context of a fresh connection.
+    #[must_use]
+    pub fn new(
+        worker: Rc<Worker>,
+        listener: Arc<Listener>,
+        manager: Arc<HttpManager>,
+        downstream: Downstream,
+    ) -> Self {
+        let codec = CodecSettings {
+            max_head_bytes: manager.limits.head_bytes,
+            max_fields: manager.limits.headers,
+            accept_http_10: manager.http1.accept_http_10,
+            underscores: Underscores::Allow,
+        };
+        let (started, requests) = (Instant::now(), Cell::new(0));
+        Self { worker, listener, manager, downstream, codec, started, requests }
+    }
+
+    /// Whether this connection should be given up after the request under way.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        let limit = self.manager.limits.requests_per_connection;
+        self.worker.tells_to_go() || limit.is_some_and(|limit| self.requests.get() >= limit)
+    }
+}

@@ -1,0 +1,144 @@
+//! Header edits, path and host rewrites that a route asks for.
+//!
+//! Levels from the most to the least specific: weighted cluster, route, virtual host,
+//! configuration; turned round by `most_specific_header_mutations_wins`.
+
+use std::borrow::Cow;
+
+use tulle_model::head::{KnownId, Headers, RequestHead, split_path};
+use tulle_model::header_edit::{AppendAction, HeaderEdits};
+use tulle_model::route::{Forward, HostRewrite, PathRewrite};
+
+use crate::http::exchange::Exchange;
+use crate::http::redirect::replaced_prefix;
+use crate::http::route::Plan;
+
+/// Edits the request as the plan says, then rewrites path and host.
+pub fn request(x: &mut Exchange<'_>, plan: &Plan, endpoint_host: Option<&str>) {
+    let levels = [
+        plan.weighted().map(|cluster| &cluster.request_headers),
+        Some(&plan.route.request_headers),
+        Some(&plan.virtual_host.request_headers),
+        Some(&plan.config.request_headers),
+    ];
+    for edits in ordered(plan, levels).into_iter().flatten() {
+        if edits.is_empty() {
+            continue;
+        }
+        let values = rendered(edits);
+        apply(edits, values, &mut x.request.headers);
+    }
+    if let Some(forward) = plan.forward() {
+        rewrite_path(&mut x.request, plan, forward);
+        rewrite_host(&mut x.request, plan, forward, endpoint_host);
+    }
+}
+
+/// Edits the answer as the plan says.
+pub fn response(x: &mut Exchange<'_>, plan: &Plan) {
+    let levels = [
+        plan.weighted().map(|cluster| &cluster.response_headers),
+        Some(&plan.route.response_headers),
+        Some(&plan.virtual_host.response_headers),
+        Some(&plan.config.response_headers),
+    ];
+    for edits in ordered(plan, levels).into_iter().flatten() {
+        if edits.is_empty() {
+            continue;
+        }
+        let values = rendered(edits);
+        apply(edits, values, &mut x.response.headers);
+    }
+}
+
+fn ordered<'a>(
+    plan: &Plan,
+    mut levels: [Option<&'a HeaderEdits>; 4],
+) -> [Option<&'a HeaderEdits>; 4] {
+    if plan.config.most_specific_header_mutations_wins {
+        levels.reverse();
+    }
+    levels
+}
+
+fn rendered(edits: &HeaderEdits) -> Vec<Vec<u8>> {
+    use tulle_model::header_edit::TemplatePart;
+    let render = |template: &tulle_model::header_edit::Template| {
+        let literal = |part: &TemplatePart| match part {
+            TemplatePart::Literal(text) => text.as_bytes().to_vec(),
+            TemplatePart::Command(_) => Vec::new(),
+        };
+        template.parts.iter().flat_map(literal).collect()
+    };
+    edits.add.iter().map(|add| render(&add.value)).collect()
+}
+
+/// Removes, then adds. A value with CR, LF or NUL in it is left out: it could forge a header.
+fn apply(edits: &HeaderEdits, values: Vec<Vec<u8>>, headers: &mut Headers) {
+    for name in &edits.remove {
+        headers.remove(name);
+    }
+    for (add, value) in edits.add.iter().zip(values) {
+        if value.is_empty() && !add.keep_empty {
+            continue;
+        }
+        let there = headers.contains(&add.name);
+        let _refused = match (add.action, there) {
+            (AppendAction::AppendIfExistsOrAdd, _) | (AppendAction::AddIfAbsent, false) => {
+                headers.append(&add.name, &value)
+            }
+            (AppendAction::OverwriteIfExistsOrAdd, _) | (AppendAction::OverwriteIfExists, true) => {
+                headers.set(&add.name, &value)
+            }
+            (AppendAction::AddIfAbsent, true) | (AppendAction::OverwriteIfExists, false) => Ok(()),
+        };
+    }
+}
+
+fn rewrite_path(head: &mut RequestHead, plan: &Plan, forward: &Forward) {
+    let Some(rewrite) = &forward.path_rewrite else { return };
+    let old = head.path().to_vec();
+    let (path, query) = split_path(&old);
+    let new = match rewrite {
+        PathRewrite::Prefix(prefix) => replaced_prefix(path, &plan.route.matches.path, prefix),
+        PathRewrite::Pattern(substitution) => Cow::Owned(substitution.apply(path)),
+    };
+    let mut new = new.into_owned();
+    if let Some(query) = query {
+        new.push(b'?');
+        new.extend_from_slice(query);
+    }
+    // A path that cannot stand in a request is not written: the old one goes on.
+    if head.set_path(&new).is_ok() {
+        let _ = head.headers.set(KnownId::XEnvoyOriginalPath, &old);
+    }
+}
+
+fn rewrite_host(
+    head: &mut RequestHead,
+    plan: &Plan,
+    forward: &Forward,
+    endpoint_host: Option<&str>,
+) {
+    let of_cluster = plan.weighted().and_then(|cluster| cluster.host_rewrite.as_deref());
+    let new: Option<Vec<u8>> = match (of_cluster, &forward.host_rewrite) {
+        (Some(host), _) => Some(host.as_bytes().to_vec()),
+        (None, None) => None,
+        (None, Some(HostRewrite::Literal(host))) => Some(host.as_bytes().to_vec()),
+        (None, Some(HostRewrite::Endpoint)) => endpoint_host
+            .filter(|host| !host.is_empty())
+            .map(|host| host.as_bytes().to_vec()),
+        (None, Some(HostRewrite::Header(name))) => {
+            head.headers.first(name).filter(|value| !value.is_empty()).map(<[u8]>::to_vec)
+        }
+        (None, Some(HostRewrite::FromPath(substitution))) => {
+            Some(substitution.apply(head.path_without_query()))
+        }
+    };
+    let Some(new) = new else { return };
+    if forward.append_x_forwarded_host {
+        let old = head.authority().to_vec();
+        let _ = head.headers.join(KnownId::XForwardedHost, b",", &old);
+    }
+    let _ = head.set_authority(&new);
+}

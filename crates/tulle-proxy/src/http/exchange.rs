@@ -1,0 +1,164 @@
+//! One request: the outer shell.
+//!
+//! It owns the record, runs the phases, and turns an error into an answer exactly once. The
+//! phases only return `Result`.
+
+use bytes::Bytes;
+use h2::Reason;
+use tulle_model::decide::route::is_grpc;
+use tulle_model::head::{Method, RequestHead, ResponseHead};
+
+use crate::http::body::Body;
+use crate::http::codec::h1::Framing;
+use crate::http::context::HttpContext;
+use crate::http::filter::{Filters, Verdict};
+use crate::http::reply::LocalReply;
+use crate::http::responder::Responder;
+use crate::http::route::{self, Resolution};
+use crate::http::{edit, forward, forwarded, normalize, redirect};
+use crate::record::Record;
+use crate::timer::Timer;
+
+/// How often filters may ask for the route to be chosen again.
+pub const MAX_REROUTES: u32 = 3;
+
+/// One request and the way of its answer.
+#[derive(Debug)]
+pub struct Exchange<'c> {
+    /// Its connection.
+    pub cx: &'c HttpContext,
+    /// Its head, edited on its way.
+    pub request: RequestHead,
+    /// The head of its answer.
+    pub response: ResponseHead,
+    /// Its body.
+    pub body: Body<'c>,
+    /// Its way back.
+    pub out: Responder<'c>,
+    /// What becomes of it.
+    pub record: Record,
+    /// For its deadlines.
+    pub timer: &'c mut Timer,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// Why a request did not go its way.
+#[derive(Debug)]
+pub enum Failure {
+    /// The proxy answers by itself.
+    Reply(Box<LocalReply>),
+    /// The answer has begun, or nobody is there to hear it: the stream is reset.
+    Abort,
+}
+
+impl From<LocalReply> for Failure {
+    fn from(reply: LocalReply) -> Self {
+        Self::Reply(Box::new(reply))
+    }
+}
+
+/// Serves one request to its end. The record closes when the exchange is dropped.
+pub async fn serve(x: &mut Exchange<'_>) {
+    let mut filters = Filters::of(&x.cx.manager);
+    let result = match phases(x, &mut filters).await {
+        Err(Failure::Reply(reply)) => answer(x, &mut filters, &reply).await,
+        other => other,
+    };
+    if result.is_err() {
+        x.out.abort(Reason::INTERNAL_ERROR);
+    }
+    filters.on_end(&mut x.record);
+    x.record.complete = x.out.is_finished();
+}
+
+/// Answers a request that could not even be read.
+pub async fn refuse(x: &mut Exchange<'_>, reply: &LocalReply) {
+    let answered = answer(x, &mut Filters::default(), reply).await;
+    if answered.is_err() {
+        x.out.abort(Reason::PROTOCOL_ERROR);
+    }
+    x.record.complete = x.out.is_finished();
+}
+
+/// One request, phase by phase.
+async fn phases(x: &mut Exchange<'_>, filters: &mut Filters) -> Result<(), Failure> {
+    normalize::request(&mut x.request, x.cx)?;
+    forwarded::request(&mut x.request, x.cx);
+    let mut resolution = route::resolve(x.cx, &x.request).await;
+    for _ in 0..MAX_REROUTES {
+        filters.apply_overrides(resolution.plan());
+        match filters.request_head(x).await? {
+            Verdict::Continue => break,
+            Verdict::Reroute => resolution = route::resolve(x.cx, &x.request).await,
+        }
+    }
+    x.record.plan = resolution.plan().cloned();
+    match resolution {
+        Resolution::Forward(plan) => forward::forward(x, filters, &plan).await,
+        Resolution::Redirect(plan) => Err(redirect::redirect(&plan, &x.request).into()),
+        Resolution::Direct(plan) => Err(redirect::direct(&plan).into()),
+        Resolution::NeedsTls => Err(redirect::to_tls(&x.request).into()),
+        Resolution::None(reply) => Err(Failure::Reply(reply)),
+    }
+}
+
+/// Sends an answer of the proxy's own.
+async fn answer(
+    x: &mut Exchange<'_>,
+    filters: &mut Filters,
+    reply: &LocalReply,
+) -> Result<(), Failure> {
+    x.record.replied(reply);
+    if x.out.is_begun() {
+        return Err(Failure::Abort);
+    }
+    let body = Bytes::copy_from_slice(reply.write(&mut x.response, is_grpc(&x.request)));
+    if let Some(plan) = &x.record.plan.clone() {
+        edit::response(x, plan);
+    }
+    filters.reply_head(reply.by_filter, &mut x.response);
+    if reply.close {
+        x.out.close_after();
+    }
+    begin(x, Framing::Length(body.len() as u64))?;
+    let with_body = x.request.method != Method::Head && !body.is_empty();
+    let Some(sink) = x.out.sink() else { return Err(Failure::Abort) };
+    let sent = async {
+        if with_body {
+            x.record.response_bytes += body.len() as u64;
+            sink.bytes(body).await?;
+        }
+        sink.end(None).await
+    };
+    sent.await.map_err(|_| x.record.downstream_gone())
+}
+
+/// Writes what every answer carries, and queues its head.
+///
+/// # Errors
+/// The downstream is gone.
+pub fn begin(x: &mut Exchange<'_>, framing: Framing) -> Result<(), Failure> {
+    forwarded::response(&x.request, &mut x.response, x.cx);
+    x.record.response_begins(&x.response);
+    let begun = x.out.begin(&x.response, framing, x.cx.is_spent());
+    begun.map_err(|_| x.record.downstream_gone())
+}
+
+impl<'c> Exchange<'c> {
+    /// The way of the answer, when the request is over.
+    pub fn take_out(&mut self) -> Responder<'c> {
+        std::mem::replace(&mut self.out, Responder::gone())
+    }
+}
+
+impl Drop for Exchange<'_> {
+    /// However it ends, by its own or because its connection was dropped, it is recorded.
+    fn drop(&mut self) {
+        crate::record::close(self);
+        self.cx.worker.heads.give(
+            std::mem::take(&mut self.request),
+            std::mem::take(&mut self.response),
+        );
+    }
+}

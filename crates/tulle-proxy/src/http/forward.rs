@@ -1,0 +1,165 @@
+//! The router: from a route to a cluster, an endpoint, an answer.
+
+use std::rc::Rc;
+
+use tulle_model::decide::retry::{Attempt, AttemptFacts, RetryDecision, retry};
+use tulle_model::flag::ResponseFlag;
+use tulle_model::head::{KnownId, RequestHead};
+use tulle_model::lookup::{Absence, Decision, Lookup, Needed};
+use tulle_model::name::ClusterName;
+use tulle_model::route::Forward;
+use tulle_model::snapshot::Snapshot;
+
+use crate::http::attempt::{self, Attempted};
+use crate::http::deliver::Route;
+use crate::http::edit;
+use crate::http::exchange::{Exchange, Failure};
+use crate::http::filter::Filters;
+use crate::http::hash;
+use crate::http::reply::LocalReply;
+use crate::http::route::Plan;
+use crate::http::tries::Tries;
+use crate::upstream::cluster::UpstreamCluster;
+
+/// Sends the request to its cluster and its answer back, trying again as the route allows.
+///
+/// # Errors
+/// The answer of the proxy's own, or that the stream broke.
+pub async fn forward(
+    x: &mut Exchange<'_>,
+    filters: &mut Filters,
+    plan: &Plan,
+) -> Result<(), Failure> {
+    let Some(forward) = plan.forward() else {
+        return Err(LocalReply::new(500, "route_without_forward", "").into());
+    };
+    allow_upgrade(x, forward)?;
+    let name = plan.cluster(&x.request).ok_or_else(|| no_cluster(forward))?;
+    let cluster = find_cluster(x, &name, forward).await?;
+    x.record.cluster = Some(Rc::clone(&cluster));
+    let _request = cluster.admit(forward.priority).map_err(|_| overflow())?;
+    let policy = forward.retry.as_ref().or(plan.virtual_host.retry.as_ref()).cloned();
+    let mut tries = Tries::new(x, forward, policy);
+    timeout_headers(&mut x.request, &tries);
+    edit::request(x, plan, None);
+    let hash = hash::of(x, &forward.hash);
+    let mut route = Route { plan, filters, hash, priority: forward.priority };
+    loop {
+        count_attempts(x, plan);
+        match attempt::attempt(x, &mut route, &cluster, &mut tries).await? {
+            Attempted::Answered => return Ok(()),
+            Attempted::Again => tries.pause().await,
+        }
+    }
+}
+
+fn allow_upgrade(x: &Exchange<'_>, forward: &Forward) -> Result<(), LocalReply> {
+    let Some(protocol) = x.request.protocol() else { return Ok(()) };
+    let named = |setting: &&tulle_model::route::UpgradeSetting| {
+        setting.protocol.as_bytes().eq_ignore_ascii_case(protocol)
+    };
+    let of_route = forward.upgrades.iter().find(named);
+    let setting = of_route.or_else(|| x.cx.manager.upgrades.iter().find(named));
+    if setting.is_some_and(|setting| setting.enabled) {
+        return Ok(());
+    }
+    Err(LocalReply::new(403, "upgrade_failed", ""))
+}
+
+/// The cluster and, where they are discovered, its endpoints.
+async fn find_cluster(
+    x: &Exchange<'_>,
+    name: &ClusterName,
+    forward: &Forward,
+) -> Result<Rc<UpstreamCluster>, LocalReply> {
+    let worker = &x.cx.worker;
+    let found = worker.store.decide(|snapshot| cluster_ready(snapshot, name)).await;
+    match found.and_then(|ready| ready) {
+        Ok(()) => match worker.upstreams.cluster(&worker.store.load(), name) {
+            Lookup::Present(cluster) => Ok(cluster),
+            Lookup::Absent(_) | Lookup::Unknown => Err(no_cluster(forward)),
+        },
+        Err(Absence::NotFound | Absence::NotConfigured) => Err(no_cluster(forward)),
+        Err(absence) => {
+            let body = format!("cluster {name} is not known: {absence}");
+            let reply = LocalReply::new(503, "cluster_not_found", body);
+            Err(reply.flagged(ResponseFlag::NoClusterFound))
+        }
+    }
+}
+
+/// Whether the cluster can be used; asks for it and for its endpoints.
+pub fn cluster_ready(
+    snapshot: &Snapshot,
+    name: &ClusterName,
+) -> Decision<Result<(), Absence>> {
+    let cluster = match snapshot.cluster(name.as_str()) {
+        Lookup::Present(cluster) => cluster,
+        Lookup::Absent(absence) => return Decision::Decided(Err(absence)),
+        Lookup::Unknown => return Decision::Need(Needed::Cluster(name.clone())),
+    };
+    match cluster.endpoints_name().map(|name| (name, snapshot.endpoints(name))) {
+        Some((name, Lookup::Unknown)) => Decision::Need(Needed::Endpoints(name.clone())),
+        _ => Decision::Decided(Ok(())),
+    }
+}
+
+fn no_cluster(forward: &Forward) -> LocalReply {
+    LocalReply::new(forward.cluster_not_found_status, "cluster_not_found", "")
+        .flagged(ResponseFlag::NoClusterFound)
+}
+
+/// The answer when a circuit breaker is open.
+#[must_use]
+pub fn overflow() -> LocalReply {
+    let body = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
+    LocalReply::new(503, "upstream_reset_before_response_started{overflow}", body)
+        .flagged(ResponseFlag::UpstreamOverflow)
+        .header(KnownId::XEnvoyOverloaded, "true")
+}
+
+/// Tells the upstream how long it has, and takes away what was only for us.
+fn timeout_headers(head: &mut RequestHead, tries: &Tries) {
+    for id in [
+        KnownId::XEnvoyUpstreamRequestTimeoutMs,
+        KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs,
+        KnownId::XEnvoyRetryOn,
+        KnownId::XEnvoyMaxRetries,
+        KnownId::XEnvoyUpstreamAltStatName,
+    ] {
+        head.headers.remove(id);
+    }
+    if let Some(expected) = tries.expected_timeout() {
+        let _ = head.headers.set_with(KnownId::XEnvoyExpectedRqTimeoutMs, |out| {
+            out.push_u64(u64::try_from(expected.as_millis()).unwrap_or(u64::MAX));
+        });
+    }
+}
+
+fn count_attempts(x: &mut Exchange<'_>, plan: &Plan) {
+    x.record.attempts += 1;
+    if plan.virtual_host.include_request_attempt_count {
+        let count = u64::from(x.record.attempts);
+        let _ = x.request.headers.set_with(KnownId::XEnvoyAttemptCount, |out| {
+            out.push_u64(count);
+        });
+    }
+}
+
+/// Whether an attempt that ended so is made again; if not, `reply` or the answer itself is final.
+pub fn try_again(x: &mut Exchange<'_>, outcome: Attempt<'_>, tries: &Tries) -> bool {
+    let Some(policy) = &tries.policy else { return false };
+    let facts = AttemptFacts {
+        retries: tries.retries,
+        idempotent: x.request.method.is_idempotent(),
+        replayable: tries.is_replayable(),
+    };
+    match retry(policy, outcome, facts) {
+        RetryDecision::Retry => true,
+        RetryDecision::LimitReached if policy.max_retries > 0 => {
+            x.record.flags.insert(ResponseFlag::UpstreamRetryLimitExceeded);
+            false
+        }
+        RetryDecision::LimitReached | RetryDecision::Final | RetryDecision::BodyGone => false,
+    }
+}

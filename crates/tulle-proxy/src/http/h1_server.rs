@@ -1,0 +1,252 @@
+//! A downstream HTTP/1 connection: one request after the other.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tulle_model::flag::ResponseFlag;
+use tulle_model::head::{Method, RequestHead, ResponseHead, Version};
+
+use crate::buffer::ReadBuffer;
+use crate::http::body::{Body, H1Body, H1Source};
+use crate::http::codec::h1::{
+    HeadParser, ParsedRequest, Violation,
+};
+use crate::http::context::HttpContext;
+use crate::http::exchange::{Exchange, serve};
+use crate::http::reply::LocalReply;
+use crate::http::responder::{H1Wire, Responder};
+use crate::io::Io;
+use crate::record::Record;
+use crate::timer::Timer;
+
+/// Bytes that are still read from a peer after an answer that ends its connection, so that the
+/// answer is not lost to a reset.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Serves requests until either side has enough.
+pub async fn serve_connection(cx: Rc<HttpContext>, io: Io, buffer: ReadBuffer) {
+    let mut connection = H1Server {
+        cx: &cx,
+        io: &io,
+        buffer,
+        out: Vec::new(),
+        timer: Timer::default(),
+        idle_since: Instant::now(),
+    };
+    while let Some(next) = connection.next_request().await {
+        if !connection.serve(next).await {
+            connection.linger().await;
+            break;
+        }
+    }
+}
+
+struct H1Server<'c> {
+    cx: &'c Rc<HttpContext>,
+    io: &'c Io,
+    buffer: ReadBuffer,
+    out: Vec<u8>,
+    timer: Timer,
+    idle_since: Instant,
+}
+
+/// A request whose head was read.
+struct Arrived {
+    parsed: ParsedRequest,
+    request: RequestHead,
+    response: ResponseHead,
+    record: Record,
+}
+
+impl H1Server<'_> {
+    /// The next request; `None` when the connection is over.
+    async fn next_request(&mut self) -> Option<Arrived> {
+        if !self.wait_for_bytes().await {
+            return None;
+        }
+        let worker = &self.cx.worker;
+        let record = Record::open(Instant::now(), worker.clock.now());
+        let (mut request, response) = worker.heads.take();
+        let mut parser = HeadParser::new();
+        let deadline = self.cx.manager.timeouts.request_headers;
+        let deadline = deadline.map(|limit| record.started + limit);
+        loop {
+            let unread = self.buffer.unread();
+            match parser.parse_request(unread, &mut request, &self.cx.codec) {
+                Ok(Some(parsed)) => {
+                    self.buffer.consume(parsed.head_len);
+                    return Some(Arrived { parsed, request, response, record });
+                }
+                Ok(None) => {}
+                Err(violation) => {
+                    self.refuse(&violation, record, request, response).await;
+                    return None;
+                }
+            }
+            let read = tokio::select! {
+                biased;
+                read = self.buffer.fill(self.io, &worker.buffers) => read,
+                () = self.timer.wait(deadline) => {
+                    self.head_too_slow(record, request, response).await;
+                    return None;
+                }
+            };
+            if !matches!(read, Ok(count) if count > 0) {
+                return None;
+            }
+        }
+    }
+
+    /// Waits until a request begins. An idle connection holds no buffer.
+    async fn wait_for_bytes(&mut self) -> bool {
+        if !self.buffer.is_empty() {
+            return true;
+        }
+        let worker = &self.cx.worker;
+        self.buffer.release(&worker.buffers);
+        worker.buffers.give(std::mem::take(&mut self.out));
+        let idle = self.cx.manager.timeouts.idle.map(|idle| self.idle_since + idle);
+        let life = self.cx.manager.timeouts.max_connection_duration;
+        let life = life.map(|life| self.cx.started + life);
+        let deadline = idle.into_iter().chain(life).min();
+        tokio::select! {
+            biased;
+            ready = self.io.readable() => ready.is_ok(),
+            () = worker.drain.wait_until(|view| view.close_idle || view.cut) => false,
+            () = self.timer.wait(deadline) => false,
+        }
+    }
+
+    /// Serves one request; whether another may follow.
+    async fn serve(&mut self, arrived: Arrived) -> bool {
+        let Arrived { parsed, request, response, record } = arrived;
+        self.cx.requests.set(self.cx.requests.get() + 1);
+        let worker = &self.cx.worker;
+        if self.out.capacity() == 0 {
+            self.out = worker.buffers.take();
+        }
+        let wire = H1Wire {
+            io: self.io,
+            out: std::mem::take(&mut self.out),
+            version: request.version,
+            method: request.method,
+            keep_alive: parsed.is_reusable,
+        };
+        let source = H1Source {
+            io: self.io,
+            buffer: &mut self.buffer,
+            pool: &worker.buffers,
+            settings: &self.cx.codec,
+        };
+        let mut exchange = Exchange {
+            cx: self.cx,
+            request,
+            response,
+            body: Body::H1(H1Body::new(source, parsed.framing)),
+            out: Responder::h1(wire),
+            record,
+            timer: &mut self.timer,
+            expects_continue: parsed.expects_continue,
+        };
+        serve(&mut exchange).await;
+        let unfinished = !exchange.body.is_finished();
+        let (out, keep_alive) = exchange.take_out().into_h1();
+        drop(exchange);
+        self.out = out;
+        self.idle_since = Instant::now();
+        keep_alive && !unfinished
+    }
+
+    /// Answers a head that cannot be served; nothing can follow it.
+    async fn refuse(
+        &mut self,
+        violation: &Violation,
+        mut record: Record,
+        request: RequestHead,
+        response: ResponseHead,
+    ) {
+        let status = violation.status();
+        let reply = LocalReply::new(status, violation.detail(), bad_request_body(status))
+            .flagged(ResponseFlag::DownstreamProtocolError);
+        record.replied(&reply);
+        self.answer_broken(&reply, record, request, response).await;
+    }
+
+    async fn head_too_slow(&mut self, mut record: Record, request: RequestHead, response: ResponseHead) {
+        let reply = LocalReply::new(408, "request_header_timeout", "Request Timeout")
+            .flagged(ResponseFlag::StreamIdleTimeout);
+        record.replied(&reply);
+        self.answer_broken(&reply, record, request, response).await;
+    }
+
+    async fn answer_broken(
+        &mut self,
+        reply: &LocalReply,
+        record: Record,
+        request: RequestHead,
+        response: ResponseHead,
+    ) {
+        let wire = H1Wire {
+            io: self.io,
+            out: std::mem::take(&mut self.out),
+            version: Version::Http11,
+            method: Method::Get,
+            keep_alive: false,
+        };
+        let mut exchange = Exchange {
+            cx: self.cx,
+            request,
+            response,
+            body: Body::Empty,
+            out: Responder::h1(wire),
+            record,
+            timer: &mut self.timer,
+            expects_continue: false,
+        };
+        crate::http::exchange::refuse(&mut exchange, reply).await;
+        drop(exchange);
+        self.linger().await;
+    }
+
+    /// Reads on for a while so that the peer sees the answer and not a reset, then closes.
+    async fn linger(&mut self) {
+        let limit = self.cx.manager.timeouts.delayed_close;
+        if limit.is_zero() || self.io.shutdown().await.is_err() {
+            return;
+        }
+        let deadline = Some(Instant::now() + limit.min(Duration::from_secs(30)));
+        let mut left = LINGER_BYTES;
+        loop {
+            self.buffer.consume(self.buffer.unread().len());
+            let read = tokio::select! {
+                biased;
+                read = self.buffer.fill(self.io, &self.cx.worker.buffers) => read,
+                () = self.timer.wait(deadline) => return,
+            };
+            match read {
+                Ok(count) if count > 0 && count < left => left -= count,
+                _ => return,
+            }
+        }
+    }
+}
+
+fn bad_request_body(status: u16) -> &'static str {
+    match status {
+        431 => "Request Header Fields Too Large",
+        426 => "Upgrade Required",
+        501 => "Not Implemented",
+        505 => "HTTP Version Not Supported",
+        _ => "Bad Request",
+    }
+}
+
+impl Drop for H1Server<'_> {
+    fn drop(&mut self) {
+        let worker = &self.cx.worker;
+        self.buffer.consume(self.buffer.unread().len());
+        self.buffer.release(&worker.buffers);
+        worker.buffers.give(std::mem::take(&mut self.out));
+    }
+}

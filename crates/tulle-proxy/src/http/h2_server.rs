@@ -1,0 +1,139 @@
+//! A downstream HTTP/2 connection: each stream is a task of its own on the same worker.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::RecvStream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tulle_model::flag::ResponseFlag;
+use tulle_runtime::drain::Phase;
+
+use crate::http::body::Body;
+use crate::http::codec::h2::{H2Body, read_request};
+use crate::http::context::HttpContext;
+use crate::http::exchange::{Exchange, refuse, serve};
+use crate::http::reply::LocalReply;
+use crate::http::responder::Responder;
+use crate::io::Io;
+use crate::record::Record;
+use crate::timer::Timer;
+
+/// Time for the preface and the first SETTINGS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Streams that a peer may have reset and we still hold.
+const MAX_RESET_STREAMS: usize = 50;
+/// Bytes of a frame that we accept.
+const MAX_FRAME_BYTES: u32 = 16 * 1024;
+
+/// Serves streams until either side has enough.
+pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
+    let settings = cx.manager.http2;
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .initial_window_size(settings.stream_window_bytes)
+        .initial_connection_window_size(settings.connection_window_bytes)
+        .max_header_list_size(u32::try_from(cx.codec.max_head_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+        .max_frame_size(MAX_FRAME_BYTES);
+    if settings.allow_connect {
+        builder.enable_connect_protocol();
+    }
+    let handshake = tokio::time::timeout(HANDSHAKE, builder.handshake::<_, Bytes>(io));
+    let Ok(Ok(connection)) = handshake.await else { return };
+    H2Server { cx, connection, streams: JoinSet::new(), draining: Draining::No }.run().await;
+}
+
+struct H2Server {
+    cx: Rc<HttpContext>,
+    connection: Connection<Io, Bytes>,
+    streams: JoinSet<()>,
+    draining: Draining,
+}
+
+/// How far the connection's end has come (RFC 9113 §6.8).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Draining {
+    No,
+    /// The first GOAWAY was sent; `h2` sends the second after a round trip.
+    Announced,
+}
+
+impl H2Server {
+    async fn run(mut self) {
+        let mut timer = Timer::default();
+        let mut idle_since = Instant::now();
+        let worker = Rc::clone(&self.cx.worker);
+        loop {
+            let timeouts = &self.cx.manager.timeouts;
+            let idle = timeouts.idle.filter(|_| self.streams.is_empty());
+            let idle = idle.map(|idle| idle_since + idle);
+            let life = timeouts.max_connection_duration.map(|life| self.cx.started + life);
+            let deadline = idle.into_iter().chain(life).min();
+            let announced = self.draining == Draining::Announced;
+            tokio::select! {
+                biased;
+                accepted = self.connection.accept() => match accepted {
+                    Some(Ok((request, respond))) => self.begin(request, respond),
+                    Some(Err(_)) | None => break,
+                },
+                Some(_) = self.streams.join_next() => idle_since = Instant::now(),
+                () = worker.drain.wait_until(|view| view.phase > Phase::Serving), if !announced => {
+                    self.announce();
+                }
+                () = timer.wait(deadline), if !announced => self.announce(),
+            }
+            if self.cx.is_spent() && self.draining == Draining::No {
+                self.announce();
+            }
+        }
+        // Streams that are still under way have lost their connection.
+        self.streams.abort_all();
+    }
+
+    fn announce(&mut self) {
+        self.draining = Draining::Announced;
+        self.connection.graceful_shutdown();
+    }
+
+    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let cx = Rc::clone(&self.cx);
+        cx.requests.set(cx.requests.get() + 1);
+        self.streams.spawn_local(serve_stream(cx, request, respond));
+    }
+}
+
+async fn serve_stream(
+    cx: Rc<HttpContext>,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let (parts, stream) = request.into_parts();
+    let record = Record::open(Instant::now(), cx.worker.clock.now());
+    let (mut head, response) = cx.worker.heads.take();
+    let read = read_request(&parts, &mut head);
+    let body = H2Body::new(stream);
+    let mut timer = Timer::default();
+    let expects_continue = false;
+    let mut exchange = Exchange {
+        cx: &cx,
+        request: head,
+        response,
+        body: if body.is_end() { Body::Empty } else { Body::H2(body, None) },
+        out: Responder::h2(respond),
+        record,
+        timer: &mut timer,
+        expects_continue,
+    };
+    match read {
+        Ok(()) => serve(&mut exchange).await,
+        Err(refusal) => {
+            let reply = LocalReply::new(400, refusal, "")
+                .flagged(ResponseFlag::DownstreamProtocolError);
+            refuse(&mut exchange, &reply).await;
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! From a request to the route it takes, waiting for names that are not known yet.
+
+use std::sync::Arc;
+
+use tulle_model::decide::destination::{self, Destination};
+use tulle_model::decide::route::{RouteFacts, Routed, route, weighted};
+use tulle_model::flag::ResponseFlag;
+use tulle_model::head::{RequestHead, Scheme};
+use tulle_model::http::{HttpManager, RouteSource};
+use tulle_model::listener::{Listener, NetworkFilter, OnDemand};
+use tulle_model::lookup::{Absence, Decision, Lookup, Needed};
+use tulle_model::name::ClusterName;
+use tulle_model::route::{
+    ClusterChoice, DirectResponse, Forward, Redirect, Route, RouteAction, RouteConfiguration,
+    VirtualHost, WeightedCluster,
+};
+use tulle_model::snapshot::Snapshot;
+
+use crate::http::context::HttpContext;
+use crate::http::reply::LocalReply;
+
+/// What was decided for one request; all it keeps of the configuration.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The route configuration, for its edits.
+    pub config: Arc<RouteConfiguration>,
+    /// The virtual host.
+    pub virtual_host: Arc<VirtualHost>,
+    /// The route.
+    pub route: Arc<Route>,
+    /// Random bits that chose among weights.
+    pub random: u64,
+}
+
+impl Plan {
+    /// The forwarding of the route, if it forwards.
+    #[must_use]
+    pub fn forward(&self) -> Option<&Forward> {
+        match &self.route.action {
+            RouteAction::Forward(forward) => Some(forward),
+            RouteAction::Redirect(_) | RouteAction::DirectResponse(_) => None,
+        }
+    }
+
+    /// The weighted cluster that was chosen, if the route has several.
+    #[must_use]
+    pub fn weighted(&self) -> Option<&WeightedCluster> {
+        match &self.forward()?.cluster {
+            ClusterChoice::Weighted(clusters) => weighted(clusters, self.random),
+            ClusterChoice::Cluster(_) | ClusterChoice::Header(_) => None,
+        }
+    }
+
+    /// The cluster that the request goes to.
+    #[must_use]
+    pub fn cluster(&self, head: &RequestHead) -> Option<ClusterName> {
+        match &self.forward()?.cluster {
+            ClusterChoice::Cluster(name) => Some(name.clone()),
+            ClusterChoice::Weighted(_) => self.weighted().map(|cluster| cluster.name.clone()),
+            ClusterChoice::Header(header) => {
+                let name = head.value(header.into())?;
+                std::str::from_utf8(name).ok().map(ClusterName::from)
+            }
+        }
+    }
+
+    /// The redirect of the route, if it redirects.
+    #[must_use]
+    pub fn redirect(&self) -> Option<&Redirect> {
+        match &self.route.action {
+            RouteAction::Redirect(redirect) => Some(redirect),
+            RouteAction::Forward(_) | RouteAction::DirectResponse(_) => None,
+        }
+    }
+
+    /// The answer of the route, if it answers.
+    #[must_use]
+    pub fn direct(&self) -> Option<&DirectResponse> {
+        match &self.route.action {
+            RouteAction::DirectResponse(direct) => Some(direct),
+            RouteAction::Forward(_) | RouteAction::Redirect(_) => None,
+        }
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug)]
+pub enum Resolution {
+    /// It is sent on.
+    Forward(Plan),
+    /// It is redirected.
+    Redirect(Plan),
+    /// It is answered here.
+    Direct(Plan),
+    /// It must come over TLS.
+    NeedsTls,
+    /// Nobody takes it; the answer.
+    None(Box<LocalReply>),
+}
+
+impl Resolution {
+    /// The plan, if a route was found.
+    #[must_use]
+    pub fn plan(&self) -> Option<&Plan> {
+        match self {
+            Self::Forward(plan) | Self::Redirect(plan) | Self::Direct(plan) => Some(plan),
+            Self::NeedsTls | Self::None(_) => None,
+        }
+    }
+}
+
+/// The route of the request, asked for if need be.
+pub async fn resolve(cx: &HttpContext, head: &RequestHead) -> Resolution {
+    let facts = RouteFacts {
+        random: cx.worker.random(),
+        is_tls: head.scheme == Some(Scheme::Https),
+        is_internal: !cx.manager.trust.use_remote_address,
+    };
+    let name = destination_name(cx, head);
+    let config = cx.worker.store.decide(|now| routes(cx, now, name.as_deref())).await;
+    match config.and_then(|found| found) {
+        Ok(config) => resolved(&config, head, facts),
+        Err(absence) => Resolution::None(Box::new(no_configuration(&absence))),
+    }
+}
+
+/// The name that a request's destination is asked for by, where its authority decides (D6).
+fn destination_name(cx: &HttpContext, head: &RequestHead) -> Option<String> {
+    if cx.listener.on_demand == OnDemand::Off {
+        return None;
+    }
+    let authority = head.canonical_authority().ok()?;
+    let port = match cx.downstream.original {
+        Some(original) => original.port(),
+        None => authority.port_or_default(head.scheme.unwrap_or(Scheme::Http)),
+    };
+    Some(format!("{}:{port}", authority.host))
+}
+
+type Found = Result<Arc<RouteConfiguration>, Absence>;
+
+/// The route configuration that answers for the request.
+fn routes(cx: &HttpContext, snapshot: &Snapshot, name: Option<&str>) -> Decision<Found> {
+    let Some(name) = name else { return configured(&cx.manager, snapshot) };
+    match destination::by_name(snapshot, name, &mut ()) {
+        Decision::Need(need) => Decision::Need(need),
+        Decision::Decided(Destination::Unowned(_)) => configured(&cx.manager, snapshot),
+        Decision::Decided(Destination::Owned(listener)) => match http_manager(listener) {
+            Some(manager) => configured(manager, snapshot),
+            None => Decision::Decided(Err(Absence::NotFound)),
+        },
+    }
+}
+
+/// The first connection manager of a listener.
+#[must_use]
+pub fn http_manager(listener: &Listener) -> Option<&Arc<HttpManager>> {
+    listener.all_chains().find_map(|chain| match &chain.network {
+        NetworkFilter::Http(manager) => Some(manager),
+        NetworkFilter::Tcp(_) => None,
+    })
+}
+
+fn configured(manager: &HttpManager, snapshot: &Snapshot) -> Decision<Found> {
+    match &manager.routes {
+        RouteSource::Inline(config) => Decision::Decided(Ok(Arc::clone(config))),
+        RouteSource::Discovered(name) => match snapshot.routes(name) {
+            Lookup::Present(config) => Decision::Decided(Ok(Arc::clone(config))),
+            Lookup::Absent(absence) => Decision::Decided(Err(absence)),
+            Lookup::Unknown => Decision::Need(Needed::Routes(name.clone())),
+        },
+    }
+}
+
+fn resolved(
+    config: &Arc<RouteConfiguration>,
+    head: &RequestHead,
+    facts: RouteFacts,
+) -> Resolution {
+    let not_found = || {
+        let reply = LocalReply::new(404, "route_not_found", "");
+        Resolution::None(Box::new(reply.flagged(ResponseFlag::NoRouteFound)))
+    };
+    match route(config, head, facts, &mut ()) {
+        Routed::Route(virtual_host, route) => {
+            let plan = Plan {
+                config: Arc::clone(config),
+                virtual_host: Arc::clone(virtual_host),
+                route: Arc::clone(route),
+                random: facts.random.rotate_left(32),
+            };
+            match &route.action {
+                RouteAction::Forward(_) => Resolution::Forward(plan),
+                RouteAction::Redirect(_) => Resolution::Redirect(plan),
+                RouteAction::DirectResponse(_) => Resolution::Direct(plan),
+            }
+        }
+        Routed::NeedsTls(_) => Resolution::NeedsTls,
+        Routed::NoVirtualHost | Routed::NoRoute(_) => not_found(),
+    }
+}
+
+fn no_configuration(absence: &Absence) -> LocalReply {
+    match absence {
+        Absence::NotFound | Absence::NotConfigured => {
+            LocalReply::new(404, "route_configuration_not_found", "")
+                .flagged(ResponseFlag::NoRouteFound)
+        }
+        Absence::Rejected(_) | Absence::Overflow | Absence::TimedOut => {
+            let body = format!("destination not known: {absence}");
+            LocalReply::new(503, "on_demand_configuration_missing", body)
+                .flagged(ResponseFlag::NoClusterFound)
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! One request on an upstream connection: where its body goes and how its answer comes.
+
+use h2::client::ResponseFuture;
+use tulle_model::head::{RequestHead, ResponseHead, Version};
+
+use crate::buffer::BufferPool;
+use crate::http::body::{Body, H1Body, H1Source};
+use crate::http::codec::abort::Abort;
+use crate::http::codec::h1::{
+    CodecSettings, ConnectionOption, Framing, HeadParser, RequestContext, encode_request,
+};
+use crate::http::codec::h2::{H2Body, H2Sink, read_response, write_request};
+use crate::http::sink::{H1Sink, Sink};
+use crate::upstream::http1::Http1Connection;
+use crate::upstream::http2::Http2Lease;
+
+/// Interim answers that one request may get.
+pub const MAX_INTERIM: u32 = 8;
+
+/// Limits of upstream answers: Envoy's defaults.
+pub const UPSTREAM_CODEC: CodecSettings = CodecSettings {
+    max_head_bytes: 60 * 1024,
+    max_fields: 100,
+    accept_http_10: true,
+    underscores: crate::http::codec::h1::Underscores::Allow,
+};
+
+/// One request on an upstream connection.
+#[derive(Debug)]
+pub struct UpstreamStream<'l> {
+    /// Where the request's body goes; its head is queued.
+    pub sink: Sink<'l>,
+    /// How the answer comes.
+    pub answer: Answer<'l>,
+}
+
+/// How an answer comes.
+#[derive(Debug)]
+pub enum Answer<'l> {
+    /// On an HTTP/1 connection.
+    H1(H1Answer<'l>),
+    /// On an HTTP/2 stream.
+    H2(ResponseFuture),
+}
+
+/// An answer on an HTTP/1 connection.
+#[derive(Debug)]
+pub struct H1Answer<'l> {
+    source: H1Source<'l>,
+    parser: HeadParser,
+    context: RequestContext,
+    interim: u32,
+    /// Whether any byte of the answer came.
+    pub touched: bool,
+}
+
+/// What of an answer came.
+#[derive(Debug)]
+pub enum Arrived {
+    /// An interim head; another head follows.
+    Interim,
+    /// The final head, and how its body is framed.
+    Final(FinalHead),
+}
+
+/// What a final head says beside itself.
+#[derive(Debug)]
+pub struct FinalHead {
+    /// How the body is framed.
+    pub framing: Framing,
+    /// Whether an HTTP/1 connection may be used again after it.
+    pub reusable: bool,
+    h2: Option<H2Body>,
+}
+
+/// Queues `head` on an HTTP/1 connection.
+pub fn open_h1<'l>(
+    connection: &'l mut Http1Connection,
+    head: &RequestHead,
+    framing: Framing,
+    pool: &'l BufferPool,
+) -> UpstreamStream<'l> {
+    let mut out = pool.take();
+    encode_request(head, framing, ConnectionOption::Implicit, &mut out);
+    let io = &connection.io;
+    let source =
+        H1Source { io, buffer: &mut connection.buffer, pool, settings: &UPSTREAM_CODEC };
+    let answer = H1Answer {
+        source,
+        parser: HeadParser::new(),
+        context: RequestContext::of(head),
+        interim: 0,
+        touched: false,
+    };
+    UpstreamStream { sink: Sink::H1(H1Sink::new(io, out, framing)), answer: Answer::H1(answer) }
+}
+
+/// Sends `head` on an HTTP/2 connection.
+///
+/// # Errors
+/// What cannot be said in HTTP/2, or that the connection is gone.
+pub fn open_h2<'l>(
+    lease: &mut Http2Lease,
+    head: &RequestHead,
+    ended: bool,
+) -> Result<UpstreamStream<'l>, Abort> {
+    let request = write_request(head).map_err(Abort::Protocol)?;
+    let (answer, body) = lease.send.send_request(request, ended)?;
+    let sink = Sink::H2(H2Sink::new(body, ended));
+    Ok(UpstreamStream { sink, answer: Answer::H2(answer) })
+}
+
+impl<'l> Answer<'l> {
+    /// Waits for the next head into `head`. Can be dropped and called again at any time.
+    ///
+    /// # Errors
+    /// The answer broke, or broke the protocol.
+    pub async fn next(&mut self, head: &mut ResponseHead) -> Result<Arrived, Abort> {
+        match self {
+            Self::H1(answer) => answer.next(head).await,
+            Self::H2(answer) => {
+                let (parts, body) = answer.await?.into_parts();
+                head.clear();
+                let read = read_response(&parts, head);
+                read.map_err(|_| Abort::Protocol("http2.invalid_header"))?;
+                let body = H2Body::new(body);
+                let framing = if body.is_end() { Framing::None } else { Framing::Chunked };
+                Ok(Arrived::Final(FinalHead { framing, reusable: true, h2: Some(body) }))
+            }
+        }
+    }
+
+    /// Whether any byte of the answer came.
+    #[must_use]
+    pub fn is_touched(&self) -> bool {
+        match self {
+            Self::H1(answer) => answer.touched,
+            Self::H2(_) => false,
+        }
+    }
+
+    /// The body behind the final head.
+    #[must_use]
+    pub fn into_body(self, head: FinalHead) -> Body<'l> {
+        match (self, head.h2) {
+            (Self::H2(_), Some(body)) => Body::H2(body, None),
+            (Self::H2(_), None) => Body::Empty,
+            (Self::H1(answer), _) => Body::H1(H1Body::new(answer.source, head.framing)),
+        }
+    }
+}
+
+impl H1Answer<'_> {
+    async fn next(&mut self, head: &mut ResponseHead) -> Result<Arrived, Abort> {
+        loop {
+            let unread = self.source.buffer.unread();
+            self.touched |= !unread.is_empty();
+            let parsed = match unread {
+                [] => None,
+                bytes => self
+                    .parser
+                    .parse_response(bytes, head, &self.context, self.source.settings)
+                    .map_err(|violation| Abort::Protocol(violation.detail()))?,
+            };
+            if let Some(parsed) = parsed {
+                self.source.buffer.consume(parsed.head_len);
+                self.parser = HeadParser::new();
+                if head.is_interim() {
+                    self.interim += 1;
+                    if self.interim > MAX_INTERIM {
+                        return Err(Abort::Protocol("too many interim answers"));
+                    }
+                    return Ok(Arrived::Interim);
+                }
+                let framing = parsed.framing;
+                let reusable = parsed.is_reusable && head.version == Version::Http11;
+                return Ok(Arrived::Final(FinalHead { framing, reusable, h2: None }));
+            }
+            if self.source.buffer.fill(self.source.io, self.source.pool).await? == 0 {
+                return Err(Abort::Truncated);
+            }
+        }
+    }
+}

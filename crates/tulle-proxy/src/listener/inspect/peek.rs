@@ -1,0 +1,84 @@
+//! Feeds the inspector from a connection without taking a byte from it.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::net::RecvFlags;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tulle_model::listener::Inspection;
+
+use super::{MAX_INSPECTED_BYTES, Protocol, Verdict, inspect};
+
+/// One buffer for all connections of a worker: it is only used while a look is taken, so that a
+/// connection that waits for its first byte owns none.
+#[derive(Debug)]
+pub struct Scratch(RefCell<Box<[u8]>>);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self(RefCell::new(vec![0; MAX_INSPECTED_BYTES].into_boxed_slice()))
+    }
+}
+
+/// What came of waiting for a protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// What the connection begins with.
+    pub protocol: Protocol,
+    /// How many of its bytes were there.
+    pub bytes: usize,
+}
+
+/// Waits until the bytes of `stream` say what it is. Takes as long as the client does: bytes
+/// decide. May be dropped at any time, so that a caller can race it with a time limit or with the
+/// first bytes of the other side.
+///
+/// # Errors
+/// The connection broke.
+pub async fn protocol_of(
+    stream: &TcpStream,
+    wanted: &Inspection,
+    scratch: &Scratch,
+) -> io::Result<Inspected> {
+    if !wanted.tls && !wanted.http {
+        return Ok(Inspected { protocol: Protocol::Other, bytes: 0 });
+    }
+    let mut at_least = 1;
+    loop {
+        let ended = stream.ready(Interest::READABLE).await?.is_read_closed();
+        let verdict = stream.try_io(Interest::READABLE, || {
+            let waiting = rustix::io::ioctl_fionread(stream.as_fd())?;
+            if waiting < at_least && !ended {
+                // Forgets the readiness, so that the next bytes wake us. A hello that comes byte
+                // by byte is not copied and parsed for each of them.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            look(stream, wanted, ended, scratch)
+        });
+        match verdict {
+            Ok((Verdict::Found(protocol), bytes)) => return Ok(Inspected { protocol, bytes }),
+            Ok((Verdict::NeedMore(more), _)) => at_least = more as u64,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn look(
+    stream: &TcpStream,
+    wanted: &Inspection,
+    ended: bool,
+    scratch: &Scratch,
+) -> io::Result<(Verdict, usize)> {
+    let mut buffer = scratch.0.borrow_mut();
+    let (bytes, _) = rustix::net::recv(stream.as_fd(), &mut **buffer, RecvFlags::PEEK)?;
+    // No bytes from a readable stream: the client has ended it.
+    let ended = ended || bytes == 0;
+    Ok((inspect(&buffer[..bytes.min(MAX_INSPECTED_BYTES)], wanted, ended), bytes))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! A worker's copy of the configuration, and the one loop that waits for what it lacks.
+//!
+//! The control thread publishes whole snapshots; a decision loads one and reads only that. Where
+//! a decision answers *need*, the name is asked for and the decision is taken again when the
+//! configuration changed (design D5, D7).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, timeout_at};
+use tulle_model::lookup::{Absence, Decision, Needed};
+use tulle_model::snapshot::Snapshot;
+
+/// How long a request waits for a name that nobody asked for before.
+pub const NAME_WAIT: Duration = Duration::from_secs(5);
+/// Requests of one worker that may wait for names at once.
+pub const MAX_WAITERS: usize = 1_000;
+/// Names under way to the control thread; more are not asked for.
+pub const ASK_QUEUE: usize = 4_096;
+
+/// The way to the control thread for names that are needed.
+pub type Asker = mpsc::Sender<Needed>;
+
+/// A worker's configuration.
+#[derive(Debug)]
+pub struct Store {
+    current: RefCell<Rc<Snapshot>>,
+    changed: Notify,
+    waiters: Cell<usize>,
+    asker: Option<Asker>,
+}
+
+impl Store {
+    /// Starts with `snapshot`; names are asked for through `asker`, if anybody can be asked.
+    #[must_use]
+    pub fn new(snapshot: &Arc<Snapshot>, asker: Option<Asker>) -> Self {
+        Self {
+            current: RefCell::new(Rc::new(Snapshot::clone(snapshot))),
+            changed: Notify::new(),
+            waiters: Cell::new(0),
+            asker,
+        }
+    }
+
+    /// The configuration now. Hold it for one decision, not for a stream.
+    #[must_use]
+    pub fn load(&self) -> Rc<Snapshot> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    /// Replaces the configuration, then wakes those who wait.
+    pub fn replace(&self, snapshot: &Arc<Snapshot>) {
+        *self.current.borrow_mut() = Rc::new(Snapshot::clone(snapshot));
+        self.changed.notify_waiters();
+    }
+
+    /// Takes `decide` until it no longer needs a name.
+    ///
+    /// # Errors
+    /// [`Absence::TimedOut`] after [`NAME_WAIT`], [`Absence::Overflow`] when too many wait or
+    /// ask, [`Absence::NotConfigured`] when nobody can be asked.
+    pub async fn decide<T>(
+        &self,
+        mut decide: impl FnMut(&Snapshot) -> Decision<T>,
+    ) -> Result<T, Absence> {
+        let mut wait: Option<Wait<'_>> = None;
+        loop {
+            let changed = self.changed.notified();
+            let need = match decide(&self.load()) {
+                Decision::Decided(value) => return Ok(value),
+                Decision::Need(need) => need,
+            };
+            let wait = match &mut wait {
+                Some(wait) => wait,
+                none => none.insert(self.start_waiting()?),
+            };
+            if wait.asked.as_ref() != Some(&need) {
+                let asker = self.asker.as_ref().ok_or(Absence::NotConfigured)?;
+                asker.try_send(need.clone()).map_err(|_| Absence::Overflow)?;
+                wait.asked = Some(need);
+            }
+            timeout_at(wait.deadline, changed).await.map_err(|_| Absence::TimedOut)?;
+        }
+    }
+
+    fn start_waiting(&self) -> Result<Wait<'_>, Absence> {
+        let guard = WaiterGuard::new(&self.waiters).ok_or(Absence::Overflow)?;
+        Ok(Wait { deadline: Instant::now() + NAME_WAIT, asked: None, _guard: guard })
+    }
+}
+
+/// One request's wait, over all the names that it turns out to need.
+#[derive(Debug)]
+struct Wait<'s> {
+    deadline: Instant,
+    asked: Option<Needed>,
+    _guard: WaiterGuard<'s>,
+}
+
+/// Counts a request that waits.
+#[derive(Debug)]
+struct WaiterGuard<'s>(&'s Cell<usize>);
+
+impl<'s> WaiterGuard<'s> {
+    fn new(waiters: &'s Cell<usize>) -> Option<Self> {
+        (waiters.get() < MAX_WAITERS).then(|| {
+            waiters.set(waiters.get() + 1);
+            Self(waiters)
+        })
+    }
+}
+
+impl Drop for WaiterGuard<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tulle_model::cluster::{Cluster, Discovery};
+    use tulle_model::lookup::Lookup;
+    use tulle_model::resource::Resource;
+    use tulle_model::snapshot::Change;
+
+    fn needs_cluster(snapshot: &Snapshot) -> Decision<bool> {
+        match snapshot.cluster("a") {
+            Lookup::Present(_) => Decision::Decided(true),
+            Lookup::Absent(_) => Decision::Decided(false),
+            Lookup::Unknown => Decision::Need(Needed::Cluster("a".into())),
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_name_is_asked_for_once_and_waited_for() {
+        let (asker, mut asked) = mpsc::channel(ASK_QUEUE);
+        let empty = Arc::new(Snapshot::new(true));
+        let store = Store::new(&empty, Some(asker));
+        let answer = async {
+            assert_eq!(asked.recv().await, Some(Needed::Cluster("a".into())));
+            store.replace(&Arc::new(empty.with([])));
+            tokio::task::yield_now().await;
+            let cluster = Cluster::new("a".into(), Discovery::OriginalDst);
+            let put = Change::Put(Resource::Cluster(Arc::new(cluster)), vec![]);
+            store.replace(&Arc::new(empty.with([put])));
+        };
+        let (found, ()) = tokio::join!(store.decide(needs_cluster), answer);
+        assert_eq!(found, Ok(true));
+        assert!(asked.try_recv().is_err(), "asked twice");
+        assert_eq!(store.waiters.get(), 0);
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn nobody_waits_for_ever() {
+        let (asker, _asked) = mpsc::channel(ASK_QUEUE);
+        let store = Store::new(&Arc::new(Snapshot::new(true)), Some(asker));
+        assert_eq!(store.decide(needs_cluster).await, Err(Absence::TimedOut));
+        let nobody = Store::new(&Arc::new(Snapshot::new(true)), None);
+        assert_eq!(nobody.decide(needs_cluster).await, Err(Absence::NotConfigured));
+    }
+}

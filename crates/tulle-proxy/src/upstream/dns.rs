@@ -1,0 +1,152 @@
+//! Names of endpoints are resolved, again and again, on the control thread.
+//!
+//! Reference: Envoy `STRICT_DNS`. What was found last stays valid while asking fails.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tulle_model::address::EndpointAddress;
+use tulle_model::cluster::Discovery;
+use tulle_model::snapshot::Snapshot;
+
+/// What names resolve to. A name that could never be resolved is not in it.
+pub type Names = Arc<HashMap<Arc<str>, Arc<[IpAddr]>>>;
+
+/// Envoy's default for `dns_refresh_rate`.
+pub const REFRESH: Duration = Duration::from_secs(5);
+/// Shortest pause between two questions for one name.
+pub const MIN_REFRESH: Duration = Duration::from_millis(1);
+/// How long the answer to one question is waited for.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// Names that are asked for at once.
+pub const MAX_QUESTIONS: usize = 64;
+
+/// Resolves what snapshots name.
+#[derive(Debug, Default)]
+pub struct Resolver {
+    wanted: BTreeMap<Arc<str>, Wanted>,
+    questions: JoinSet<(Arc<str>, io::Result<Vec<IpAddr>>)>,
+    names: Names,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    refresh: Duration,
+    /// When to ask next; `None` while an answer is waited for.
+    due: Option<Instant>,
+}
+
+impl Resolver {
+    /// What is known now.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// From now on resolves the names of `snapshot`, and no others.
+    pub fn want(&mut self, snapshot: &Snapshot) {
+        let mut wanted = BTreeMap::new();
+        for cluster in snapshot.clusters() {
+            let Discovery::StrictDns { endpoints, refresh } = &cluster.discovery else { continue };
+            for endpoint in endpoints.iter() {
+                if let EndpointAddress::Dns(name, _) = &endpoint.address {
+                    let refresh = (*refresh).max(MIN_REFRESH);
+                    let shortest: &mut Duration = wanted.entry(Arc::clone(name)).or_insert(refresh);
+                    *shortest = refresh.min(*shortest);
+                }
+            }
+        }
+        self.wanted.retain(|name, _| wanted.contains_key(name));
+        for (name, refresh) in wanted {
+            let fresh = Wanted { refresh, due: Some(Instant::now()) };
+            self.wanted.entry(name).or_insert(fresh).refresh = refresh;
+        }
+        if self.names.keys().any(|name| !self.wanted.contains_key(name)) {
+            Arc::make_mut(&mut self.names).retain(|name, _| self.wanted.contains_key(name));
+        }
+    }
+
+    /// Asks and waits until something is known that was not known before. Never comes back
+    /// while nothing is wanted. May be dropped and called again at any time.
+    pub async fn changed(&mut self) {
+        loop {
+            self.ask();
+            let due = self.wanted.values().filter_map(|wanted| wanted.due).min();
+            let due = due.filter(|_| self.questions.len() < MAX_QUESTIONS);
+            tokio::select! {
+                Some(answer) = self.questions.join_next() => {
+                    // A question that was broken off has no answer.
+                    if let Ok((name, answer)) = answer
+                        && self.take(&name, answer)
+                    {
+                        return;
+                    }
+                }
+                () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {}
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    fn ask(&mut self) {
+        let now = Instant::now();
+        for (name, wanted) in &mut self.wanted {
+            if self.questions.len() >= MAX_QUESTIONS {
+                return;
+            }
+            if wanted.due.is_some_and(|due| due <= now) {
+                wanted.due = None;
+                let name = Arc::clone(name);
+                self.questions.spawn_local(async move {
+                    let answer = resolve(&name).await;
+                    (name, answer)
+                });
+            }
+        }
+    }
+
+    /// Whether the answer changed what is known.
+    fn take(&mut self, name: &Arc<str>, answer: io::Result<Vec<IpAddr>>) -> bool {
+        let Some(wanted) = self.wanted.get_mut(name) else { return false };
+        wanted.due = Some(Instant::now() + wanted.refresh);
+        let Ok(addresses) = answer else { return false };
+        if self.names.get(name).is_some_and(|known| **known == *addresses) {
+            return false;
+        }
+        Arc::make_mut(&mut self.names).insert(Arc::clone(name), addresses.into());
+        true
+    }
+}
+
+/// The addresses of `name`, sorted, each once.
+async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
+    let answer = timeout(ANSWER_LIMIT, tokio::net::lookup_host((name, 0))).await;
+    let found = answer.map_err(|_| io::ErrorKind::TimedOut)??;
+    let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
+    addresses.sort();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+#[cfg(test)]
+impl Resolver {
+    /// One that wants and knows `names`.
+    pub(super) fn knowing(names: HashMap<Arc<str>, Arc<[IpAddr]>>) -> Self {
+        let wanted = |name: &Arc<str>| (Arc::clone(name), Wanted { refresh: REFRESH, due: None });
+        Self {
+            wanted: names.keys().map(wanted).collect(),
+            names: Arc::new(names),
+            ..Self::default()
+        }
+    }
+
+    /// Takes an answer as if it had been asked for.
+    pub(super) fn learn(&mut self, name: &str, answer: io::Result<Vec<IpAddr>>) -> bool {
+        self.take(&name.into(), answer)
+    }
+}

@@ -1,0 +1,341 @@
+//! The endpoints of a cluster as they are now, and the picking among them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tulle_model::address::EndpointAddress;
+use tulle_model::cluster::{Cluster, Discovery, Endpoint, Endpoints, Health, Locality};
+use tulle_model::decide::balance::priority::Availability;
+use tulle_model::decide::balance::{Balancer, Host, Pick, Settings};
+
+use super::Prepared;
+use super::cluster::ClusterState;
+use super::endpoint::{EndpointState, Target, UpstreamEndpoint};
+use super::failure::NoEndpoint;
+use super::outlier::ClusterOutliers;
+use crate::shared::Block;
+
+/// Endpoints that one `ORIGINAL_DST` cluster remembers at once, per worker.
+pub const MAX_ORIGINAL_DESTINATIONS: usize = 4_096;
+/// An original destination that nobody dialled for so long is forgotten.
+pub const ORIGINAL_DESTINATION_LIFE: Duration = Duration::from_secs(60);
+
+/// What the choice of an endpoint depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PickInput<'a> {
+    /// The hash of what the route says, if it says anything.
+    pub hash: Option<u64>,
+    /// Endpoints that were tried before and should be avoided.
+    pub tried: &'a [Rc<UpstreamEndpoint>],
+    /// How often to choose anew when a tried one was chosen.
+    pub other_choices: u32,
+    /// Where the client dialled.
+    pub original_dst: Option<SocketAddr>,
+    /// Any number.
+    pub random: u64,
+}
+
+/// The endpoints of one cluster.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    list: RefCell<Rc<[Rc<UpstreamEndpoint>]>>,
+    states: RefCell<HashMap<Target, Rc<EndpointState>>>,
+    source: RefCell<Option<Source>>,
+    balancer: RefCell<Option<Built>>,
+    /// Original destinations.
+    dialled: RefCell<HashMap<SocketAddr, Dialled>>,
+}
+
+/// What the list was made of.
+#[derive(Clone, Debug)]
+struct Source {
+    endpoints: Arc<Endpoints>,
+    prepared: Prepared,
+}
+
+#[derive(Debug)]
+struct Dialled {
+    endpoint: Rc<UpstreamEndpoint>,
+    last: Cell<Instant>,
+}
+
+#[derive(Debug)]
+struct Built {
+    /// As of how many changes of health.
+    changes: u64,
+    balancer: Balancer,
+}
+
+impl Members {
+    pub(super) fn len(&self) -> usize {
+        self.list.borrow().len()
+    }
+
+    pub(super) fn all(&self) -> Vec<Rc<UpstreamEndpoint>> {
+        let mut all = self.list.borrow().to_vec();
+        all.extend(self.dialled.borrow().values().map(|dialled| Rc::clone(&dialled.endpoint)));
+        all
+    }
+
+    pub(super) fn states(&self) -> Vec<Rc<EndpointState>> {
+        self.states.borrow().values().cloned().collect()
+    }
+
+    /// Picks anew from now on, because what picking depends on has changed.
+    pub(super) fn rebalance(&self) {
+        *self.balancer.borrow_mut() = None;
+    }
+
+    /// Takes on `endpoints`; those whose address stays keep their connections and counts, those
+    /// that leave keep nothing.
+    pub(super) fn update(
+        &self,
+        endpoints: Option<&Arc<Endpoints>>,
+        prepared: &Prepared,
+        cluster: &ClusterState,
+    ) {
+        let Some(endpoints) = endpoints else { return };
+        let same = self.source.borrow().as_ref().is_some_and(|source| {
+            Arc::ptr_eq(&source.endpoints, endpoints) && source.prepared.has_same_names(prepared)
+        });
+        if same {
+            return;
+        }
+        let source = Source { endpoints: Arc::clone(endpoints), prepared: prepared.clone() };
+        let list = self.members_of(endpoints, prepared, cluster);
+        self.forget_others(&list, &cluster.outliers);
+        *self.list.borrow_mut() = list.into();
+        *self.source.borrow_mut() = Some(source);
+        self.rebalance();
+    }
+
+    /// A member for each address, the first time that it stands in the list; as it was before if
+    /// nothing of it changed.
+    fn members_of(
+        &self,
+        endpoints: &Endpoints,
+        prepared: &Prepared,
+        cluster: &ClusterState,
+    ) -> Vec<Rc<UpstreamEndpoint>> {
+        let before = self.list.borrow().clone();
+        let mut before: HashMap<_, _> = before.iter().map(|one| (&one.target, one)).collect();
+        let mut seen = HashSet::new();
+        let mut list = Vec::new();
+        for (place, group) in endpoints.localities.iter().enumerate() {
+            let locality = Arc::new(group.locality.clone());
+            for endpoint in &group.endpoints {
+                for target in targets(&endpoint.address, prepared) {
+                    if !seen.insert(target.clone()) {
+                        continue;
+                    }
+                    let fresh = UpstreamEndpoint {
+                        config: endpoint.clone(),
+                        locality: Arc::clone(&locality),
+                        place,
+                        priority: group.priority,
+                        state: self.state(&target, prepared, cluster),
+                        target,
+                    };
+                    let old = before.remove(&fresh.target);
+                    list.push(match old.filter(|old| old.is_unchanged(&fresh)) {
+                        Some(old) => Rc::clone(old),
+                        None => Rc::new(fresh),
+                    });
+                }
+            }
+        }
+        list
+    }
+
+    fn state(
+        &self,
+        target: &Target,
+        prepared: &Prepared,
+        cluster: &ClusterState,
+    ) -> Rc<EndpointState> {
+        let mut states = self.states.borrow_mut();
+        let fresh = || {
+            let numbers = prepared.numbers(&cluster.config().name);
+            let shared = numbers.and_then(|numbers| numbers.endpoint(target));
+            let block = match shared {
+                Some(shared) => Block::All(shared),
+                None => Block::own(EndpointState::NUMBERS),
+            };
+            Rc::new(EndpointState::new(target.clone(), &block))
+        };
+        Rc::clone(states.entry(target.clone()).or_insert_with(fresh))
+    }
+
+    fn forget_others(&self, list: &[Rc<UpstreamEndpoint>], outliers: &ClusterOutliers) {
+        let stays: HashSet<_> = list.iter().map(|one| &one.target).collect();
+        let left: Vec<_> =
+            self.states.borrow_mut().extract_if(|target, _| !stays.contains(target)).collect();
+        for (_, state) in left {
+            leave(&state, outliers);
+        }
+    }
+
+    /// Keeps nothing.
+    pub(super) fn leave(&self, outliers: &ClusterOutliers) {
+        self.dialled.borrow_mut().clear();
+        *self.list.borrow_mut() = Rc::new([]);
+        self.forget_others(&[], outliers);
+        self.rebalance();
+    }
+
+    /// Closes a connection that some endpoint keeps unused; whether there was one.
+    pub(super) fn close_one_unused(&self) -> bool {
+        let closes =
+            |state: &Rc<EndpointState>| state.http1.close_oldest() || state.http2.close_oldest();
+        self.states().iter().any(closes)
+    }
+
+    /// Forgets original destinations that nobody dialled for a while and nobody is connected to.
+    pub(super) fn forget_unused(&self, now: Instant) {
+        let mut dialled = self.dialled.borrow_mut();
+        dialled.retain(|_, Dialled { endpoint, last }| {
+            now - last.get() < ORIGINAL_DESTINATION_LIFE || endpoint.connections() > 0
+        });
+        self.states.borrow_mut().retain(|target, _| {
+            target.socket().is_some_and(|address| dialled.contains_key(&address))
+        });
+    }
+
+    /// The endpoint for `input`.
+    pub(super) fn pick(
+        &self,
+        cluster: &ClusterState,
+        input: &PickInput<'_>,
+    ) -> Result<Rc<UpstreamEndpoint>, NoEndpoint> {
+        let config = cluster.config();
+        if matches!(config.discovery, Discovery::OriginalDst) {
+            return self.original(cluster, input.original_dst);
+        }
+        let list = self.list.borrow().clone();
+        if list.is_empty() {
+            return Err(match self.is_known() {
+                true => NoEndpoint::Empty,
+                false => NoEndpoint::NotKnown,
+            });
+        }
+        let changes = cluster.outliers.changes();
+        let mut built = self.balancer.borrow_mut();
+        if built.as_ref().is_none_or(|built| built.changes != changes) {
+            let balancer = self.balance(&config, &list, input.random);
+            *built = Some(Built { changes, balancer });
+        }
+        let Some(Built { balancer, .. }) = built.as_mut() else {
+            return Err(NoEndpoint::Empty);
+        };
+        let active = |index: usize| list[index].active_requests();
+        let mut pick = Pick { hash: input.hash, random: input.random, choice: 0 };
+        loop {
+            let index = balancer.pick(pick, active).ok_or(NoEndpoint::Unhealthy)?;
+            let picked = &list[index];
+            let was_tried = input.tried.iter().any(|tried| tried.is_same(picked));
+            if !was_tried || pick.choice >= input.other_choices {
+                return Ok(Rc::clone(picked));
+            }
+            pick.choice += 1;
+            pick.random = pick.random.rotate_left(17).wrapping_add(1);
+        }
+    }
+
+    /// Whether every name of the cluster has been resolved, if perhaps to nothing.
+    fn is_known(&self) -> bool {
+        let source = self.source.borrow();
+        source.as_ref().is_some_and(|source| {
+            source.endpoints.iter().all(|endpoint| match &endpoint.address {
+                EndpointAddress::Dns(name, _) => source.prepared.names.contains_key(name),
+                EndpointAddress::Socket(_) | EndpointAddress::Pipe(_) => true,
+            })
+        })
+    }
+
+    fn balance(&self, config: &Cluster, list: &[Rc<UpstreamEndpoint>], seed: u64) -> Balancer {
+        let source = self.source.borrow();
+        let endpoints = source.as_ref().map(|source| &source.endpoints);
+        let localities = endpoints.map(|one| &*one.localities).unwrap_or_default();
+        let weights: Vec<_> = localities.iter().map(|locality| locality.weight).collect();
+        let keys: Vec<_> = list.iter().map(|endpoint| endpoint.target.to_string()).collect();
+        let hosts = list.iter().zip(&keys).map(|(endpoint, key)| Host {
+            key,
+            weight: endpoint.config.weight,
+            priority: endpoint.priority,
+            locality: endpoint.place,
+            availability: availability(endpoint),
+        });
+        let settings = Settings {
+            policy: &config.policy,
+            overprovisioning_percent: endpoints
+                .map_or(Endpoints::OVERPROVISIONING_PERCENT, |one| one.overprovisioning_percent),
+            panic_threshold_percent: config.panic_threshold_percent,
+            locality_weights: &weights,
+            seed,
+        };
+        Balancer::new(&settings, &hosts.collect::<Vec<_>>())
+    }
+
+    fn original(
+        &self,
+        cluster: &ClusterState,
+        address: Option<SocketAddr>,
+    ) -> Result<Rc<UpstreamEndpoint>, NoEndpoint> {
+        let address = address.ok_or(NoEndpoint::NoOriginalDestination)?;
+        let mut dialled = self.dialled.borrow_mut();
+        if let Some(Dialled { endpoint, last }) = dialled.get(&address) {
+            last.set(Instant::now());
+            return Ok(Rc::clone(endpoint));
+        }
+        if dialled.len() >= MAX_ORIGINAL_DESTINATIONS {
+            return Err(NoEndpoint::TooManyDestinations);
+        }
+        let target = Target::Socket(address);
+        let state = self.state(&target, &Prepared::default(), cluster);
+        let endpoint = Rc::new(UpstreamEndpoint {
+            target,
+            config: Endpoint::new(EndpointAddress::Socket(address)),
+            locality: Arc::new(Locality::default()),
+            place: 0,
+            priority: 0,
+            state,
+        });
+        let entry = Dialled { endpoint: Rc::clone(&endpoint), last: Cell::new(Instant::now()) };
+        dialled.insert(address, entry);
+        Ok(endpoint)
+    }
+}
+
+fn leave(state: &EndpointState, outliers: &ClusterOutliers) {
+    state.left.set(true);
+    state.outlier.release(outliers);
+    state.http1.close_all();
+    state.http2.close_all();
+}
+
+fn availability(endpoint: &UpstreamEndpoint) -> Availability {
+    match endpoint.config.health {
+        _ if endpoint.is_ejected() => Availability::Unavailable,
+        Health::Unknown | Health::Healthy => Availability::Healthy,
+        Health::Degraded => Availability::Degraded,
+        Health::Unhealthy | Health::Draining | Health::Timeout => Availability::Unavailable,
+    }
+}
+
+/// Where `address` is: at one place, or wherever its name resolves to.
+pub(super) fn targets(address: &EndpointAddress, prepared: &Prepared) -> Vec<Target> {
+    match address {
+        EndpointAddress::Socket(address) => vec![Target::Socket(*address)],
+        EndpointAddress::Pipe(path) => vec![Target::Pipe(Arc::clone(path))],
+        EndpointAddress::Dns(name, port) => {
+            let addresses = prepared.names.get(name).map(|found| &**found).unwrap_or_default();
+            let target = |ip: &std::net::IpAddr| Target::Socket(SocketAddr::new(*ip, *port));
+            addresses.iter().map(target).collect()
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What the control thread does for all workers before they take on a configuration: TLS is set
+//! up, names are resolved, shared numbers are laid out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tulle_identity::{TlsConfigs, TlsError};
+use tulle_model::name::ClusterName;
+use tulle_model::snapshot::Snapshot;
+
+use super::cluster::ClusterState;
+use super::dns::Names;
+use super::endpoint::{EndpointState, Target};
+use super::endpoints_of;
+use super::members::targets;
+use crate::shared::{Block, Padded};
+
+/// What belongs to one snapshot. Cheap to clone; goes to every worker together with it.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared {
+    /// TLS, for listeners and clusters.
+    pub tls: TlsConfigs,
+    /// What names resolve to.
+    pub names: Names,
+    numbers: Option<Arc<HashMap<ClusterName, ClusterNumbers>>>,
+}
+
+/// The numbers that workers share about one cluster.
+#[derive(Clone, Debug)]
+pub(super) struct ClusterNumbers {
+    block: Arc<[Padded]>,
+    released: Arc<Notify>,
+    endpoints: HashMap<Target, Arc<[Padded]>>,
+}
+
+impl ClusterNumbers {
+    fn new() -> Self {
+        Self {
+            block: Block::for_all(ClusterState::NUMBERS),
+            released: Arc::default(),
+            endpoints: HashMap::new(),
+        }
+    }
+
+    pub(super) fn block(&self) -> Arc<[Padded]> {
+        Arc::clone(&self.block)
+    }
+
+    pub(super) fn released(&self) -> Arc<Notify> {
+        Arc::clone(&self.released)
+    }
+
+    pub(super) fn endpoint(&self, target: &Target) -> Option<Arc<[Padded]>> {
+        self.endpoints.get(target).cloned()
+    }
+}
+
+impl Prepared {
+    pub(super) fn numbers(&self, cluster: &ClusterName) -> Option<&ClusterNumbers> {
+        self.numbers.as_ref()?.get(cluster)
+    }
+
+    pub(super) fn has_same_names(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.names, &other.names)
+    }
+}
+
+/// Prepares one snapshot after the other. Lives on the control thread.
+#[derive(Debug)]
+pub struct Preparer {
+    workers: usize,
+    last: Prepared,
+}
+
+impl Preparer {
+    /// For so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self { workers, last: Prepared::default() }
+    }
+
+    /// What `snapshot` needs, with `names` as they are resolved now. Whatever it shares with the
+    /// last one is taken over. TLS that cannot be set up is returned as errors; what would use
+    /// it fails.
+    pub fn prepare(&mut self, snapshot: &Snapshot, names: &Names) -> (Prepared, Vec<TlsError>) {
+        let (tls, errors) = self.last.tls.next(snapshot);
+        let numbers = self.last.numbers.take();
+        self.last = Prepared { tls, names: Arc::clone(names), numbers: None };
+        if self.workers > 1 {
+            let numbers = self.share(snapshot, &numbers.unwrap_or_default());
+            self.last.numbers = Some(Arc::new(numbers));
+        }
+        (self.last.clone(), errors)
+    }
+
+    fn share(
+        &self,
+        snapshot: &Snapshot,
+        before: &HashMap<ClusterName, ClusterNumbers>,
+    ) -> HashMap<ClusterName, ClusterNumbers> {
+        let clusters = snapshot.clusters().map(|config| {
+            let old = before.get(&config.name);
+            let mut numbers = old.cloned().unwrap_or_else(ClusterNumbers::new);
+            numbers.endpoints.clear();
+            let endpoints = endpoints_of(config, snapshot);
+            let endpoints = endpoints.into_iter().flat_map(|endpoints| endpoints.iter());
+            for target in endpoints.flat_map(|one| targets(&one.address, &self.last)) {
+                let block = old.and_then(|old| old.endpoint(&target));
+                let fresh = || Block::for_all(EndpointState::NUMBERS);
+                numbers.endpoints.insert(target, block.unwrap_or_else(fresh));
+            }
+            (config.name.clone(), numbers)
+        });
+        clusters.collect()
+    }
+}

@@ -1,0 +1,208 @@
+//! One worker: a thread with its own runtime, configuration copy, pools and counters.
+//!
+//! Nothing in here is shared with another worker but what [`crate::shared`] counts (design D1).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+use tulle_identity::{ServerTls, TlsConfigs};
+use tulle_model::tls::DownstreamTls;
+use tulle_runtime::drain::View;
+use tulle_runtime::drain::load::{LoadMeter, LoadReader};
+
+use crate::buffer::BufferPool;
+use crate::http::heads::HeadPool;
+use crate::listener::inspect::peek::Scratch;
+use crate::store::Store;
+use crate::upstream::Upstreams;
+
+/// What everything on one worker uses.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its number, from 0.
+    pub index: usize,
+    /// The configuration.
+    pub store: Store,
+    /// Clusters, endpoints, their connections.
+    pub upstreams: Upstreams,
+    /// Connections and requests under way.
+    pub load: LoadMeter,
+    /// Buffers.
+    pub buffers: BufferPool,
+    /// Heads.
+    pub heads: HeadPool,
+    /// Room to look at first bytes.
+    pub scratch: Scratch,
+    /// The time of day.
+    pub clock: Clock,
+    /// Draining.
+    pub drain: DrainView,
+    tls: RefCell<TlsConfigs>,
+    random: Cell<u64>,
+    connections: Cell<u64>,
+}
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct WorkerParts {
+    /// Its number, from 0.
+    pub index: usize,
+    /// The configuration.
+    pub store: Store,
+    /// Clusters, endpoints, their connections.
+    pub upstreams: Upstreams,
+    /// TLS configurations.
+    pub tls: TlsConfigs,
+    /// Where its load is counted.
+    pub load: LoadReader,
+    /// Where its random numbers start.
+    pub seed: u64,
+}
+
+impl Worker {
+    /// A worker of these parts.
+    #[must_use]
+    pub fn new(parts: WorkerParts) -> Rc<Self> {
+        let WorkerParts { index, store, upstreams, tls, load, seed } = parts;
+        Rc::new(Self {
+            index,
+            store,
+            upstreams,
+            load: LoadMeter::new(load),
+            buffers: BufferPool::default(),
+            heads: HeadPool::default(),
+            scratch: Scratch::default(),
+            clock: Clock::default(),
+            drain: DrainView::default(),
+            tls: RefCell::new(tls),
+            random: Cell::new(seed),
+            connections: Cell::new(0),
+        })
+    }
+
+    /// 64 random bits (SplitMix64: good enough to choose by, of no use as a secret).
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Whether a connection is to be told to go away with the answer it is about to send.
+    #[must_use]
+    pub fn tells_to_go(&self) -> bool {
+        let view = self.drain.view();
+        view != View::SERVING && view.tells_to_go(Instant::now(), self.random() as u32)
+    }
+
+    /// What a filter chain's TLS was built to; `None` if it could not be built.
+    #[must_use]
+    pub fn server_tls(&self, tls: &Arc<DownstreamTls>) -> Option<Arc<ServerTls>> {
+        self.tls.borrow().server(tls).cloned()
+    }
+
+    /// Replaces the TLS configurations.
+    pub fn set_tls(&self, tls: &TlsConfigs) {
+        *self.tls.borrow_mut() = tls.clone();
+    }
+
+    /// A number for a new connection, unique in the process.
+    #[must_use]
+    pub fn connection_id(&self) -> u64 {
+        let next = self.connections.get() + 1;
+        self.connections.set(next);
+        (self.index as u64) << 48 | next
+    }
+}
+
+/// How far the end of this process has come, as connections see it.
+#[derive(Debug)]
+pub struct DrainView {
+    view: Cell<View>,
+    changed: Notify,
+}
+
+impl Default for DrainView {
+    fn default() -> Self {
+        Self { view: Cell::new(View::SERVING), changed: Notify::new() }
+    }
+}
+
+impl DrainView {
+    /// Tells every connection.
+    pub fn set(&self, view: View) {
+        self.view.set(view);
+        self.changed.notify_waiters();
+    }
+
+    /// The view now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view.get()
+    }
+
+    /// Comes back when `reached` holds of the view.
+    pub async fn wait_until(&self, reached: impl Fn(&View) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            if reached(&self.view.get()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// The time of day, formatted once a second.
+#[derive(Debug)]
+pub struct Clock {
+    date: RefCell<(u64, [u8; 29])>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { date: RefCell::new((u64::MAX, [0; 29])) }
+    }
+}
+
+impl Clock {
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    /// The time now as a `date` header writes it (RFC 9110 §5.6.7).
+    #[must_use]
+    pub fn http_date(&self) -> [u8; 29] {
+        let now = self.now();
+        let second = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        let mut date = self.date.borrow_mut();
+        if date.0 != second {
+            let text = httpdate::fmt_http_date(now);
+            if let Ok(bytes) = text.as_bytes().try_into() {
+                *date = (second, bytes);
+            }
+        }
+        date.1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_http_dates() {
+        let clock = Clock::default();
+        let date = clock.http_date();
+        let text = std::str::from_utf8(&date).expect("ASCII");
+        let read = httpdate::parse_http_date(text).expect("a date");
+        assert!(clock.now().duration_since(read).expect("not in the future").as_secs() < 5);
+    }
+}

