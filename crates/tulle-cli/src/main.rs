@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod demo;
+mod output;
+mod redirect;
 
 /// Tulle, a service mesh: the command line.
 #[derive(Debug, Parser)]
@@ -17,6 +19,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Redirect(redirect::Settings),
     /// The application of the demonstration: answers with what it is and what it was asked.
     #[command(hide = true)]
     DemoApp(demo::app::Settings),
@@ -25,6 +28,7 @@ enum Verb {
 fn main() -> ExitCode {
     let CommandLine { verb } = CommandLine::parse();
     let outcome = match verb {
+        Verb::Redirect(settings) => redirect::run(settings),
         Verb::DemoApp(settings) => demo::app::run(settings),
     };
     outcome.unwrap_or_else(|error| {
