@@ -56,9 +56,12 @@ enum Verb {
     },
     /// Take the rules back; nothing happens if there are none.
     ///
-    /// Stop the proxy's traffic first: connections that go through it lose their translation.
-    #[command(after_help = "Example:\n  tulle redirect remove")]
+    /// Open connections that go through the proxy are cut, unless they are kept.
+    #[command(after_help = "Example:\n  tulle redirect remove --keep-open")]
     Remove {
+        /// Only stop redirecting new connections; a later `remove` forgets the open ones.
+        #[arg(long)]
+        keep_open: bool,
         #[command(flatten)]
         with: With,
     },
@@ -91,6 +94,14 @@ enum Backend {
     Iptables,
 }
 
+impl Backend {
+    fn includes(self, tool: Backend) -> bool {
+        self == Backend::Auto || self == tool
+    }
+}
+
+const NOTHING: &str = "nothing to remove";
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -98,7 +109,8 @@ enum Backend {
 pub fn run(settings: Settings) -> Result<ExitCode> {
     match settings.verb {
         Verb::Apply { scope, with } => apply(&scope, with.backend),
-        Verb::Remove { with } => remove(with.backend),
+        Verb::Remove { keep_open: true, with } => keep_open(with.backend),
+        Verb::Remove { keep_open: false, with } => remove(with.backend),
         Verb::Print { scope, with, output } => print(&scope, with.backend, output),
     }
 }
@@ -134,17 +146,36 @@ fn apply(scope: &Scope, backend: Backend) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// New connections go their own way, open ones stay translated.
+fn keep_open(backend: Backend) -> Result<ExitCode> {
+    let chains = rules::chains_that_only_translate_open_connections();
+    let mut kept = false;
+    if backend.includes(Backend::Nft) && nft::is_present()? {
+        nft::apply(&chains)?;
+        kept = true;
+    }
+    if backend.includes(Backend::Iptables) && iptables::is_present()? {
+        iptables::apply(&chains)?;
+        kept = true;
+    }
+    output::line(match kept {
+        true => "new connections go their own way; open ones stay until `tulle redirect remove`",
+        false => NOTHING,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn remove(backend: Backend) -> Result<ExitCode> {
     let mut removed = false;
-    if matches!(backend, Backend::Auto | Backend::Nft) {
+    if backend.includes(Backend::Nft) {
         removed |= nft::remove_if_present()?;
     }
-    if matches!(backend, Backend::Auto | Backend::Iptables) {
+    if backend.includes(Backend::Iptables) {
         removed |= iptables::remove_if_present()?;
     }
     output::line(match removed {
         true => "TCP of this namespace goes its own way again",
-        false => "nothing to remove",
+        false => NOTHING,
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -39,6 +39,10 @@ struct Present {
 }
 
 impl Present {
+    fn is_nothing(&self) -> bool {
+        self.jumps.is_empty() && self.chains.is_empty()
+    }
+
     fn parse(saved: &str) -> Present {
         let mut present = Present::default();
         for line in saved.lines() {
@@ -62,9 +66,7 @@ impl Present {
 pub fn apply(chains: &[Chain]) -> Result<()> {
     for family in families() {
         for table in TABLES {
-            let put = present(family, table)
-                .and_then(|present| tool::run(&put_step(family, table, &present, chains)));
-            if let Err(error) = put {
+            if let Err(error) = apply_to(family, table, chains) {
                 // The first error says more than what follows from it.
                 let _ = remove_if_present();
                 return Err(error);
@@ -72,6 +74,32 @@ pub fn apply(chains: &[Chain]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn apply_to(family: Family, table: Table, chains: &[Chain]) -> Result<()> {
+    let present = present(family, table)?;
+    let step = match chains.iter().any(|chain| table.hooks.contains(&chain.hook)) {
+        true => put_step(family, table, &present, chains),
+        false if present.is_nothing() => return Ok(()),
+        false => remove_step(family, table, &present),
+    };
+    tool::run(&step).map(drop)
+}
+
+/// Whether any of our chains exists.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn is_present() -> Result<bool> {
+    for family in families() {
+        for table in TABLES {
+            if tool::is_installed(program(family, "save")) && !present(family, table)?.is_nothing()
+            {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// What [`apply`] runs where nothing is in force.
@@ -94,7 +122,7 @@ pub fn remove_if_present() -> Result<bool> {
         // Guards first: what is no longer translated must not be refused.
         for table in TABLES.into_iter().rev() {
             let present = present(family, table)?;
-            if present != Present::default() {
+            if !present.is_nothing() {
                 tool::run(&remove_step(family, table, &present))?;
                 removed = true;
             }

@@ -33,16 +33,24 @@ pub fn step(chains: &[Chain]) -> Step {
     Step::new(["nft", "--file", "-"], script(chains))
 }
 
+/// Whether the table exists.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn is_present() -> Result<bool> {
+    if !tool::is_installed("nft") {
+        return Ok(false);
+    }
+    let tables = tool::run(&Step::new(["nft", "list", "tables"], String::new()))?;
+    Ok(tables.lines().any(|line| line.trim() == format!("table {TABLE}")))
+}
+
 /// Removes the table; false if there is none.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn remove_if_present() -> Result<bool> {
-    if !tool::is_installed("nft") {
-        return Ok(false);
-    }
-    let tables = tool::run(&Step::new(["nft", "list", "tables"], String::new()))?;
-    if !tables.lines().any(|line| line.trim() == format!("table {TABLE}")) {
+    if !is_present()? {
         return Ok(false);
     }
     tool::run(&Step::new(["nft", "--file", "-"], format!("delete table {TABLE}\n")))?;

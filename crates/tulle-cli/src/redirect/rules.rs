@@ -142,6 +142,14 @@ pub fn chains(scope: &Scope) -> Vec<Chain> {
     Hook::ALL.into_iter().map(|hook| Chain { hook, rules: rules(hook) }).collect()
 }
 
+/// Rules that redirect nothing new: the kernel translates the packets of open connections as long
+/// as there is a translating chain and a rule that asks about the state of connections.
+pub fn chains_that_only_translate_open_connections() -> Vec<Chain> {
+    let rules = vec![Rule::leave([Match::Untranslated])];
+    let chains = [Hook::TranslateOutput, Hook::TranslateInput].into_iter();
+    chains.map(|hook| Chain { hook, rules: rules.clone() }).collect()
+}
+
 /// What leaves goes to the outbound port, what the proxy sends to this namespace (a service called
 /// itself) to the inbound port.
 fn translate_output(scope: &Scope) -> Vec<Rule> {
