@@ -137,10 +137,8 @@ impl<'a> ClientView<'a> {
 
     fn note(&self, read: Read) {
         let mut reads = self.reads.borrow_mut();
-        if !reads.contains_key(&read) {
-            let answer = self.client.answer(&read);
-            reads.insert(read, answer);
-        }
+        let answer = self.client.answer(&read);
+        reads.entry(read).or_insert(answer);
     }
 
     pub(crate) fn role(&self) -> Role {

@@ -53,7 +53,12 @@ impl<'a> Report<'a> {
     pub fn add(&self, fault: Fault) {
         let Fault { code, at, path, message, help } = fault;
         let mut found = self.found.borrow_mut();
-        if found.len() >= MAX_FINDINGS {
+        // A value read twice has one finding; one that lacks its variable has no other.
+        let unresolved = [Code::VariableForbidden, Code::VariableUnset];
+        let known = found.iter().any(|one| {
+            one.path == path && (one.message == message || unresolved.contains(&one.code))
+        });
+        if known || found.len() >= MAX_FINDINGS {
             return;
         }
         found.push(Diagnostic {

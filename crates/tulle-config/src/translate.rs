@@ -22,7 +22,7 @@ mod endpoint;
 mod envoy;
 mod gateway;
 mod inbound;
-mod manager;
+mod network_filter;
 mod outbound;
 mod route;
 mod target;

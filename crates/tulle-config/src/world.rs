@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tulle_model::origin::Origin;
 
 use crate::istio::Gateway;
-use crate::object::{Object, ObjectId, Spec};
+use crate::object::{Kind, Object, ObjectId, Spec};
 
 mod address;
 mod changes;
@@ -72,6 +72,7 @@ pub struct World {
     addresses: AddressIndex,
     rules: RuleIndex,
     policies: PolicyIndex,
+    objects: BTreeMap<ObjectId, Arc<Object>>,
     gateways: BTreeMap<ObjectId, Arc<Object>>,
     instances: BTreeMap<InstanceKey, Arc<WorkloadInstance>>,
 }
@@ -87,18 +88,33 @@ impl World {
             objects.into_iter().map(|object| (object.id.clone(), object)).collect();
         let instances: BTreeMap<InstanceKey, Arc<WorkloadInstance>> =
             instances.into_iter().map(|instance| (instance.key(), instance)).collect();
-        let services = ServiceIndex::new(&by_id, &instances);
+        let services = ServiceIndex::new(&by_id, &instances, &settings.domain);
         let addresses = AddressIndex::new(&services);
         let rules = RuleIndex::new(&by_id, &services, &settings);
         let policies = PolicyIndex::new(&by_id, &services, &settings);
         let is_gateway = |object: &Arc<Object>| matches!(object.spec, Spec::Gateway(_));
-        let gateways = by_id.into_iter().filter(|(_, object)| is_gateway(object)).collect();
-        World { settings, services, addresses, rules, policies, gateways, instances }
+        let gateways = by_id.iter().filter(|(_, object)| is_gateway(object));
+        let gateways = gateways.map(|(id, object)| (id.clone(), object.clone())).collect();
+        let objects = by_id;
+        World { settings, services, addresses, rules, policies, objects, gateways, instances }
     }
 
     /// What holds for the whole mesh.
     pub fn settings(&self) -> &MeshSettings {
         &self.settings
+    }
+
+    /// Every object.
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.objects.values()
+    }
+
+    /// The object that declares a service; `None` if workloads registered it.
+    pub fn declaration(&self, service: &Service) -> Option<&ObjectId> {
+        let Origin { namespace, name, .. } = &service.origin;
+        let id = ObjectId::new(Kind::ServiceEntry, namespace, name);
+        let declares = *service.origin.kind == *Kind::ServiceEntry.as_str();
+        self.objects.get_key_value(&id).filter(|_| declares).map(|(id, _)| id)
     }
 
     /// Every service, in the order of their keys.

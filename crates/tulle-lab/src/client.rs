@@ -4,4 +4,5 @@
 pub mod http1;
 pub mod http2;
 pub mod tcp;
+pub mod tls_hello;
 pub mod websocket;

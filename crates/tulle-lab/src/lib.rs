@@ -4,7 +4,8 @@
 //!
 //! A test takes what it needs from top to bottom: a [`process`] with [`ports`] of its own,
 //! [`backend`]s that answer by script and remember what they received, [`client`]s that write
-//! exact bytes and say exactly what came back. The [`oracle`] puts them around two proxies and
+//! exact bytes and say exactly what came back; where addresses matter, each of them in a network
+//! namespace of its own ([`netns`]). The [`oracle`] puts them around two proxies and
 //! holds what it saw of both together.
 
 pub mod backend;
@@ -12,6 +13,7 @@ pub mod client;
 pub mod deadline;
 pub mod envoy;
 pub mod message;
+pub mod netns;
 pub mod oracle;
 pub mod ports;
 pub mod process;

@@ -33,6 +33,8 @@ pub struct Snapshot {
 pub enum Change {
     /// There, anew or changed; with the other names under which it was asked for.
     Put(Resource, Vec<Arc<str>>),
+    /// A listener answers to another name too.
+    Alias(ListenerName, ListenerName),
     /// No longer held: to be asked for again when needed.
     Forget(Needed),
     /// Known not to be there.
@@ -70,12 +72,13 @@ impl Snapshot {
                 let need = Needed::of(resource.kind(), resource.name());
                 self.drop_absence(&need);
                 for alias in aliases {
-                    let alias = ListenerName::from(alias);
-                    self.drop_absence(&Needed::Listener(alias.clone()));
-                    let name = ListenerName::from(resource.name());
-                    Arc::make_mut(&mut self.aliases).insert(alias, name);
+                    self.apply(Change::Alias(alias.into(), resource.name().into()));
                 }
                 self.put(resource);
+            }
+            Change::Alias(alias, name) => {
+                self.drop_absence(&Needed::Listener(alias.clone()));
+                Arc::make_mut(&mut self.aliases).insert(alias, name);
             }
             Change::Forget(need) => {
                 self.remove(&need);

@@ -13,7 +13,7 @@ use tulle_model::snapshot::{Change, Snapshot};
 use tulle_runtime::sockets::{BindError, Sharing, SocketOwner, Wanted};
 
 use crate::listener::BoundSocket;
-use crate::upstream::dns::Resolver;
+use crate::upstream::dns::Names;
 use crate::upstream::{Prepared, Preparer};
 
 /// Everything a worker is given, as one value.
@@ -50,7 +50,7 @@ pub struct Configuration {
     snapshot: Arc<Snapshot>,
     preparer: Preparer,
     prepared: Prepared,
-    resolver: Resolver,
+    names: Names,
     owner: SocketOwner,
     sharing: Sharing,
     bound: Vec<Arc<BoundSocket>>,
@@ -73,7 +73,7 @@ impl Configuration {
             snapshot,
             preparer: Preparer::new(workers.get()),
             prepared,
-            resolver: Resolver::default(),
+            names: Names::default(),
             owner: SocketOwner::new(workers),
             sharing,
             bound: Vec::new(),
@@ -107,7 +107,6 @@ impl Configuration {
         }
         let touches_listeners = changes.iter().any(concerns_listener);
         self.snapshot = Arc::new(self.snapshot.with(changes));
-        self.resolver.want(&self.snapshot);
         let mut errors = self.prepare();
         if touches_listeners {
             self.bind(&mut errors);
@@ -116,19 +115,17 @@ impl Configuration {
         errors
     }
 
-    /// Waits until a name resolves to something else, and tells the workers. Never comes back.
-    pub async fn follow_names(&mut self) {
-        loop {
-            self.resolver.changed().await;
-            for error in self.prepare() {
-                tracing::warn!("{error}");
-            }
-            self.publish();
+    /// Takes on what names resolve to now, and tells the workers.
+    pub fn resolved(&mut self, names: &Names) {
+        self.names = Arc::clone(names);
+        for error in self.prepare() {
+            tracing::warn!("{error}");
         }
+        self.publish();
     }
 
     fn prepare(&mut self) -> Vec<ApplyError> {
-        let (prepared, errors) = self.preparer.prepare(&self.snapshot, self.resolver.names());
+        let (prepared, errors) = self.preparer.prepare(&self.snapshot, &self.names);
         self.prepared = prepared;
         errors.into_iter().map(ApplyError::Tls).collect()
     }
@@ -188,6 +185,7 @@ fn concerns_listener(change: &Change) -> bool {
         Change::Put(resource, _) => {
             matches!(resource, tulle_model::resource::Resource::Listener(_))
         }
+        Change::Alias(..) => false,
         Change::Forget(need) | Change::Absent(need, _) => matches!(need, Needed::Listener(_)),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tulle_model::decide::destination::{self, Destination};
 use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
-use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand};
+use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand, TcpProxy};
 use tulle_model::lookup::{Decision, Lookup};
 use tulle_model::name::ListenerName;
 use tulle_model::snapshot::Snapshot;
@@ -19,7 +19,8 @@ use crate::io::Io;
 use crate::listener::inspect::Protocol;
 use crate::listener::inspect::peek::protocol_of;
 use crate::listener::original_dst::original_destination;
-use crate::tcp::{self, TcpContext};
+use crate::http::forward::cluster_ready;
+use crate::tcp::{self, TcpProgress, TcpSession};
 use crate::worker::Worker;
 
 /// Longest TLS handshake where the chain sets no limit.
@@ -78,10 +79,24 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
             http::serve(Rc::new(cx), io, &protocol).await;
         }
         NetworkFilter::Tcp(proxy) => {
-            let proxy = Arc::clone(proxy);
-            tcp::serve(TcpContext { worker, listener, proxy, downstream }, io).await;
+            serve_tcp(&worker, proxy, downstream, io).await;
         }
     }
+}
+
+/// Passes bytes on to the cluster of the filter.
+async fn serve_tcp(worker: &Rc<Worker>, proxy: &TcpProxy, downstream: Downstream, io: Io) {
+    let Some(name) = tcp::cluster(proxy, worker.random()) else { return io.reset() };
+    let ready = worker.store.decide(|snapshot| cluster_ready(snapshot, name)).await;
+    let cluster = worker.upstreams.cluster(&worker.store.load(), name);
+    let (Ok(Ok(())), Lookup::Present(cluster)) = (ready, cluster) else { return io.reset() };
+    let session = TcpSession {
+        cluster,
+        buffers: worker.buffers.clone(),
+        original_dst: downstream.original,
+        random: worker.random(),
+    };
+    tcp::proxy(io, proxy, &session, &TcpProgress::default()).await;
 }
 
 /// Where the connection was going before it was redirected here.

@@ -7,7 +7,11 @@
 //! that the admin servers write and the command line reads; [`sink`] takes lines to where they
 //! are kept.
 
+pub mod admin;
 pub mod drain;
 pub mod logging;
+pub mod panic;
+pub mod readiness;
 pub mod sink;
 pub mod sockets;
+pub mod telemetry;

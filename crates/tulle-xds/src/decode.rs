@@ -5,8 +5,8 @@
 //! invalid states do not exist. Encoding is the other direction and lives in [`crate::encode`];
 //! `decode(encode(x)) == x` for every value the model can hold.
 //!
-//! Order: [`listener`] → [`chain`] → [`http`] → [`filter`], [`route`] → [`action`]; [`cluster`] →
-//! [`endpoint`]; [`bootstrap`] for all of them in one file.
+//! Order: `listener` → `chain` → `http` → `filter`, `route` → `action`; `cluster` → `endpoint`;
+//! `bootstrap` for all of them in one file.
 
 use std::sync::Arc;
 
@@ -140,3 +140,6 @@ fn collect<T>(decode: impl FnOnce(&At<'_>) -> Option<T>) -> Result<Decoded<T>, D
         _ => Err(found),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,10 +150,19 @@ impl<'a> At<'a> {
     /// Refuses a field of `M` as the table of its [`fields!`](crate::fields) says; used where one
     /// of several alternatives is not supported.
     pub fn refuse<M: Described>(&self, name: &str) {
-        let rule = M::FIELDS.iter().find(|field| field.name == name).map(|field| field.rule);
-        debug_assert!(matches!(rule, Some(Rule::Refused(_))), "{name} of {} has no rule", M::NAME);
-        if let Some(Rule::Refused(why)) = rule {
-            self.field(name).error(format!("is not supported: {why}"));
+        match rule_of::<M>(name) {
+            Some(Rule::Refused(why)) => {
+                self.field(name).error(format!("is not supported: {why}"));
+            }
+            rule => debug_assert!(false, "{name} of {} is {rule:?}", M::NAME),
+        }
+    }
+
+    /// Warns about a field of `M`, as [`refuse`](Self::refuse) does for those that are refused.
+    pub fn ignore<M: Described>(&self, name: &str) {
+        match rule_of::<M>(name) {
+            Some(Rule::Warned(why)) => self.field(name).warn(format!("has no effect: {why}")),
+            rule => debug_assert!(false, "{name} of {} is {rule:?}", M::NAME),
         }
     }
 
@@ -172,6 +181,10 @@ impl<'a> At<'a> {
             self.field(name).warn(format!("has no effect: {why}"));
         }
     }
+}
+
+fn rule_of<M: Described>(name: &str) -> Option<Rule> {
+    M::FIELDS.iter().find(|field| field.name == name).map(|field| field.rule)
 }
 
 impl fmt::Display for At<'_> {
@@ -304,10 +317,11 @@ pub const fn proto_name(name: &'static str) -> &'static str {
 
 /// Takes a message apart at a position, so that each field is declared.
 ///
-/// A `label` is a name that only people read. `used` fields become variables; a set `refused` field is an error, a set `warned` one a warning,
-/// with the text beside it; `unless` gives a value that a refused field may have, because it asks
-/// for what happens anyway. `variants` names alternatives that the code refuses with
-/// [`At::refuse`]; the group they belong to is a used field.
+/// A `label` is a name that only people read. `used` fields become variables; a set `refused` field
+/// is an error, a set `warned` one a warning, with the text beside it; `unless` gives a value that
+/// the field may have, because it asks for what happens anyway. `variants` names alternatives that
+/// the code refuses with [`At::refuse`], `inert` those it warns about with [`At::ignore`]; the
+/// group they belong to is a used field.
 ///
 /// ```ignore
 /// fields!(at, message => pb::Filter ["envoy.config.listener.v3.Filter"] {
@@ -317,30 +331,37 @@ pub const fn proto_name(name: &'static str) -> &'static str {
 /// ```
 #[macro_export]
 macro_rules! fields {
-    ($at:expr, $message:expr => $($type:ident)::+ [$name:literal] {
+    ($at:expr, $message:expr => $($type:ident)::+ [$($name:literal)+] {
         $(label: $label:ident;)?
         $(used: $($used:ident),+;)?
         $(variants: $($variant:ident $variant_why:literal),+;)?
+        $(inert: $($inert:ident $inert_why:literal),+;)?
         $(refused: $($refused:ident $refused_why:literal $(unless $harmless:expr)?),+;)?
-        $(warned: $($warned:ident $warned_why:literal),+;)?
+        $(warned: $($warned:ident $warned_why:literal $(unless $expected:expr)?),+;)?
     }) => {
         let _: &$crate::fields::At<'_> = &$at;
-        let $($type)::+ { $($label: _,)? $($($used,)+)? $($($refused,)+)? $($($warned,)+)? } = $message;
+        let $($type)::+ {
+            $($label: _,)? $($($used,)+)? $($($refused,)+)? $($($warned,)+)?
+        } = $message;
         $($(if true $(&& $refused != $harmless)? {
             let name = $crate::fields::proto_name(stringify!($refused));
             $at.refuse_if_set(name, $refused_why, &$refused);
         })+)?
-        $($($at.warn_if_set(
-            $crate::fields::proto_name(stringify!($warned)), $warned_why, &$warned);)+)?
+        $($(if true $(&& $warned != $expected)? {
+            let name = $crate::fields::proto_name(stringify!($warned));
+            $at.warn_if_set(name, $warned_why, &$warned);
+        })+)?
         #[allow(non_local_definitions, reason = "the table stands where the fields are read")]
         const _: () = {
             impl $crate::fields::Described for $($type)::+ {
-                const NAME: &'static str = $name;
+                const NAME: &'static str = concat!($($name),+);
                 const FIELDS: &'static [$crate::fields::FieldRule] = &[
                     $($crate::fields::FieldRule::used(stringify!($label)),)?
                     $($($crate::fields::FieldRule::used(stringify!($used)),)+)?
                     $($($crate::fields::FieldRule::refused(
                         stringify!($variant), $variant_why),)+)?
+                    $($($crate::fields::FieldRule::warned(
+                        stringify!($inert), $inert_why),)+)?
                     $($($crate::fields::FieldRule::refused(
                         stringify!($refused), $refused_why),)+)?
                     $($($crate::fields::FieldRule::warned(

@@ -5,7 +5,8 @@
 //! says that it was set and nothing more. Maps are `BTreeMap`s, so encoding a message is canonical:
 //! equal messages have equal bytes in every process.
 //!
-//! `cargo run -p tulle-lab --bin codegen` writes `proto/generated`; its keep list says what is in it.
+//! `cargo run -p tulle-lab --bin codegen` writes `proto/generated`; its keep list says what is in
+//! it.
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};

@@ -55,7 +55,7 @@ fn subsets(fields: &Fields<'_>) -> Vec<Subset> {
     let mut subsets = Vec::new();
     for item in fields.items("subsets") {
         let Some(subset) = subset(&item) else { continue };
-        if !names.insert(subset.name.clone()) {
+        if !subset.name.is_empty() && !names.insert(subset.name.clone()) {
             let message = format!("the subset {:?} is defined twice", subset.name);
             item.problem(Code::DuplicateValue, message, "keep one");
         }

@@ -137,7 +137,7 @@ fn check(fields: &Fields<'_>, rule: &HttpRoute) {
             field.problem(Code::Conflict, message, format!("remove {name}"));
         }
     }
-    let HttpAction::Route(destinations, rewrite) = &rule.action else { return };
+    let HttpAction::Route(_, rewrite) = &rule.action else { return };
     let rewrites_host = rewrite.as_ref().is_some_and(|rewrite| rewrite.authority.is_some());
     if let (true, Some(_), Some(field)) =
         (rewrites_host, &rule.headers.authority, fields.get("rewrite"))
@@ -145,24 +145,31 @@ fn check(fields: &Fields<'_>, rule: &HttpRoute) {
         let message = "rewrite.authority and a Host header edit contradict each other";
         field.problem(Code::Conflict, message, "keep one of them");
     }
-    check_weights(fields, destinations.iter().map(|one| one.weight));
+    check_weights(fields);
 }
 
 /// Weights: one destination needs none; several need a sum above zero, best 100.
-pub(super) fn check_weights(fields: &Fields<'_>, weights: impl Iterator<Item = u32>) {
-    let weights: Vec<u32> = weights.collect();
+pub(super) fn check_weights(fields: &Fields<'_>) {
     let Some(field) = fields.get("route") else { return };
-    let sum: u64 = weights.iter().copied().map(u64::from).sum();
-    if weights.len() < 2 || sum == 100 {
-        return;
+    let weight = |item: &Field<'_>| match item.quiet_fields()?.quiet("weight") {
+        None => Some(0),
+        Some(weight) => weight.quiet_text()?.parse::<u32>().ok(),
+    };
+    // A weight that is no number has its own finding.
+    let weights: Option<Vec<u32>> = field.items().iter().map(weight).collect();
+    let Some(weights) = weights.filter(|weights| weights.len() > 1) else { return };
+    match weights.iter().copied().map(u64::from).sum::<u64>() {
+        100 => {}
+        0 => {
+            let message = "no destination has a weight";
+            let help = "give the destinations weights, in sum 100";
+            field.problem(Code::InvalidValue, message, help);
+        }
+        sum => {
+            let message = format!("the weights add up to {sum}: shares are relative to that");
+            field.problem(Code::WeightSum, message, "make them add up to 100");
+        }
     }
-    if sum == 0 {
-        let message = "no destination has a weight";
-        field.problem(Code::InvalidValue, message, "give the destinations weights, in sum 100");
-        return;
-    }
-    let message = format!("the weights add up to {sum}: shares are relative to that");
-    field.problem(Code::WeightSum, message, "make them add up to 100");
 }
 
 fn destinations(field: &Field<'_>) -> Vec<HttpDestination> {

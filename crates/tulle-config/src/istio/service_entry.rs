@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::values::{HostPattern, Labels, Protocol, Visibility, hosts, labels};
+use super::values::{HostName, HostPattern, Labels, Protocol, Visibility, hosts, labels};
 use super::workload_entry::{Address, WorkloadEntry};
 use crate::diagnostic::Code;
 use crate::reader::{Field, Fields, Wrong};
@@ -254,7 +254,7 @@ fn check_endpoints(fields: &Fields<'_>, entry: &ServiceEntry) {
         }
         let Some(field) = endpoint.get("address") else { continue };
         let Some(text) = field.quiet_text() else { continue };
-        let is_name = text.parse::<std::net::IpAddr>().is_err() && !text.starts_with("unix:");
+        let is_name = HostName::parse(text).is_ok_and(|name| !name.is_address());
         if entry.resolution == Resolution::Static && is_name {
             let message = "a name cannot be an endpoint of resolution STATIC";
             field.problem(Code::InvalidAddress, message, "write an IP address, or use DNS");

@@ -52,7 +52,7 @@ pub(super) fn read(item: &Field<'_>) -> Option<TcpRoute> {
     let single = items.len() == 1;
     let destinations: Vec<TcpDestination> =
         items.iter().filter_map(|item| tcp_destination(item, single)).collect();
-    check_weights(&fields, destinations.iter().map(|one| one.weight));
+    check_weights(&fields);
     fields.finish(&[]);
     Some(TcpRoute { matches, destinations })
 }

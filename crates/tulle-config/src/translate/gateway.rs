@@ -10,7 +10,7 @@ use tulle_model::origin::Origin;
 use tulle_model::route::{Route, RouteConfiguration, RouteMatch, VirtualHost};
 
 use super::route::{self, Scope};
-use super::{Context, manager, outbound};
+use super::{Context, network_filter, outbound};
 use crate::istio::{HostPattern, Server};
 use crate::object::ObjectId;
 use crate::world::{Place, Rule};
@@ -59,8 +59,8 @@ pub(super) fn listener(context: &Context<'_>, name: &str) -> Option<Listener> {
     listener.bind = context.client.bind().gateway.get(&port).cloned().unwrap_or_else(every);
     listener.direction = Direction::Outbound;
     listener.origin = Some(first.origin.clone());
-    let routes = manager::discovered(&routes_name(port));
-    let http = manager::gateway(listener.name.as_str(), routes);
+    let routes = network_filter::discovered(&routes_name(port));
+    let http = network_filter::gateway(listener.name.as_str(), routes);
     let origin = Some(first.origin.clone());
     let chain = outbound::chain(listener.name.as_str(), NetworkFilter::Http(http), origin);
     listener.default_chain = Some(chain);

@@ -10,7 +10,7 @@ use tulle_model::origin::Origin;
 use tulle_model::route::VirtualHost;
 
 use super::cluster::{BLACK_HOLE, INBOUND_PASSTHROUGH};
-use super::{Context, cluster, manager, outbound, route};
+use super::{Context, cluster, network_filter, outbound, route};
 use crate::istio::Protocol;
 use crate::world::Service;
 
@@ -79,14 +79,14 @@ pub(super) fn virtual_inbound(context: &Context<'_>) -> Option<Listener> {
     let own = bind.inbound.iter().chain(&bind.outbound).map(|address| address.port());
     let own: BTreeSet<u16> = own.filter(|port| !ports.contains_key(port)).collect();
     for port in own {
-        let proxy = manager::tcp(BLACK_HOLE, vec![(BLACK_HOLE.into(), 1)], None);
+        let proxy = network_filter::tcp(BLACK_HOLE, vec![(BLACK_HOLE.into(), 1)], None);
         let mut chain = taking(port, NetworkFilter::Tcp(proxy), None);
         chain.name = format!("own port {port}").into();
         listener.chains.push(Arc::new(chain));
     }
     if !bind.explicit {
         let clusters = vec![(INBOUND_PASSTHROUGH.into(), 1)];
-        let proxy = manager::tcp(INBOUND_PASSTHROUGH, clusters, None);
+        let proxy = network_filter::tcp(INBOUND_PASSTHROUGH, clusters, None);
         let rest = outbound::chain("undeclared", NetworkFilter::Tcp(proxy), None);
         listener.default_chain = Some(rest);
     }
@@ -99,12 +99,16 @@ fn chains(number: u16, port: &InboundPort) -> Vec<Arc<FilterChain>> {
     let http = || {
         let host = virtual_host(&name, &port.origin);
         let routes = outbound::configuration(name.as_str(), vec![Arc::new(host)]);
-        let filter = manager::inbound(&format!("inbound_{number}"), manager::inline(routes));
+        let filter =
+            network_filter::inbound(&format!("inbound_{number}"), network_filter::inline(routes));
         taking(number, NetworkFilter::Http(filter), origin.clone())
     };
     let tcp = || {
-        let proxy =
-            manager::tcp(&format!("inbound_{number}"), vec![(name.clone(), 1)], origin.clone());
+        let proxy = network_filter::tcp(
+            &format!("inbound_{number}"),
+            vec![(name.clone(), 1)],
+            origin.clone(),
+        );
         taking(number, NetworkFilter::Tcp(proxy), origin.clone())
     };
     match port.protocol {
@@ -140,6 +144,11 @@ fn virtual_host(name: &ClusterName, origin: &Origin) -> VirtualHost {
     host.retry = Some(route::inbound_retry());
     host.include_request_attempt_count = false;
     host
+}
+
+/// The clusters of all ports of the application.
+pub(super) fn cluster_names(context: &Context<'_>) -> Vec<String> {
+    ports(context).keys().map(|port| ClusterName::inbound(*port).to_string()).collect()
 }
 
 /// The cluster of the application behind a port.

@@ -11,10 +11,10 @@ use tulle_model::route::{DomainTable, RouteConfiguration, VirtualHost};
 
 use super::Context;
 use super::cluster::{BLACK_HOLE, PASSTHROUGH};
-use super::manager;
+use super::network_filter;
 use super::route::{self, Scope};
 use super::target::Target;
-use crate::istio::{HashKey, HostPattern, LoadBalancer, Protocol, TcpRoute};
+use crate::istio::{HashKey, LoadBalancer, Protocol, TcpRoute};
 use crate::world::{OutboundPolicy, Owner, Place, Port, Rule, Service};
 
 /// The listener that intercepted or explicit outbound connections come in by.
@@ -35,7 +35,7 @@ pub(super) fn virtual_outbound(context: &Context<'_>) -> Option<Listener> {
     if bind.explicit {
         // Answers for authorities nobody has: no virtual host, so 404 with NR.
         let unknown = configuration("unknown", Vec::new());
-        let http = manager::outbound(VIRTUAL_OUTBOUND, manager::inline(unknown));
+        let http = network_filter::outbound(VIRTUAL_OUTBOUND, network_filter::inline(unknown));
         listener.on_demand = OnDemand::Explicit;
         listener.default_chain = Some(chain("unknown", NetworkFilter::Http(http), None));
         return Some(listener);
@@ -58,51 +58,45 @@ pub(super) fn undeclared(context: &Context<'_>) -> Arc<FilterChain> {
         OutboundPolicy::AllowAny => PASSTHROUGH,
         OutboundPolicy::RegistryOnly => BLACK_HOLE,
     };
-    let proxy = manager::tcp(cluster, vec![(cluster.into(), 1)], None);
+    let proxy = network_filter::tcp(cluster, vec![(cluster.into(), 1)], None);
     chain("undeclared", NetworkFilter::Tcp(proxy), None)
 }
 
 /// The listener of a destination.
 pub(super) fn listener(context: &Context<'_>, name: &str) -> Option<Listener> {
     let target = Target::of(context, name)?;
-    let name = target.name();
-    let mut listener = Listener::new(name.as_str().into());
+    let mut listener = Listener::new(target.name().as_str().into());
     listener.direction = Direction::Outbound;
-    match &target {
+    listener.address = match &target {
         Target::Service(service, port) => {
-            let address = service.single_address();
-            listener.address = address.map(|ip| SocketAddr::new(ip, port.number));
-            listener.origin = Some(port.origin.clone());
-            fill(context, &mut listener, &[Part { service, port, domains: &[] }]);
+            service.single_address().map(|ip| SocketAddr::new(ip, port.number))
         }
-        Target::Shared(address, owners) => {
-            listener.address = Some(*address);
+        Target::Shared(address, _) => Some(*address),
+        Target::Rules(..) => None,
+    };
+    serve(context, &mut listener, &target);
+    Some(listener)
+}
+
+/// Gives a listener the chains of what is behind it.
+pub(super) fn serve(context: &Context<'_>, listener: &mut Listener, target: &Target<'_>) {
+    let routes = target.name();
+    match target {
+        Target::Service(service, port) => {
+            listener.origin = Some(port.origin.clone());
+            fill(context, listener, &routes, &[Part { service, port }]);
+        }
+        Target::Shared(_, owners) => {
             listener.origin = owners.first().map(|owner| owner.service.origin.clone());
-            let hosts = owners.iter().map(|owner| sni_domain(&owner.service.host)).collect();
-            let hosts: Vec<Arc<str>> = hosts;
-            let part = |(owner, host): (&Owner<'_>, _)| {
-                let port = owner.service.port(owner.port)?;
-                Some((owner.service.clone(), port.clone(), host))
-            };
-            let owned: Vec<(Arc<Service>, Port, Arc<str>)> =
-                owners.iter().zip(hosts).filter_map(part).collect();
-            let parts: Vec<Part<'_>> = owned
-                .iter()
-                .map(|(service, port, host)| Part {
-                    service,
-                    port,
-                    domains: std::slice::from_ref(host),
-                })
-                .collect();
-            fill(context, &mut listener, &parts);
+            let parts: Vec<Part<'_>> = owners.iter().filter_map(Part::of).collect();
+            fill(context, listener, &routes, &parts);
         }
         Target::Rules(_, rule) => {
             listener.origin = Some(rule.id.origin());
-            let http = manager::outbound(&name, manager::discovered(&name));
-            listener.default_chain = Some(chain(&name, NetworkFilter::Http(http), None));
+            let http = network_filter::outbound(&routes, network_filter::discovered(&routes));
+            listener.default_chain = Some(chain(&routes, NetworkFilter::Http(http), None));
         }
     }
-    Some(listener)
 }
 
 /// What a chain for plain HTTP matches.
@@ -110,31 +104,29 @@ pub(super) fn http_protocols() -> Vec<Arc<str>> {
     HTTP_PROTOCOLS.iter().map(|name| Arc::from(*name)).collect()
 }
 
-/// One service behind a listener; `domains` tell it from others by server name.
+/// One port of one service behind a listener.
+#[derive(Clone, Copy)]
 pub(super) struct Part<'p> {
     pub(super) service: &'p Service,
     pub(super) port: &'p Port,
-    pub(super) domains: &'p [Arc<str>],
 }
 
-/// The host as a filter chain matches server names.
-pub(super) fn sni_domain(host: &HostPattern) -> Arc<str> {
-    host.to_string().into()
+impl<'p> Part<'p> {
+    fn of(owner: &Owner<'p>) -> Option<Self> {
+        Some(Part { service: owner.service, port: owner.service.port(owner.port)? })
+    }
 }
 
-/// Gives a listener the chains of the services behind it.
+/// Gives a listener the chains of the services behind it; `routes` names their routes.
 ///
 /// Requests share one chain, whose routes tell the services apart. Of the connections, those with
 /// TLS are told apart by server name; of opaque ones only the first service can have any, which
 /// `analyze` reports.
-pub(super) fn fill(context: &Context<'_>, listener: &mut Listener, parts: &[Part<'_>]) {
-    let name = listener.name.as_str().to_owned();
+fn fill(context: &Context<'_>, listener: &mut Listener, routes: &str, parts: &[Part<'_>]) {
     let http = parts.iter().find(|part| !part.port.protocol.is_opaque());
     let opaque = parts.iter().find(|part| !part.port.protocol.is_http());
     if let Some(part) = http {
-        let filter = manager::outbound(&name, manager::discovered(&name));
-        let origin = Some(part.port.origin.clone());
-        let mut http = made(&name, NetworkFilter::Http(filter), origin);
+        let mut http = request_chain(routes, Some(part.port.origin.clone()));
         if opaque.is_none() {
             listener.default_chain = Some(Arc::new(http));
             return;
@@ -146,9 +138,7 @@ pub(super) fn fill(context: &Context<'_>, listener: &mut Listener, parts: &[Part
     let several = parts.len() > 1;
     for part in parts.iter().filter(|part| several && part.port.protocol == Protocol::Tls) {
         listener.inspect.tls = true;
-        for mut chain in connection_chains(context, &name, part) {
-            chain.matches.server_names = part.domains.to_vec();
-            chain.matches.transport_protocol = "tls".into();
+        for chain in server_name_chains(context, part) {
             listener.chains.push(Arc::new(chain));
         }
     }
@@ -158,7 +148,7 @@ pub(super) fn fill(context: &Context<'_>, listener: &mut Listener, parts: &[Part
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => false,
     };
     let Some(part) = parts.iter().find(is_rest) else { return };
-    for chain in connection_chains(context, &name, part) {
+    for chain in connection_chains(context, part) {
         if chain.matches == ChainMatch::default() {
             listener.default_chain = Some(Arc::new(chain));
         } else {
@@ -167,9 +157,26 @@ pub(super) fn fill(context: &Context<'_>, listener: &mut Listener, parts: &[Part
     }
 }
 
+/// A chain for requests, its matches left open.
+pub(super) fn request_chain(routes: &str, origin: Option<Origin>) -> FilterChain {
+    let filter = network_filter::outbound(routes, network_filter::discovered(routes));
+    made(routes, NetworkFilter::Http(filter), origin)
+}
+
+/// The chains of a TLS service that is told apart by server name.
+pub(super) fn server_name_chains(context: &Context<'_>, part: &Part<'_>) -> Vec<FilterChain> {
+    let mut chains = connection_chains(context, part);
+    for chain in &mut chains {
+        chain.matches.server_names = vec![part.service.key.host.clone()];
+        chain.matches.transport_protocol = "tls".into();
+    }
+    chains
+}
+
 /// The chains for connections to a service: its TCP rules, or all of it.
-fn connection_chains(context: &Context<'_>, name: &str, part: &Part<'_>) -> Vec<FilterChain> {
-    let Part { service, port, .. } = part;
+pub(super) fn connection_chains(context: &Context<'_>, part: &Part<'_>) -> Vec<FilterChain> {
+    let Part { service, port } = part;
+    let name = &format!("{}:{}", service.key.host, port.number);
     let namespace = context.client.namespace();
     let rule = context.world.rule(&service.host, namespace, &service.key.namespace);
     let Some(rule) = rule.filter(|rule| !rule.spec().tcp.is_empty()) else {
@@ -243,7 +250,7 @@ fn connections(
         let balancer = super::cluster::balancer_of(context, cluster);
         matches!(balancer, Some(LoadBalancer::RingHash { key: HashKey::SourceAddress, .. }))
     });
-    let mut proxy = manager::tcp(name, clusters, origin);
+    let mut proxy = network_filter::tcp(name, clusters, origin);
     if hashes {
         Arc::make_mut(&mut proxy).hash_source_ip = true;
     }
@@ -307,7 +314,7 @@ fn shared_hosts(
         let mut domains = domains(context, service);
         if hosts.is_empty() {
             // A caller that names the address and no host means the first.
-            domains.push(manager::address_domain(address.ip()));
+            domains.push(network_filter::address_domain(address.ip()));
         }
         domains.retain(|domain| !taken.contains(domain));
         taken.extend(domains.iter().cloned());

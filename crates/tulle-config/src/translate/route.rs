@@ -16,7 +16,7 @@ use tulle_model::route::{
 };
 
 use super::Context;
-use super::manager::FAULT_FILTER;
+use super::network_filter::FAULT_FILTER;
 use crate::istio::{
     self, Destination, HashKey, HttpAction, HttpDestination, HttpMatch, HttpRoute, LoadBalancer,
     RedirectPort, Retries, TextMatch,

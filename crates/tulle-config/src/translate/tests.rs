@@ -232,6 +232,38 @@ fn the_outbound_listener_is_bound_where_the_proxy_asks() {
     assert!(names(ResourceKind::Cluster, &world, &sidecar).names.is_empty());
 }
 
+#[test]
+fn a_registration_joins_the_service_declared_under_either_form_of_its_name() {
+    let declared = |host: &str| {
+        format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: pay, namespace: shop}}
+spec:
+  hosts: [{host}]
+  ports: [{{number: 80, name: http}}]
+  resolution: STATIC
+  endpoints: [{{address: 10.1.0.7}}]
+"
+        )
+    };
+    let full = "pay.shop.svc.cluster.local";
+    for (host, registered) in [("pay", full), (full, "pay"), ("pay", "pay"), (full, full)] {
+        let instances = vec![instance("shop", "v1", "10.1.0.1", registered)];
+        let world = world(&declared(host), instances);
+        let name = format!("outbound|80||{host}");
+        assert_eq!(endpoints(&world, &client("shop"), &name), ["10.1.0.1:80", "10.1.0.7:80"]);
+    }
+    let world = world("", vec![instance("shop", "v1", "10.1.0.1", full)]);
+    for asked in ["pay.shop:80", "pay.shop.svc:80", "pay.shop.svc.cluster.local:80"] {
+        let found = listener(&world, &client("elsewhere"), asked).unwrap();
+        assert_eq!(found.name.as_str(), "pay.shop.svc.cluster.local:80");
+    }
+    assert!(listener(&world, &client("elsewhere"), "pay:80").is_none());
+    assert!(listener(&world, &client("shop"), "pay:80").is_some());
+}
+
 const SHARED: &str = "
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -362,4 +394,56 @@ spec:
     let RouteAction::Redirect(redirect) = &rest.action else { panic!() };
     assert_eq!((redirect.port, redirect.status), (Some(80), 301));
     assert!(cluster(&world, &gateway, "outbound|80||orderservice").is_some());
+}
+
+#[test]
+fn a_stock_envoy_gets_everything_beforehand() {
+    let more = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: hosts, namespace: test}
+spec:
+  hosts: [a.example, b.example]
+  ports: [{number: 80, name: http}, {number: 443, name: tls}, {number: 9000, name: tcp}]
+  resolution: DNS
+";
+    let world = world(&format!("{FOUNDING}\n---{SHARED}---{more}"), vec![]);
+    let mut envoy = client("test");
+    envoy.assembly = Assembly::Envoy;
+    envoy.addresses = vec!["10.0.0.1".parse().unwrap()];
+    let all = names(ResourceKind::Listener, &world, &envoy).names;
+    let expected = [
+        "0.0.0.0:443",
+        "0.0.0.0:80",
+        "0.0.0.0:9000",
+        "10.5.0.1:443",
+        "10.5.0.1:80",
+        "10.5.0.1:9000",
+        "10.5.0.1:9100",
+        "virtualInbound",
+        "virtualOutbound",
+    ];
+    assert_eq!(all, expected);
+    for name in &all {
+        let listener = listener(&world, &envoy, name).unwrap();
+        assert_eq!(listener.name.as_str(), name);
+        assert_eq!(listener.on_demand, OnDemand::Off);
+        for (index, chain) in listener.chains.iter().enumerate() {
+            assert!(listener.chains[..index].iter().all(|other| other.matches != chain.matches));
+        }
+        for needed in Resource::Listener(listener).references() {
+            assert!(translate(&needed, &world, &envoy).resource.is_some(), "{name}: {needed:?}");
+        }
+    }
+    let any = listener(&world, &envoy, "0.0.0.0:80").unwrap();
+    assert_eq!(any.chains.len(), 4, "three networks and one by host");
+    assert_eq!(any.chains[0].matches.destinations, ["172.16.17.0/24".parse().unwrap()]);
+    let by_port = routes(&world, &envoy, "80");
+    let hosts: Vec<&str> = by_port.virtual_hosts.iter().map(|host| &*host.name).collect();
+    assert_eq!(hosts, ["a.example:80", "b.example:80", "undeclared"]);
+    let clusters = names(ResourceKind::Cluster, &world, &envoy).names;
+    assert!(clusters.contains(&"inbound|80||".to_owned()));
+    for name in &clusters {
+        assert!(cluster(&world, &envoy, name).is_some(), "{name}");
+    }
 }

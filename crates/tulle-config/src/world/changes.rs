@@ -42,15 +42,45 @@ pub enum Query {
 /// The difference between two worlds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changes {
-    hosts: Vec<HostPattern>,
+    hosts: HostSet,
     backends: BTreeSet<ServiceKey>,
     networks: BTreeSet<IpNet>,
     addresses: BTreeSet<IpAddr>,
-    rules: Vec<HostPattern>,
-    policies: Vec<HostPattern>,
+    rules: HostSet,
+    policies: HostSet,
     gateways: bool,
     gateway_rules: bool,
     instances: BTreeSet<InstanceKey>,
+}
+
+/// Hosts and families of hosts.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct HostSet {
+    /// As they are written, wildcards too.
+    written: BTreeSet<Box<str>>,
+    families: BTreeSet<HostPattern>,
+}
+
+impl HostSet {
+    fn add(&mut self, host: &HostPattern) {
+        if !matches!(host, HostPattern::Exact(_)) {
+            self.families.insert(host.clone());
+        }
+        self.written.insert(host.to_string().into());
+    }
+
+    /// Whether a name is in it, or a wildcard as it is written.
+    fn takes(&self, host: &str) -> bool {
+        self.written.contains(host) || self.families.iter().any(|family| family.matches(host))
+    }
+
+    /// Whether everything a pattern stands for is in it.
+    fn contains(&self, host: &HostPattern) -> bool {
+        match host {
+            HostPattern::Exact(name) => self.takes(name.as_str()),
+            _ => self.families.iter().any(|family| family.contains(host)),
+        }
+    }
 }
 
 impl Changes {
@@ -61,13 +91,14 @@ impl Changes {
         changes.compare_backends(old, new);
         for (_, old, new) in differing(&old.rules.rules, &new.rules.rules) {
             for rule in [old, new].into_iter().flatten() {
-                changes.rules.extend(rule.hosts.iter().cloned());
+                rule.hosts.iter().for_each(|host| changes.rules.add(host));
                 changes.gateway_rules |= rule.has_gateways();
             }
         }
         for (_, old, new) in differing(&old.policies.policies, &new.policies.policies) {
-            let hosts = [old, new].into_iter().flatten().map(|policy| policy.host.clone());
-            changes.policies.extend(hosts);
+            for policy in [old, new].into_iter().flatten() {
+                changes.policies.add(&policy.host);
+            }
         }
         changes.gateways = differing(&old.gateways, &new.gateways).next().is_some();
         let instances = differing(&old.instances, &new.instances).map(|(key, ..)| key.clone());
@@ -78,8 +109,13 @@ impl Changes {
     fn compare_services(&mut self, old: &World, new: &World) {
         for (_, old, new) in differing(&old.services.services, &new.services.services) {
             for service in [old, new].into_iter().flatten() {
-                self.hosts.push(service.host.clone());
-                self.networks.extend(&service.networks);
+                self.hosts.add(&service.host);
+                for network in &service.networks {
+                    match network.prefix_len() == network.max_prefix_len() {
+                        true => self.addresses.insert(network.addr()),
+                        false => self.networks.insert(*network),
+                    };
+                }
             }
         }
         // A service that changes its ports or visibility changes who owns its endpoints too.
@@ -117,23 +153,20 @@ impl Changes {
     /// Whether the answer to a question may have changed.
     pub fn touches(&self, query: &Query) -> bool {
         match query {
-            Query::Service(host) => {
-                let same = |pattern: &HostPattern| pattern.to_string() == **host;
-                self.hosts.iter().any(|pattern| pattern.matches(host) || same(pattern))
-            }
+            Query::Service(host) => self.hosts.takes(host),
             Query::Address(ip) => {
                 self.addresses.contains(ip) || self.networks.iter().any(|net| net.contains(ip))
             }
             Query::Backends(key) => self.backends.contains(key),
-            Query::Rules(host) => self.rules.iter().any(|pattern| pattern.contains(host)),
-            Query::Policies(host) => self.policies.iter().any(|pattern| pattern.contains(host)),
+            Query::Rules(host) => self.rules.contains(host),
+            Query::Policies(host) => self.policies.contains(host),
             Query::Gateways => self.gateways,
             Query::GatewayRules => self.gateway_rules,
             Query::Instance { namespace, name } => {
                 let key = InstanceKey { namespace: namespace.clone(), name: name.clone() };
                 self.instances.contains(&key)
             }
-            Query::AllServices => !self.hosts.is_empty(),
+            Query::AllServices => !self.hosts.written.is_empty(),
         }
     }
 }

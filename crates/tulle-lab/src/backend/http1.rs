@@ -121,7 +121,15 @@ impl Backend {
     /// # Errors
     /// When no socket can be bound.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    /// Starts an upstream at an address.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub async fn start_at(address: &str) -> Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let state = Shared::default();
         let accepting = tokio::spawn(accept(listener, state.clone()));

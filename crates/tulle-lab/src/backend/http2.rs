@@ -13,7 +13,7 @@ use http::{HeaderMap, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::client::http2::{StreamEnd, drain, field_map, send_data};
+use crate::client::http2::{FLUSH, StreamEnd, drain, field_map, send_data};
 use crate::deadline::{SOON, until};
 
 /// What one stream gets, once its request has come.
@@ -31,6 +31,8 @@ pub struct Answer {
     pub reset: Option<u32>,
     /// Answer as soon as the head has come, without reading the body.
     pub early: bool,
+    /// Wait this long before answering, where time is what the test is about.
+    pub wait_ms: u64,
     /// Close the connection gracefully (GOAWAY) after this stream.
     pub goaway: bool,
 }
@@ -104,7 +106,15 @@ impl Backend {
     /// # Errors
     /// When no socket can be bound.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    /// Starts an upstream at an address.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub async fn start_at(address: &str) -> Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let state = Arc::default();
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
@@ -209,6 +219,7 @@ async fn turn(
         trailers: None,
         end: StreamEnd::Complete,
     };
+    tokio::time::sleep(Duration::from_millis(answer.wait_ms)).await;
     // What the peer thinks of the answer is on its side of the transcript.
     if answer.early {
         let _ = send(&mut respond, &answer).await;
@@ -238,6 +249,7 @@ async fn send_rest(mut stream: SendStream<Bytes>, answer: &Answer) -> Result<()>
         send_data(&mut stream, data.clone(), ends).await?;
     }
     if let Some(code) = answer.reset {
+        tokio::time::sleep(FLUSH).await;
         stream.send_reset(Reason::from(code));
     } else if !answer.trailers.is_empty() {
         stream.send_trailers(field_map(&answer.trailers)?)?;

@@ -39,6 +39,7 @@ pub struct Exchange {
 pub struct Client {
     stream: TcpStream,
     reader: Reader,
+    patience: Duration,
 }
 
 impl Client {
@@ -49,7 +50,14 @@ impl Client {
     pub async fn connect(address: SocketAddr) -> Result<Self> {
         let stream = within("a connection", SOON, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, reader: Reader::default() })
+        Ok(Self { stream, reader: Reader::default(), patience: SOON })
+    }
+
+    /// Waits no longer than this for anything.
+    #[must_use]
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Writes bytes as they are. A peer that has closed already is found out by reading.
@@ -75,7 +83,7 @@ impl Client {
                 interim.push(response);
             }
         };
-        within("a response", SOON, reading).await
+        within("a response", self.patience, reading).await
     }
 
     /// Reads the next message without asking whether it is a final response.
@@ -83,8 +91,9 @@ impl Client {
     /// # Errors
     /// When nothing arrives in time.
     pub async fn interim(&mut self) -> Result<Message> {
-        let Self { stream, reader } = self;
-        within("an interim response", SOON, reader.message(stream, Expected::Response("GET"))).await
+        let Self { stream, reader, patience } = self;
+        let reading = reader.message(stream, Expected::Response("GET"));
+        within("an interim response", *patience, reading).await
     }
 
     /// Sends a simple request and reads its response.
@@ -116,7 +125,7 @@ impl Client {
     /// # Errors
     /// When the peer does not end it in time.
     pub async fn read_to_end(&mut self) -> Result<(Vec<u8>, Close)> {
-        let Self { stream, reader } = self;
+        let Self { stream, reader, patience } = self;
         let reading = async {
             loop {
                 match reader.fill(stream).await {
@@ -126,7 +135,7 @@ impl Client {
                 }
             }
         };
-        let close = within("the end of a connection", SOON, reading).await?;
+        let close = within("the end of a connection", *patience, reading).await?;
         Ok((self.reader.take_rest(), close))
     }
 
@@ -135,7 +144,7 @@ impl Client {
     /// # Errors
     /// When they do not arrive in time.
     pub async fn read_exactly(&mut self, count: usize) -> Result<Vec<u8>> {
-        let Self { stream, reader } = self;
+        let Self { stream, reader, patience } = self;
         let mut bytes = reader.take_rest();
         let reading = async {
             while bytes.len() < count {
@@ -146,7 +155,7 @@ impl Client {
                 }
             }
         };
-        within("bytes of a tunnel", SOON, reading).await?;
+        within("bytes of a tunnel", *patience, reading).await?;
         Ok(bytes)
     }
 

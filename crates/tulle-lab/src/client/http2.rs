@@ -1,6 +1,7 @@
 //! An HTTP/2 client over plaintext with prior knowledge: trailers, resets and gRPC frames.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -11,6 +12,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::deadline::{SOON, within};
+
+/// A reset throws away what is still queued: after this long it has been written.
+pub(crate) const FLUSH: Duration = Duration::from_millis(100);
 
 /// A request for one stream.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +33,8 @@ pub struct Http2Request {
     pub trailers: Vec<(String, String)>,
     /// Reset the stream with this code after the last DATA frame instead of ending it.
     pub reset: Option<u32>,
+    /// Leave the request open until the response has come.
+    pub hold: bool,
 }
 
 impl Http2Request {
@@ -117,6 +123,7 @@ impl Http2Response {
 pub struct Client {
     requests: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
+    patience: Duration,
 }
 
 impl Client {
@@ -130,7 +137,14 @@ impl Client {
         let (requests, connection) = h2::client::handshake(stream).await?;
         let connection = tokio::spawn(connection);
         let requests = within("HTTP/2 settings", SOON, requests.ready()).await??;
-        Ok(Self { requests, connection })
+        Ok(Self { requests, connection, patience: SOON })
+    }
+
+    /// Waits no longer than this for anything.
+    #[must_use]
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Sends a request and reads its whole response.
@@ -140,13 +154,14 @@ impl Client {
     pub async fn exchange(&self, request: &Http2Request) -> Result<Http2Response> {
         let mut requests = self.requests.clone().ready().await?;
         let ends = request.data.is_empty() && request.trailers.is_empty();
-        let ends = ends && request.reset.is_none();
-        let (response, stream) = requests.send_request(head(request)?, ends)?;
-        let (sent, response) = within("a response", SOON, async {
-            let sending = async { if ends { Ok(()) } else { send_body(stream, request).await } };
+        let ends = ends && request.reset.is_none() && !request.hold;
+        let (response, mut stream) = requests.send_request(head(request)?, ends)?;
+        let exchanging = async {
+            let sending =
+                async { if ends { Ok(()) } else { send_body(&mut stream, request).await } };
             tokio::join!(sending, receive(response))
-        })
-        .await?;
+        };
+        let (sent, response) = within("a response", self.patience, exchanging).await?;
         // A peer may answer early and refuse the rest: what came back tells, not this error.
         let _ = sent;
         Ok(response)
@@ -158,7 +173,7 @@ impl Client {
     /// When it does not close in time.
     pub async fn closed(self) -> Result<StreamEnd> {
         drop(self.requests);
-        let end = within("the end of a connection", SOON, self.connection).await?;
+        let end = within("the end of a connection", self.patience, self.connection).await?;
         Ok(match end.context("the connection's task panicked")? {
             Ok(()) => StreamEnd::Complete,
             Err(error) => StreamEnd::of(&error),
@@ -185,14 +200,14 @@ pub fn field_map(fields: &[(String, String)]) -> Result<HeaderMap> {
     Ok(map)
 }
 
-async fn send_body(mut stream: SendStream<Bytes>, request: &Http2Request) -> Result<()> {
+async fn send_body(stream: &mut SendStream<Bytes>, request: &Http2Request) -> Result<()> {
     let last = request.data.len().saturating_sub(1);
+    let stays = !request.trailers.is_empty() || request.reset.is_some() || request.hold;
     for (index, data) in request.data.iter().enumerate() {
-        let ends = index == last && request.trailers.is_empty() && request.reset.is_none();
-        send_data(&mut stream, data.clone(), ends).await?;
+        send_data(stream, data.clone(), index == last && !stays).await?;
     }
     if let Some(code) = request.reset {
-        // What was written is on its way before the reset: the peer acknowledges capacity.
+        tokio::time::sleep(FLUSH).await;
         stream.send_reset(Reason::from(code));
     } else if !request.trailers.is_empty() {
         stream.send_trailers(field_map(&request.trailers)?)?;

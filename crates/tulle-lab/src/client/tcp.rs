@@ -1,6 +1,7 @@
 //! A TCP peer: bytes, half-close and reset.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +22,7 @@ pub enum Close {
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
+    patience: Duration,
 }
 
 impl Connection {
@@ -31,13 +33,20 @@ impl Connection {
     pub async fn connect(address: SocketAddr) -> Result<Self> {
         let stream = within("a connection", SOON, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
-        Ok(Self { stream })
+        Ok(Self::accepted(stream))
     }
 
     /// Wraps an accepted connection.
     #[must_use]
     pub fn accepted(stream: TcpStream) -> Self {
-        Self { stream }
+        Self { stream, patience: SOON }
+    }
+
+    /// Waits no longer than this for anything.
+    #[must_use]
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Writes bytes as they are; a connection that has ended is found out by reading.
@@ -60,7 +69,7 @@ impl Connection {
                 }
             }
         };
-        within("bytes", SOON, reading).await?;
+        within("bytes", self.patience, reading).await?;
         Ok(bytes)
     }
 
@@ -76,7 +85,7 @@ impl Connection {
                 Err(_) => Close::Reset,
             }
         };
-        let close = within("the end of a connection", SOON, reading).await?;
+        let close = within("the end of a connection", self.patience, reading).await?;
         Ok((bytes, close))
     }
 
@@ -100,7 +109,7 @@ impl Connection {
                 }
             }
         };
-        let close = within("the end of an echo", SOON, echoing).await?;
+        let close = within("the end of an echo", self.patience, echoing).await?;
         Ok((all, close))
     }
 

@@ -167,7 +167,7 @@ impl Row {
 
     /// Sends a GET with further header lines (each with its CRLF).
     #[must_use]
-    pub fn get_with(self, host: &str, target: &str, lines: &str) -> Self {
+    pub fn ask(self, host: &str, target: &str, lines: &str) -> Self {
         self.raw(&format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n{lines}\r\n"), "GET")
     }
 

@@ -14,13 +14,14 @@ use crate::envoy::Program;
 use crate::ports::PortLease;
 use crate::process::Process;
 
-/// How long the requests a script expects may take to arrive after the client is done.
+/// How long anything a client expects may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The proxy and everything around it; all of it ends when dropped.
 #[derive(Debug)]
 pub struct Stage {
     process: Process,
+    patience: Duration,
     ports: BTreeMap<(String, String), u16>,
     http1: BTreeMap<String, http1::Backend>,
     http2: BTreeMap<String, http2::Backend>,
@@ -35,6 +36,14 @@ impl Stage {
     /// # Errors
     /// When the configuration has an unknown placeholder or the proxy does not start.
     pub async fn open(program: Program, config: &str) -> Result<Self> {
+        Self::open_with(program, config, PATIENCE).await
+    }
+
+    /// The same, with how long upstreams are waited for once a client is done.
+    ///
+    /// # Errors
+    /// When the configuration has an unknown placeholder or the proxy does not start.
+    pub async fn open_with(program: Program, config: &str, patience: Duration) -> Result<Self> {
         let (mut http1, mut http2, mut tcp) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (mut ports, mut leases) = (BTreeMap::new(), Vec::new());
         for (kind, name) in template::placeholders(config) {
@@ -64,7 +73,7 @@ impl Stage {
         let config = template::fill(config, &ports);
         let process = program.start(&config, admin, directory.path()).await?;
         let _leases = leases;
-        Ok(Self { process, ports, http1, http2, tcp, _leases, _directory: directory })
+        Ok(Self { process, patience, ports, http1, http2, tcp, _leases, _directory: directory })
     }
 
     /// Plays one row and says what could be observed.
@@ -115,9 +124,12 @@ impl Stage {
     async fn client(&self, row: &Row) -> Result<Vec<String>> {
         let address = port(&self.ports, "port", row.listener)?;
         match &row.client {
-            Client::Http1(steps) => http1_client(address, steps).await,
+            Client::Http1(steps) => {
+                let steps: Vec<_> = steps.iter().map(|step| self.with_ports(step)).collect();
+                http1_client(address, &steps).await
+            }
             Client::Http2(requests) => {
-                let client = client::http2::Client::connect(address).await?;
+                let client = client::http2::Client::connect(address).await?.patient(PATIENCE);
                 let mut lines = Vec::new();
                 for request in requests {
                     let response = client.exchange(request).await?;
@@ -129,6 +141,7 @@ impl Stage {
                 let mut lines = Vec::new();
                 for steps in connections {
                     let connection = client::tcp::Connection::connect(address).await?;
+                    let connection = connection.patient(PATIENCE);
                     let seen = tcp::act(connection, steps.clone()).await;
                     lines.extend(transcript::tcp_seen(&seen));
                 }
@@ -145,27 +158,38 @@ impl Stage {
         };
         let mut lines = Vec::new();
         for (name, backend) in &self.http1 {
-            let waited = backend.received_within(expected(name), PATIENCE).await;
+            let waited = backend.received_within(expected(name), self.patience).await;
             for received in waited.unwrap_or_else(|_| backend.so_far()) {
                 lines.push(format!("upstream {name}"));
                 lines.extend(transcript::received(&received));
             }
         }
         for (name, backend) in &self.http2 {
-            let waited = backend.received_within(expected(name), PATIENCE).await;
+            let waited = backend.received_within(expected(name), self.patience).await;
             for received in waited.unwrap_or_else(|_| backend.so_far()) {
                 lines.push(format!("upstream {name}"));
                 lines.extend(transcript::http2_received(&received));
             }
         }
         for (name, backend) in &self.tcp {
-            let waited = backend.seen_within(expected(name), PATIENCE).await;
+            let waited = backend.seen_within(expected(name), self.patience).await;
             for seen in waited.unwrap_or_else(|_| backend.so_far()) {
                 lines.push(format!("upstream {name}"));
                 lines.extend(transcript::tcp_seen(&seen));
             }
         }
         lines
+    }
+
+    /// A step in whose bytes placeholders became this stage's ports.
+    fn with_ports(&self, step: &Http1Step) -> Http1Step {
+        match step {
+            Http1Step::Send(bytes) if bytes.windows(2).any(|pair| pair == b"{{") => {
+                let text = String::from_utf8_lossy(bytes);
+                Http1Step::Send(template::fill(&text, &self.ports).into_bytes())
+            }
+            step => step.clone(),
+        }
     }
 
     /// Ports differ from stage to stage: their names stand for them.
@@ -183,7 +207,7 @@ fn port(ports: &BTreeMap<(String, String), u16>, kind: &str, name: &str) -> Resu
 }
 
 async fn http1_client(address: SocketAddr, steps: &[Http1Step]) -> Result<Vec<String>> {
-    let mut client = client::http1::Client::connect(address).await?;
+    let mut client = client::http1::Client::connect(address).await?.patient(PATIENCE);
     let mut lines = Vec::new();
     for step in steps {
         match step {

@@ -11,6 +11,8 @@ use crate::message::{End, Framing, Message};
 
 /// Fields that name a time or a product.
 const LEFT_OUT: [&str; 3] = ["date", "server", "x-envoy-upstream-service-time"];
+/// The field that tells an upstream how long it may take.
+const REMAINING: &str = "x-envoy-expected-rq-timeout-ms";
 /// Bodies longer than this are written as length and checksum, in bytes.
 const BODY_SHOWN_BYTES: usize = 512;
 
@@ -107,10 +109,19 @@ fn fields(what: &str, fields: &[(String, String)]) -> Vec<String> {
     let lines = by_name.into_iter().filter(|(name, _)| !LEFT_OUT.contains(&name.as_str()));
     lines
         .map(|(name, values)| {
-            let values: Vec<String> = values.into_iter().map(by_shape).collect();
+            let shape = if name == REMAINING { without_elapsed } else { by_shape };
+            let values: Vec<String> = values.into_iter().map(shape).collect();
             format!("  {what} {name}: {}", values.join(" ⏎ "))
         })
         .collect()
+}
+
+/// What is left of a timeout, in ms, shrinks while the row is played: whole seconds are compared.
+fn without_elapsed(value: &str) -> String {
+    match value.parse::<u64>() {
+        Ok(left) if left > 1000 => (left.div_ceil(1000) * 1000).to_string(),
+        _ => value.into(),
+    }
 }
 
 /// A generated id is compared by its shape.

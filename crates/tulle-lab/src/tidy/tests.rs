@@ -126,6 +126,9 @@ fn a_path_of_one_machine_is_found() {
 fn generated_code_is_its_generators_business() {
     let wide = format!("// {}\n", "a".repeat(200));
     assert_eq!(broken("crates/a/src/generated/a.rs", &wide), Vec::<&str>::new());
+    let unfinished = format!("// {}\n", concat!("TO", "DO"));
+    assert_eq!(broken("crates/a/proto/envoy/a.proto", &unfinished), Vec::<&str>::new());
+    assert_eq!(broken("crates/a/proto/tulle/a.proto", &unfinished), ["unfinished"]);
 }
 
 #[test]

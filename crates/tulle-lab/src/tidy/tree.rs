@@ -36,9 +36,10 @@ impl SourceFile {
         self.path.ends_with(".rs")
     }
 
-    /// Generated code obeys its generator.
-    pub(super) fn is_generated(&self) -> bool {
-        self.path.contains("/generated/")
+    /// Generated code obeys its generator, and protos taken from others obey those.
+    pub(super) fn is_foreign(&self) -> bool {
+        let taken = self.path.ends_with(".proto") && !self.path.contains("/proto/tulle/");
+        taken || self.path.contains("/generated/")
     }
 
     /// Whether the whole file is tests.

@@ -132,3 +132,21 @@ async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     addresses.dedup();
     Ok(addresses)
 }
+
+#[cfg(test)]
+impl Resolver {
+    /// One that wants and knows `names`.
+    pub(super) fn knowing(names: HashMap<Arc<str>, Arc<[IpAddr]>>) -> Self {
+        let wanted = |name: &Arc<str>| (Arc::clone(name), Wanted { refresh: REFRESH, due: None });
+        Self {
+            wanted: names.keys().map(wanted).collect(),
+            names: Arc::new(names),
+            ..Self::default()
+        }
+    }
+
+    /// Takes an answer as if it had been asked for.
+    pub(super) fn learn(&mut self, name: &str, answer: io::Result<Vec<IpAddr>>) -> bool {
+        self.take(&name.into(), answer)
+    }
+}

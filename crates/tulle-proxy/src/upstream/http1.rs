@@ -137,7 +137,7 @@ impl Http1Pool {
     /// Closes the connection that was kept longest; whether there was one.
     pub(super) fn close_oldest(&self) -> bool {
         let mut idle = self.idle.borrow_mut();
-        let oldest = (!idle.is_empty()).then(|| idle.remove(0));
+        let oldest = idle.iter().position(|held| held.was_kept).map(|index| idle.remove(index));
         drop(idle);
         oldest.is_some()
     }

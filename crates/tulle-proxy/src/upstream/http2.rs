@@ -119,7 +119,9 @@ impl Http2Pool {
     /// Closes a connection without streams; whether there was one.
     pub(super) fn close_oldest(&self) -> bool {
         let mut connections = self.connections.borrow_mut();
-        let unused = connections.iter().position(|connection| connection.streams.get() == 0);
+        let unused = connections
+            .iter()
+            .position(|connection| connection.streams.get() == 0 && connection.total.get() > 0);
         let closed = unused.map(|index| connections.remove(index));
         drop(connections);
         closed.is_some()

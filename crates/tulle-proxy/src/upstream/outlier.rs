@@ -12,8 +12,10 @@ use crate::shared::{Block, Shared};
 /// How one attempt at an endpoint ended. Each attempt is reported once per kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A connection was there or could be made.
+    /// A connection was there or could be made; an answer over it is still to come.
     Connected,
+    /// A connection could be made, and nothing that is carried over it will be judged.
+    ConnectedFinally,
     /// No connection could be made.
     ConnectFailed,
     /// Connecting or answering took too long.
@@ -124,9 +126,12 @@ impl EndpointOutlier {
         match outcome {
             Outcome::Answered(status) => self.answered(status, now, cluster),
             Outcome::Broke => self.answered(503, now, cluster),
-            Outcome::Connected if split => self.consecutive_local.set(0),
+            Outcome::Connected | Outcome::ConnectedFinally if split => {
+                self.consecutive_local.set(0);
+            }
             // Without the split a connection says nothing: the answer will.
             Outcome::Connected => {}
+            Outcome::ConnectedFinally => self.answered(200, now, cluster),
             Outcome::ConnectFailed | Outcome::TimedOut if split => {
                 let limit = cluster.policy.consecutive_local_origin_failure;
                 self.failed(&self.consecutive_local, limit, now, cluster);

@@ -148,7 +148,8 @@ fn maglev(size: Option<u64>, at: &At<'_>) -> Option<LbPolicy> {
 
 /// Only asked for numbers up to [`MAGLEV_MAXIMUM`].
 fn is_prime(number: u64) -> bool {
-    number >= 2 && (2..).take_while(|divisor| divisor * divisor <= number).all(|d| number % d != 0)
+    let mut divisors = (2..).take_while(|divisor| divisor * divisor <= number);
+    number >= 2 && divisors.all(|divisor| !number.is_multiple_of(divisor))
 }
 
 /// The first policy of the list that is known.
@@ -222,7 +223,8 @@ fn known(any: &Any, depth: usize, at: &At<'_>) -> Option<LbPolicy> {
         }
         ClusterProvided::TYPE_URL => {
             fields!(at, typed(any, at)? => ClusterProvided
-                ["envoy.extensions.load_balancing_policies.cluster_provided.v3.ClusterProvided"] {});
+                ["envoy.extensions.load_balancing_policies.cluster_provided.v3.ClusterProvided"]
+                {});
             Some(LbPolicy::ClusterProvided)
         }
         _ => {
@@ -290,15 +292,17 @@ fn localities(message: Option<LocalityLbConfig>, at: &At<'_>) -> Option<()> {
     fields!(at, message? => LocalityLbConfig
         ["envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig"] {
         used: locality_config_specifier;
+        inert: zone_aware_lb_config "zones are not preferred";
     });
     match locality_config_specifier? {
         LocalityConfigSpecifier::ZoneAwareLbConfig(_) => {
-            at.field("zone_aware_lb_config").warn("has no effect: zones are not preferred");
+            at.ignore::<LocalityLbConfig>("zone_aware_lb_config");
         }
         LocalityConfigSpecifier::LocalityWeightedLbConfig(message) => {
             let at = at.field("locality_weighted_lb_config");
             fields!(at, message => LocalityWeightedLbConfig
-                ["envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.LocalityWeightedLbConfig"] {});
+                ["envoy.extensions.load_balancing_policies.common.v3."
+                "LocalityLbConfig.LocalityWeightedLbConfig"] {});
         }
     }
     Some(())

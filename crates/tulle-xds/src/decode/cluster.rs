@@ -10,8 +10,8 @@ use tulle_model::cluster::{
 use tulle_model::name::{ClusterName, EndpointsName};
 
 use super::metadata::Ours;
-use super::protocol::keepalive;
-use super::upstream::{Protocols, protocols};
+use super::protocol::{Common, keepalive};
+use super::upstream::{Chosen, Protocols};
 use super::value::{basis_points, config_source, enumeration, positive_duration};
 use super::{balance, endpoint, outlier, tls};
 use crate::fields;
@@ -67,47 +67,52 @@ pub fn cluster(message: pb::Cluster, at: &At<'_>) -> Option<Cluster> {
     if name.is_empty() {
         return at.field("name").fail("is missing");
     }
-    let name = ClusterName::from(name);
-    let ours = Ours::of(metadata, at);
+    let (name, ours) = (ClusterName::from(name), Ours::of(metadata, at));
     let common_lb = common_lb(common_lb_config, at);
     let policy = balance::policy(lb_policy, lb_config, load_balancing_policy, at);
     let discovery = Discovered { eds_cluster_config, load_assignment, dns_refresh_rate };
     let discovery = discovery.decode(cluster_discovery_type, (&name, common_lb.weighted), at)?;
-    let policy = policy?;
-    if matches!(discovery, Discovery::OriginalDst) != matches!(policy, LbPolicy::ClusterProvided) {
-        return at.field("lb_policy").fail("ORIGINAL_DST and CLUSTER_PROVIDED go together");
-    }
-    let protocols = protocols(Protocols {
-        common: common_http_protocol_options,
-        http1: http_protocol_options,
-        http2: http2_protocol_options,
-        selection: protocol_selection,
+    let policy = fitting(policy?, &discovery, at)?;
+    let protocols = Protocols {
+        common: common_http_protocol_options, http1: http_protocol_options,
+        http2: http2_protocol_options, selection: protocol_selection,
         extensions: typed_extension_protocol_options,
-    }, at)?;
-    let limit = max_requests_per_connection.and_then(std::num::NonZeroU32::new);
-    let common = protocols.common;
+    };
+    let Chosen { protocol, common } = protocols.decode(at)?;
+    let default = Cluster::CONNECT_TIMEOUT;
+    let connect_timeout = positive_duration(connect_timeout, default, at, "connect_timeout");
+    let keepalive = upstream_connection_options.and_then(|message| connection(message, at));
     Some(Cluster {
         name,
         alt_stat_name: alt_stat_name.into(),
         discovery,
         policy,
-        protocol: protocols.protocol,
+        protocol,
         tls: tls::upstream(transport_socket, &at.field("transport_socket"))?.map(Arc::new),
-        connect_timeout: positive_duration(
-            connect_timeout, Cluster::CONNECT_TIMEOUT, at, "connect_timeout"),
-        pool: PoolSettings {
-            max_requests_per_connection: common.max_requests_per_connection.or(limit),
-            idle_timeout: common.idle_timeout,
-            max_connection_duration: common.max_connection_duration,
-            tcp_keepalive: upstream_connection_options.and_then(|it| connection(it, at)),
-        },
-        limits: circuit_breakers.map_or_else(
-            || Some(ClusterLimits::default()), |it| limits(it, &at.field("circuit_breakers")))?,
-        outlier: outlier_detection
-            .map(|message| outlier::detection(message, &at.field("outlier_detection"))),
+        connect_timeout,
+        pool: pool(common, max_requests_per_connection, keepalive),
+        limits: limits(circuit_breakers, at)?,
+        outlier: outlier_detection.map(|it| outlier::detection(it, &at.field("outlier_detection"))),
         panic_threshold_percent: common_lb.panic_percent,
         origin: ours.origin(),
     })
+}
+
+fn fitting(policy: LbPolicy, discovery: &Discovery, at: &At<'_>) -> Option<LbPolicy> {
+    if matches!(discovery, Discovery::OriginalDst) == matches!(policy, LbPolicy::ClusterProvided) {
+        return Some(policy);
+    }
+    at.field("lb_policy").fail("ORIGINAL_DST and CLUSTER_PROVIDED go together")
+}
+
+fn pool(common: Common, legacy: Option<u32>, tcp_keepalive: Option<Duration>) -> PoolSettings {
+    let legacy = legacy.and_then(std::num::NonZeroU32::new);
+    PoolSettings {
+        max_requests_per_connection: common.max_requests_per_connection.or(legacy),
+        idle_timeout: common.idle_timeout,
+        max_connection_duration: common.max_connection_duration,
+        tcp_keepalive,
+    }
 }
 
 fn connection(message: pb::UpstreamConnectionOptions, at: &At<'_>) -> Option<Duration> {
@@ -137,6 +142,7 @@ fn common_lb(message: Option<pb::cluster::CommonLbConfig>, at: &At<'_>) -> Commo
     fields!(at, message => pb::cluster::CommonLbConfig
         ["envoy.config.cluster.v3.Cluster.CommonLbConfig"] {
         used: healthy_panic_threshold, locality_config_specifier;
+        inert: zone_aware_lb_config "zones are not preferred";
         warned: update_merge_window "every update counts at once",
             ignore_new_hosts_until_first_hc "endpoints are not checked actively",
             close_connections_on_host_set_change "connections of endpoints that stay are kept",
@@ -151,7 +157,7 @@ fn common_lb(message: Option<pb::cluster::CommonLbConfig>, at: &At<'_>) -> Commo
             true
         }
         Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
-            at.field("zone_aware_lb_config").warn("has no effect: zones are not preferred");
+            at.ignore::<pb::cluster::CommonLbConfig>("zone_aware_lb_config");
             false
         }
         None => false,
@@ -263,7 +269,11 @@ fn check_addresses(endpoints: &Endpoints, resolved: bool, at: &At<'_>) {
     }
 }
 
-fn limits(message: pb::CircuitBreakers, at: &At<'_>) -> Option<ClusterLimits> {
+fn limits(message: Option<pb::CircuitBreakers>, at: &At<'_>) -> Option<ClusterLimits> {
+    let Some(message) = message else {
+        return Some(ClusterLimits::default());
+    };
+    let at = at.field("circuit_breakers");
     fields!(at, message => pb::CircuitBreakers ["envoy.config.cluster.v3.CircuitBreakers"] {
         used: thresholds;
         warned: per_host_thresholds "limits count for the cluster";

@@ -96,7 +96,8 @@ fn fault_settings(message: fault::HttpFault, at: &At<'_>) -> FaultSettings {
         used: delay, abort, upstream_cluster, headers, max_active_faults;
         refused: downstream_nodes "callers are told apart by their headers";
         warned: response_rate_limit "responses are not slowed down",
-            delay_percent_runtime "there is no runtime", abort_percent_runtime "there is no runtime",
+            delay_percent_runtime "there is no runtime",
+            abort_percent_runtime "there is no runtime",
             delay_duration_runtime "there is no runtime",
             abort_http_status_runtime "there is no runtime",
             max_active_faults_runtime "there is no runtime",

@@ -62,10 +62,15 @@ pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpMa
             append_local_overload "`x-envoy-local-overloaded` is not written",
             add_proxy_protocol_connection_state "the PROXY protocol is not read";
     });
-    let options = common(common_http_protocol_options, at);
-    let (connection, trust_flags) = (&options, (preserve_external_request_id, skip_xff_append));
+    let connection = &common(common_http_protocol_options, at);
     let idle = (stream_idle_timeout, request_timeout, request_headers_timeout);
     request_id(request_id_extension, at);
+    let trust = Trust {
+        use_remote_address: use_remote_address.unwrap_or(false),
+        xff_trusted_hops: xff_num_trusted_hops,
+        generate_request_id: generate_request_id.unwrap_or(true),
+        skip_xff_append, preserve_external_request_id, always_set_request_id_in_response,
+    };
     Some(HttpManager {
         stat_prefix: stat_prefix.into(),
         codec: codec(codec_type, at)?,
@@ -73,27 +78,17 @@ pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpMa
         filters: filter::chain(http_filters, at),
         timeouts: timeouts(idle, (drain_timeout, delayed_close_timeout), connection, at),
         limits: limits(max_request_headers_kb, connection, at),
-        trust: Trust {
-            use_remote_address: use_remote_address.unwrap_or(false),
-            xff_trusted_hops: xff_num_trusted_hops,
-            skip_xff_append: trust_flags.1,
-            generate_request_id: generate_request_id.unwrap_or(true),
-            preserve_external_request_id: trust_flags.0,
-            always_set_request_id_in_response,
-        },
-        path: PathNormalization {
-            normalize: normalize_path.unwrap_or(false),
-            merge_slashes,
-            escaped_slashes: escaped_slashes(path_with_escaped_slashes_action, at)?,
-        },
+        trust,
+        path: PathNormalization { normalize: normalize_path.unwrap_or(false), merge_slashes,
+            escaped_slashes: escaped_slashes(path_with_escaped_slashes_action, at)? },
         strip_port: strip_port(strip_matching_host_port, strip_port_mode, at)?,
         server: server(server_name, server_header_transformation, at)?,
         via: via.into(),
         upgrades: each(at, "upgrade_configs", upgrade_configs, upgrade),
         http1: http_protocol_options
-            .map_or_else(Default::default, |it| http1(it, &at.field("http_protocol_options"))),
+            .map(|it| http1(it, &at.field("http_protocol_options"))).unwrap_or_default(),
         http2: http2_protocol_options
-            .map_or_else(Default::default, |it| http2(it, &at.field("http2_protocol_options"))),
+            .map(|it| http2(it, &at.field("http2_protocol_options"))).unwrap_or_default(),
         access_log: each(at, "access_log", access_log, access_log::access_log),
     })
 }
@@ -214,7 +209,8 @@ fn server(name: String, transformation: i32, at: &At<'_>) -> Option<ServerHeader
 
 fn upgrade(message: inner::UpgradeConfig, at: &At<'_>) -> Option<UpgradeSetting> {
     fields!(at, message => inner::UpgradeConfig
-        ["envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig"] {
+        ["envoy.extensions.filters.network.http_connection_manager.v3."
+        "HttpConnectionManager.UpgradeConfig"] {
         used: upgrade_type, enabled;
         refused: filters "an upgraded stream passes the filters of the manager";
     });

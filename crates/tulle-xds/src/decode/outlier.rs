@@ -15,7 +15,7 @@ pub fn detection(message: pb::OutlierDetection, at: &At<'_>) -> OutlierDetection
             enforcing_consecutive_gateway_failure, split_external_local_origin_errors,
             consecutive_local_origin_failure, enforcing_consecutive_local_origin_failure,
             max_ejection_time;
-        warned: enforcing_success_rate "rates of success are not compared",
+        warned: enforcing_success_rate "rates of success are not compared" unless Some(0),
             success_rate_minimum_hosts "rates of success are not compared",
             success_rate_request_volume "rates of success are not compared",
             success_rate_stdev_factor "rates of success are not compared",

@@ -78,6 +78,7 @@ fn server(message: tls::DownstreamTlsContext, at: &At<'_>) -> Option<DownstreamT
         used: common_tls_context, require_client_certificate, session_ticket_keys_type;
         variants: session_ticket_keys "ticket keys are made by the proxy itself",
             session_ticket_keys_sds_secret_config "ticket keys are made by the proxy itself";
+        inert: disable_stateless_session_resumption "sessions are resumed";
         refused: require_sni "connections without a server name are accepted" unless Some(false),
             ocsp_staple_policy "responses are not stapled" unless 0;
         warned: disable_stateful_session_resumption "sessions are resumed",
@@ -94,7 +95,7 @@ fn server(message: tls::DownstreamTlsContext, at: &At<'_>) -> Option<DownstreamT
             at.refuse::<tls::DownstreamTlsContext>("session_ticket_keys_sds_secret_config");
         }
         Some(SessionTicketKeysType::DisableStatelessSessionResumption(_)) => {
-            at.field("disable_stateless_session_resumption").warn("has no effect");
+            at.ignore::<tls::DownstreamTlsContext>("disable_stateless_session_resumption");
         }
     }
     let common = common(common_tls_context, at)?;

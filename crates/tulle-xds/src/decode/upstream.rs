@@ -40,8 +40,14 @@ pub struct Chosen {
     pub common: Common,
 }
 
-/// Reads either form.
-pub fn protocols(fields: Protocols, at: &At<'_>) -> Option<Chosen> {
+impl Protocols {
+    /// Reads either form.
+    pub fn decode(self, at: &At<'_>) -> Option<Chosen> {
+        chosen(self, at)
+    }
+}
+
+fn chosen(fields: Protocols, at: &At<'_>) -> Option<Chosen> {
     let mut extensions = fields.extensions;
     let options = extensions.remove(OPTIONS);
     for name in extensions.keys() {

@@ -1,10 +1,10 @@
 use super::*;
-use crate::proto::envoy::config::core::v3::{Pipe, QueryParameter};
+use crate::proto::envoy::config::core::v3::{QueryParameter, WatchedDirectory};
 
-fn pipe(message: Pipe, at: &At<'_>) -> String {
-    fields!(at, message => Pipe ["envoy.config.core.v3.Pipe"] {
+fn directory(message: WatchedDirectory, at: &At<'_>) -> String {
+    fields!(at, message => WatchedDirectory ["envoy.config.core.v3.WatchedDirectory"] {
         used: path;
-        refused: mode "the umask decides";
+        refused: watch_modify "nobody watches";
     });
     path
 }
@@ -23,12 +23,15 @@ fn parameter(message: QueryParameter, at: &At<'_>) -> String {
 fn a_refused_field_is_an_error_only_when_it_is_set() {
     let sink = Sink::default();
     let at = sink.root();
-    let unset = Pipe { path: "/a".to_owned(), mode: 0 };
-    assert_eq!(pipe(unset.clone(), &at.field("x")), "/a");
+    let unset = WatchedDirectory { path: "/a".to_owned(), watch_modify: false };
+    assert_eq!(directory(unset.clone(), &at.field("x")), "/a");
     assert!(sink.is_clean());
-    pipe(Pipe { mode: 7, ..unset }, &at.item("filters", 1).entry("pipes", "a b"));
+    directory(
+        WatchedDirectory { watch_modify: true, ..unset },
+        &at.item("filters", 1).entry("pipes", "a b"),
+    );
     let found = sink.into_diagnostics();
-    let text = r#"filters[1].pipes["a b"].mode: is not supported: the umask decides"#;
+    let text = r#"filters[1].pipes["a b"].watch_modify: is not supported: nobody watches"#;
     assert_eq!(found.to_string(), text);
 }
 

@@ -93,9 +93,14 @@ pub fn read(text: &str, is_plain: bool, kind: &Kind) -> Result<Value, String> {
             _ => Err("expected true or false".to_owned()),
         },
         Kind::String => match plain(text) {
-            Plain::Text => Ok(Value::String(text.to_owned())),
-            _ if !is_plain => Ok(Value::String(text.to_owned())),
-            _ => Err(format!("expected a string; write \"{text}\" in quotes")),
+            Plain::Integer(_) | Plain::Number(_) if is_plain => {
+                Err(format!("expected a string; write \"{text}\" in quotes"))
+            }
+            Plain::Bool(_) if is_plain && matches!(text.len(), 4..=5) => {
+                Err(format!("expected a string; write \"{text}\" in quotes"))
+            }
+            // Also `no` and the like, which Envoy would take for booleans.
+            _ => Ok(Value::String(text.to_owned())),
         },
         Kind::Bytes => base64(text).map(Value::Bytes),
         Kind::Enum(values) => enumeration(text, values).map(Value::EnumNumber),

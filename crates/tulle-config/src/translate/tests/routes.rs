@@ -1,3 +1,5 @@
+//! HTTP and TCP rules as routes and chains.
+
 use tulle_model::cluster::{Cluster, LbPolicy};
 use tulle_model::http::{FaultAbort, OverrideSetting};
 use tulle_model::listener::{Listener, NetworkFilter};

@@ -32,12 +32,12 @@ fn framing() -> Vec<Row> {
                 Http1Step::Probe,
             ])
             .answer("a", [Answer::status(200, "1"), Answer::status(200, "2")]),
-        Row::new("connection-close", "a client that asks for the end gets it").get_with(
+        Row::new("connection-close", "a client that asks for the end gets it").ask(
             "h",
             "/close",
             "connection: close\r\n",
         ),
-        Row::new("hop-by-hop", "fields of one hop stay on it").get_with(
+        Row::new("hop-by-hop", "fields of one hop stay on it").ask(
             "h",
             "/hop",
             "connection: keep-alive, x-hop\r\nx-hop: 1\r\nkeep-alive: 5\r\nproxy-connection: a\r\n\
@@ -49,7 +49,7 @@ fn framing() -> Vec<Row> {
             .raw("\r\nGET /empty-line HTTP/1.1\r\nhost: h\r\n\r\n", "GET"),
         Row::new("options-asterisk", "OPTIONS of the whole server")
             .raw("OPTIONS * HTTP/1.1\r\nhost: h\r\n\r\n", "OPTIONS"),
-        Row::new("header-values-trimmed", "space around a value is not part of it").get_with(
+        Row::new("header-values-trimmed", "space around a value is not part of it").ask(
             "h",
             "/trim",
             "x-a: \t b c \t \r\nx-empty:\r\n",
@@ -80,7 +80,8 @@ fn bodies() -> Vec<Row> {
         answered(
             "response-equal-names",
             "fields of equal name keep their order",
-            "HTTP/1.1 200 OK\r\nset-cookie: a=1\r\nx: 1\r\nset-cookie: b=2\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nset-cookie: a=1\r\nx: 1\r\nset-cookie: b=2\r\n\
+             content-length: 0\r\n\r\n",
         ),
         Row::new("response-head", "the answer to HEAD keeps the length and has no body")
             .raw("HEAD /head HTTP/1.1\r\nhost: h\r\n\r\n", "HEAD")
@@ -150,37 +151,41 @@ fn generated() -> Vec<Row> {
                     x-envoy-retry-on: 5xx\r\nx-envoy-downstream-service-cluster: c\r\n";
     let forwarded = "x-forwarded-for: 10.0.0.1, 192.0.2.7\r\nx-forwarded-proto: https\r\n";
     vec![
-        Row::new("request-id-kept", "an internal request keeps its id").get_with("h", "/id", id),
-        Row::new("forwarded-kept", "forwarded fields of a trusted peer stay").get_with(
+        Row::new("request-id-kept", "an internal request keeps its id").ask("h", "/id", id),
+        Row::new("forwarded-kept", "forwarded fields of a trusted peer stay").ask(
             "h",
             "/forwarded",
             forwarded,
         ),
         Row::new("edge-address", "the peer's address is appended, its scheme replaced")
             .at("edge")
-            .get_with("h", "/address", "x-forwarded-proto: https\r\n"),
+            .ask("h", "/address", "x-forwarded-proto: https\r\n"),
         Row::new("edge-trusted-hop", "a trusted hop's word counts")
             .at("edge")
-            .get_with("h", "/hop", forwarded),
+            .ask("h", "/hop", forwarded),
         Row::new("edge-via", "the proxy names itself both ways").at("edge").get("h", "/via"),
         Row::new("edge-request-id-kept", "an external request keeps its id where configured")
             .at("edge")
-            .get_with("h", "/id", &format!("{id}x-forwarded-for: 192.0.2.7\r\n")),
-        Row::new("edge-request-id-returned", "the id is returned where configured")
-            .at("edge")
-            .get_with("h", "/returned", id),
+            .ask("h", "/id", &format!("{id}x-forwarded-for: 192.0.2.7\r\n")),
+        Row::new("edge-request-id-returned", "the id is returned where configured").at("edge").ask(
+            "h",
+            "/returned",
+            id,
+        ),
         Row::new("edge-internal-fields", "an external peer cannot control the proxy")
             .at("edge")
-            .get_with("h", "/internal", &format!("{internal}x-forwarded-for: 192.0.2.7\r\n")),
+            .ask("h", "/internal", &format!("{internal}x-forwarded-for: 192.0.2.7\r\n")),
         Row::new("xff-not-appended", "the address is not appended where configured")
             .at("internal")
-            .get_with("h", "/skip", "x-forwarded-for: 192.0.2.9\r\n"),
+            .ask("h", "/skip", "x-forwarded-for: 192.0.2.9\r\n"),
         Row::new("request-id-not-generated", "no id is generated where configured")
             .at("internal")
             .get("h", "/no-id"),
-        Row::new("internal-address", "an internal peer may control the proxy")
-            .at("internal")
-            .get_with("h", "/internal", internal),
+        Row::new("internal-address", "an internal peer may control the proxy").at("internal").ask(
+            "h",
+            "/internal",
+            internal,
+        ),
     ]
 }
 
@@ -194,7 +199,7 @@ fn paths() -> Vec<Row> {
         Row::new("host-port-stripped", "the port of the host is stripped where configured")
             .at("paths")
             .get("h.test:8080", "/stripped"),
-        Row::new("underscore-kept", "a name with an underscore passes by default").get_with(
+        Row::new("underscore-kept", "a name with an underscore passes by default").ask(
             "h",
             "/underscore",
             "x_a: 1\r\n",

@@ -87,11 +87,11 @@ fn limits() -> Vec<Row> {
         Row::new("head-too-large", "a head beyond the limit is 431")
             .kind(Kind::Error)
             .at("old")
-            .get_with("h", "/", &long),
+            .ask("h", "/", &long),
         Row::new("too-many-headers", "more fields than the limit are 431")
             .kind(Kind::Error)
             .at("old")
-            .get_with("h", "/", &many),
+            .ask("h", "/", &many),
         Row::new("path-escaped-slash", "an escaped slash is refused where configured")
             .kind(Kind::Error)
             .at("paths")
@@ -99,7 +99,7 @@ fn limits() -> Vec<Row> {
         Row::new("underscore-refused", "a name with an underscore is refused where configured")
             .kind(Kind::Error)
             .at("paths")
-            .get_with("h", "/", "x_a: 1\r\n"),
+            .ask("h", "/", "x_a: 1\r\n"),
     ]
 }
 
@@ -127,9 +127,8 @@ fn responses() -> Vec<Row> {
         answered(
             "upstream-both-framings",
             "a response framed twice",
-            raw(
-                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-            ),
+            raw("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\
+                 transfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
         ),
         answered(
             "upstream-length-cut",

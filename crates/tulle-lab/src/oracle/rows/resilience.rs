@@ -1,7 +1,176 @@
-//! Later.
+//! What happens when something is slow, broken, full or gone.
 
-use crate::oracle::Row;
+use std::time::Duration;
+
+use crate::backend::http1::{Answer, Step};
+use crate::oracle::{Http1Step, Kind, Row};
 
 pub(super) fn rows() -> Vec<Row> {
-    Vec::new()
+    [retries(), retries_refused(), timeouts(), faults(), limits(), balancing()].concat()
+}
+
+fn answers(statuses: &[u16]) -> Vec<Answer> {
+    statuses.iter().map(|status| Answer::status(*status, &status.to_string())).collect()
+}
+
+/// Holds an answer back for longer than any timeout of the table.
+fn late(status: u16) -> Answer {
+    let answer = format!("HTTP/1.1 {status} Late\r\ncontent-length: 0\r\n\r\n").into_bytes();
+    Answer::steps([Step::Wait(Duration::from_millis(1500)), Step::Send(answer)])
+}
+
+fn retries() -> Vec<Row> {
+    let at_a = |name, behaviour| Row::new(name, behaviour);
+    let again = "HTTP/1.1 200 OK\r\nx-again: 1\r\ncontent-length: 0\r\n\r\n";
+    vec![
+        at_a("retry-5xx", "a 5xx is tried again until it is none")
+            .get("retry.test", "/5xx")
+            .answer("a", answers(&[500, 503, 200])),
+        at_a("retry-attempt-count", "both sides are told the number of the attempt")
+            .get("retry.test", "/5xx/count")
+            .answer("a", answers(&[503, 200])),
+        at_a("retry-replays-body", "the body is sent again with the second attempt")
+            .post("retry.test", "/body", "the body")
+            .answer("a", answers(&[502, 200])),
+        at_a("retry-status-codes", "configured statuses are tried again")
+            .get("retry.test", "/codes")
+            .answer("a", answers(&[418, 200])),
+        at_a("retry-409", "a conflict is tried again where configured")
+            .get("retry.test", "/4xx")
+            .answer("a", answers(&[409, 200])),
+        at_a("retry-reset", "a reset before the response is tried again")
+            .get("retry.test", "/reset")
+            .answer("a", [Answer::steps([Step::Reset]), Answer::status(200, "ok")]),
+        at_a("retry-headers", "a response header asks for another attempt")
+            .get("retry.test", "/headers")
+            .answer("a", [Answer::raw(again), Answer::status(200, "ok")]),
+        at_a("retry-connect-failure", "a refused connection is tried at another host")
+            .get("hosts.test", "/other-host")
+            .get("hosts.test", "/other-host")
+            .answer("half", answers(&[200, 200])),
+        at_a("retry-asked", "an internal client asks for attempts by header")
+            .ask(
+                "retry.test",
+                "/asked",
+                "x-forwarded-for: 10.0.0.9\r\nx-envoy-retry-on: 5xx\r\nx-envoy-max-retries: 2\r\n",
+            )
+            .answer("a", answers(&[500, 500, 200])),
+    ]
+}
+
+fn retries_refused() -> Vec<Row> {
+    let error = |name, behaviour| Row::new(name, behaviour).kind(Kind::Error);
+    let cut = Answer::raw("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc").then(Step::Reset);
+    vec![
+        error("retry-exhausted", "the last attempt's response is the answer")
+            .get("retry.test", "/exhausted")
+            .answer("a", answers(&[500, 503])),
+        error("retry-not-configured", "an unconfigured status is the answer")
+            .get("retry.test", "/codes/other")
+            .answer("a", answers(&[503])),
+        error("retry-not-beyond-buffer", "a body beyond the buffer is sent once only")
+            .post("retry.test", "/large", &"x".repeat(5000))
+            .answer("a", answers(&[502])),
+        error("retry-not-after-head", "a response that began is never tried again")
+            .get("retry.test", "/partial")
+            .answer("a", [cut]),
+    ]
+}
+
+fn timeouts() -> Vec<Row> {
+    let error = |name, behaviour| Row::new(name, behaviour).kind(Kind::Error);
+    let stalls = Answer::steps([
+        Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".to_vec()),
+        Step::AwaitEnd,
+        Step::Close,
+    ]);
+    vec![
+        error("timeout-route", "a route's timeout is 504")
+            .get("time.test", "/route")
+            .answer("a", [late(200)]),
+        error("timeout-per-try", "an attempt's timeout leads to the next")
+            .get("time.test", "/try")
+            .answer("a", [late(200), Answer::status(200, "second")]),
+        error("timeout-in-body", "a timeout after the head cuts the response")
+            .get("time.test", "/body")
+            .answer("a", [stalls]),
+        error("timeout-idle", "a stream without progress ends")
+            .get("time.test", "/idle")
+            .answer("a", [late(200)]),
+        error("timeout-asked", "an internal client sets the timeout by header")
+            .ask(
+                "time.test",
+                "/asked",
+                "x-forwarded-for: 10.0.0.9\r\nx-envoy-upstream-rq-timeout-ms: 200\r\n",
+            )
+            .answer("a", [late(200)]),
+    ]
+}
+
+fn faults() -> Vec<Row> {
+    let fault = |name, behaviour, path: &str, lines: &str| {
+        Row::new(name, behaviour).ask("fault.test", path, lines)
+    };
+    vec![
+        fault("fault-abort", "a fault aborts with its status", "/abort", "").kind(Kind::Error),
+        fault("fault-none", "a fault of no percentage never happens", "/never", ""),
+        fault(
+            "fault-by-header",
+            "a request asks for its fault",
+            "/asked",
+            "x-envoy-fault-abort-request: 432\r\n",
+        )
+        .kind(Kind::Error),
+        Row::new("fault-matched", "a fault happens to matching requests only")
+            .ask("fault.test", "/matched", "x-fault: yes\r\n")
+            .ask("fault.test", "/matched", "x-fault: other\r\n"),
+        Row::new("fault-delay", "a delayed request has not arrived after half the delay")
+            .kind(Kind::Error)
+            .steps([
+                Http1Step::Send(b"GET /delayed HTTP/1.1\r\nhost: fault.test\r\n\r\n".to_vec()),
+                Http1Step::Wait(Duration::from_millis(250)),
+                Http1Step::Reset,
+            ]),
+    ]
+}
+
+fn limits() -> Vec<Row> {
+    let error = |name, behaviour| Row::new(name, behaviour).kind(Kind::Error);
+    vec![
+        error("overflow-requests", "a request beyond the limit is 503 and says so")
+            .get("full.test", "/requests"),
+        error("no-endpoints", "a cluster without endpoints is 503").get("full.test", "/empty"),
+        error("ejected", "an endpoint that failed often enough is left alone")
+            .get("full.test", "/ejected")
+            .get("full.test", "/ejected")
+            .get("full.test", "/ejected")
+            .answer("ejected", answers(&[500, 500])),
+        error("connect-refused", "a refused connection says how it failed")
+            .get("full.test", "/unreachable"),
+        Row::new("priority", "the first priority takes everything while it is whole")
+            .get("full.test", "/priority"),
+    ]
+}
+
+fn balancing() -> Vec<Row> {
+    let keyed =
+        |row: Row, key: &str| row.ask("balance.test", "/ring", &format!("x-key: {key}\r\n"));
+    let ring = Row::new("ring-hash", "a key is sent where Envoy's ring sends it");
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h", "user-1", "user-2"];
+    vec![
+        Row::new("round-robin", "endpoints take turns")
+            .get("balance.test", "/round")
+            .get("balance.test", "/round")
+            .get("balance.test", "/round")
+            .get("balance.test", "/round"),
+        keys.into_iter().fold(ring, keyed),
+        Row::new("original-by-header", "a header names the original destination").ask(
+            "balance.test",
+            "/original",
+            "x-envoy-original-dst-host: 127.0.0.1:{{http1:a}}\r\n",
+        ),
+        Row::new("original-without-header", "without an original destination it is 503")
+            .kind(Kind::Error)
+            .get("balance.test", "/original"),
+    ]
 }

@@ -1,0 +1,178 @@
+//! The admin API: what operators and tools ask, as JSON over HTTP on loopback.
+//!
+//! A page in somebody's browser must not reach it: a foreign `Host` (a name rebound to 127.0.0.1)
+//! and any `Origin` are refused before anything else.
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tulle_config::Diagnostic;
+
+use crate::agent::Questions;
+use crate::ingest::objects::Configuration;
+use crate::ingest::registry::SharedRegistry;
+use crate::publish::Publisher;
+use crate::status::Status;
+use crate::stop::Stop;
+
+mod metrics;
+mod openapi;
+mod proxies;
+mod registry;
+
+/// Longest request body, in bytes.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// What the API shows.
+#[derive(Clone)]
+pub struct Views {
+    /// Newest configuration.
+    pub configuration: watch::Receiver<Arc<Configuration>>,
+    /// What is wrong between its objects.
+    pub findings: watch::Receiver<Arc<Vec<Diagnostic>>>,
+    /// Registered workloads.
+    pub registry: Arc<SharedRegistry>,
+    /// Version of the registry that is in force; nothing before the first world.
+    pub published: watch::Receiver<Option<u64>>,
+    /// What is published.
+    pub publisher: Arc<Publisher>,
+    /// Who is connected.
+    pub status: Arc<Status>,
+    /// Whom to ask.
+    pub questions: Arc<Questions>,
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: StatusCode,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(status: StatusCode, message: impl ToString) -> Self {
+        Self { status, message: message.to_string() }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.message }))).into_response()
+    }
+}
+
+/// Serves the API on `listener` until `stop`.
+///
+/// # Errors
+/// The listener fails for good.
+pub async fn serve(listener: TcpListener, views: Views, stop: Stop) -> std::io::Result<()> {
+    let stopped = async move { stop.requested().await };
+    axum::serve(listener, router(views)).with_graceful_shutdown(stopped).await
+}
+
+fn router(views: Views) -> Router {
+    Router::new()
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics::metrics))
+        .route("/api/v1/openapi.json", get(openapi::openapi))
+        .route("/api/v1/generation", get(generation))
+        .route("/api/v1/findings", get(findings))
+        .route("/api/v1/proxies", get(proxies::list))
+        .route("/api/v1/proxies/{namespace}/{name}", get(proxies::one))
+        .route("/api/v1/proxies/{namespace}/{name}/config", get(proxies::config))
+        .route("/api/v1/proxies/{namespace}/{name}/sent", get(proxies::sent))
+        .route("/api/v1/registry", get(registry::list))
+        .route(
+            "/api/v1/registry/{namespace}/{name}",
+            get(registry::one).put(registry::put).delete(registry::delete),
+        )
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(refuse_foreign))
+        .with_state(views)
+}
+
+/// Refuses what a page of somebody else could send.
+async fn refuse_foreign(request: Request, next: Next) -> Response {
+    let refuse = |what: &str| {
+        let message = format!("{what} is refused; use the loopback address itself");
+        Failure::new(StatusCode::FORBIDDEN, message).into_response()
+    };
+    if request.headers().contains_key(header::ORIGIN) {
+        return refuse("a request of a web page");
+    }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = request.uri().authority().map(axum::http::uri::Authority::as_str);
+    match authority.or(host) {
+        Some(host) if is_local(host) => next.run(request).await,
+        _ => refuse("a foreign Host"),
+    }
+}
+
+/// Whether a Host header names this machine by an address, or as localhost.
+fn is_local(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+}
+
+async fn ready(State(views): State<Views>) -> Result<&'static str, Failure> {
+    match *views.published.borrow() {
+        Some(_) => Ok("ready\n"),
+        None => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")),
+    }
+}
+
+async fn generation(State(views): State<Views>) -> Json<serde_json::Value> {
+    let registry = *views.published.borrow();
+    Json(json!({ "generation": views.publisher.generation(), "registry": registry }))
+}
+
+/// What is wrong with the configuration.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Findings {
+    /// Objects in force.
+    objects: usize,
+    /// Objects of which an older version is in force than the files say.
+    outdated: Vec<String>,
+    /// What was found.
+    findings: Vec<Diagnostic>,
+}
+
+async fn findings(State(views): State<Views>) -> Json<Findings> {
+    let configuration = Arc::clone(&views.configuration.borrow());
+    let mut findings = configuration.findings.clone();
+    findings.extend(views.findings.borrow().iter().cloned());
+    tulle_config::diagnostic::sort(&mut findings);
+    Json(Findings {
+        objects: configuration.objects.len(),
+        outdated: configuration.outdated.iter().map(ToString::to_string).collect(),
+        findings,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_local() {
+        for host in ["localhost", "LocalHost:15014", "127.0.0.1:1", "[::1]:15014", "10.0.0.1"] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in ["", "evil.example", "localhost.evil.example:15014", "127.0.0.1.nip.io"] {
+            assert!(!is_local(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! One stream of one proxy: what it says goes to the registry and the status, questions go down.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use proto::{agent_down::Message as Down, agent_up::Message as Up};
+use tokio::sync::{broadcast, mpsc};
+use tonic::{Status as GrpcStatus, Streaming};
+use tulle_xds::proto::tulle::v1 as proto;
+
+use super::questions::{Asked, Open};
+use super::{Shared, registration};
+use crate::ingest::registry::{Event, LEASE, StreamId, WorkloadError, WorkloadName};
+use crate::status::{AgentGuard, AgentReport};
+
+/// Longest text of a proxy that is kept for operators, in characters.
+const MAX_TEXT: usize = 400;
+/// Most findings that are kept for one type.
+const MAX_FINDINGS: usize = 64;
+
+type DownSender = mpsc::Sender<Result<proto::AgentDown, GrpcStatus>>;
+
+/// Serves one stream until the proxy ends it.
+pub(super) async fn serve(
+    mut messages: Streaming<proto::AgentUp>,
+    down: &DownSender,
+    shared: &Arc<Shared>,
+    stream: StreamId,
+) -> Result<(), GrpcStatus> {
+    let Some(proto::AgentUp { message: Some(Up::Hello(hello)) }) = messages.message().await? else {
+        return Err(GrpcStatus::invalid_argument("the first message is not a Hello"));
+    };
+    let mut superseded = shared.registry.superseded();
+    let (mut session, mut questions) = Session::open(hello, down, shared, stream).await?;
+    loop {
+        tokio::select! {
+            message = messages.message() => match message? {
+                Some(message) => session.handle(message).await?,
+                None => return Ok(()),
+            },
+            Some(asked) = questions.recv() => session.ask(asked).await?,
+            other = superseded.recv() => session.give_way(other).await?,
+        }
+    }
+}
+
+/// A stream that said who it is. Dropping it tells the registry that it ended.
+struct Session<'a> {
+    shared: &'a Shared,
+    down: &'a DownSender,
+    stream: StreamId,
+    workload: WorkloadName,
+    open: Open,
+    status: AgentGuard,
+}
+
+impl<'a> Session<'a> {
+    async fn open(
+        hello: proto::Hello,
+        down: &'a DownSender,
+        shared: &'a Shared,
+        stream: StreamId,
+    ) -> Result<(Self, mpsc::Receiver<Asked>), GrpcStatus> {
+        let invalid = |error: WorkloadError| GrpcStatus::invalid_argument(error.to_string());
+        let workload = WorkloadName::new(&hello.namespace, &hello.name).map_err(invalid)?;
+        let questions = shared.questions.open(&workload, stream);
+        let status = shared.status.agent(report(&hello));
+        let open = Open::default();
+        let session = Self { shared, down, stream, workload, open, status };
+        session.register(hello).await?;
+        Ok((session, questions))
+    }
+
+    async fn register(&self, hello: proto::Hello) -> Result<(), GrpcStatus> {
+        let reason = match registration::read(&hello) {
+            Ok(None) => return Ok(()),
+            Ok(Some(workload)) => {
+                let instance = hello.instance.as_str().into();
+                let event = Event::Register { stream: self.stream, instance, workload };
+                match self.shared.registry.handle(event, Instant::now()) {
+                    Ok(_) => {
+                        let lease_seconds = LEASE.as_secs() as u32;
+                        return self
+                            .send(Down::Registered(proto::Registered { lease_seconds }))
+                            .await;
+                    }
+                    Err(refusal) => refusal.to_string(),
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(workload = %self.workload, reason, "a registration is refused");
+        self.send(Down::Refused(proto::Refused { reason })).await
+    }
+
+    async fn handle(&mut self, message: proto::AgentUp) -> Result<(), GrpcStatus> {
+        self.tell(Event::Heard(self.stream));
+        match message.message {
+            Some(Up::Hello(_)) => {
+                return Err(GrpcStatus::invalid_argument("a second Hello on one stream"));
+            }
+            Some(Up::Readiness(readiness)) => {
+                self.tell(Event::Ready { stream: self.stream, ready: readiness.ready });
+                self.status.change(|report| {
+                    report.ready = Some(readiness.ready);
+                    report.reason = shorten(&readiness.reason);
+                });
+            }
+            Some(Up::Draining(_)) => self.drain().await?,
+            Some(Up::Answer(answer)) => self.open.answer(answer),
+            Some(Up::Applied(applied)) => self.status.change(|report| note(report, applied)),
+            // A message of a newer proxy; hearing it was all there was to do.
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Withdraws the workload and says so once that is in force.
+    async fn drain(&self) -> Result<(), GrpcStatus> {
+        self.status.change(|report| report.draining = true);
+        let version = self.tell(Event::Drain(self.stream));
+        let mut published = self.shared.published.clone();
+        // An error means that nothing is computed any more; then nobody is sent there either.
+        let _ = published.wait_for(|published| *published >= Some(version)).await;
+        self.send(Down::Withdrawn(proto::Withdrawn {})).await
+    }
+
+    async fn ask(&mut self, asked: Asked) -> Result<(), GrpcStatus> {
+        match self.open.number(asked) {
+            Some(question) => self.send(Down::Question(question)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn give_way(
+        &self,
+        other: Result<StreamId, broadcast::error::RecvError>,
+    ) -> Result<(), GrpcStatus> {
+        if other != Ok(self.stream) {
+            return Ok(());
+        }
+        let reason = format!("another process registered as {}", self.workload);
+        tracing::warn!(workload = %self.workload, "a newer process took over the registration");
+        self.send(Down::Refused(proto::Refused { reason })).await
+    }
+
+    fn tell(&self, event: Event) -> u64 {
+        // Only registering is ever refused.
+        self.shared.registry.handle(event, Instant::now()).unwrap_or_default()
+    }
+
+    async fn send(&self, message: Down) -> Result<(), GrpcStatus> {
+        let message = proto::AgentDown { message: Some(message) };
+        let sent = self.down.send(Ok(message)).await;
+        sent.map_err(|_| GrpcStatus::cancelled("the proxy is gone"))
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.tell(Event::Closed(self.stream));
+        self.shared.questions.close(&self.workload, self.stream);
+    }
+}
+
+fn report(hello: &proto::Hello) -> AgentReport {
+    AgentReport {
+        node_id: shorten(&hello.node_id),
+        namespace: hello.namespace.clone(),
+        name: hello.name.clone(),
+        instance: shorten(&hello.instance),
+        version: shorten(&hello.version),
+        service: hello.registration.as_ref().map(|registration| shorten(&registration.service)),
+        ..AgentReport::default()
+    }
+}
+
+fn note(report: &mut AgentReport, applied: proto::Applied) {
+    report.generation = applied.generation;
+    let known = tulle_xds::proto::TYPE_URLS.contains(&&*applied.type_url);
+    if !known {
+        return;
+    }
+    for (kept, findings) in
+        [(&mut report.refused, applied.errors), (&mut report.warnings, applied.warnings)]
+    {
+        let texts: Vec<String> = findings.iter().take(MAX_FINDINGS).map(finding).collect();
+        match texts.is_empty() {
+            true => kept.remove(&applied.type_url),
+            false => kept.insert(applied.type_url.clone(), texts),
+        };
+    }
+}
+
+fn finding(finding: &proto::Finding) -> String {
+    shorten(&format!("{} {}: {}", finding.resource, finding.path, finding.text))
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}

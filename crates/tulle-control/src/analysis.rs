@@ -1,0 +1,78 @@
+//! Analysis: what is wrong between objects that are each fine alone. Runs beside publishing and
+//! never in its way; what it finds goes to the log once and to the admin API as long as it holds.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tulle_config::{Diagnostic, analyze};
+
+use crate::ingest::objects::Configuration;
+use crate::publish::Publisher;
+use crate::stop::Stop;
+
+/// Shortest time between two analyses; endpoints come and go faster than anybody reads.
+pub const ANALYZE_EVERY: Duration = Duration::from_millis(250);
+
+/// Analyses what is published.
+pub struct Analysis {
+    /// What is published.
+    pub publisher: Arc<Publisher>,
+    /// Where its objects stand.
+    pub configuration: watch::Receiver<Arc<Configuration>>,
+    /// What was found between objects.
+    pub findings: watch::Sender<Arc<Vec<Diagnostic>>>,
+}
+
+impl Analysis {
+    /// Analyses each newest world until `stop`.
+    pub async fn run(self, stop: Stop) {
+        let mut worlds = self.publisher.generations();
+        worlds.mark_changed();
+        loop {
+            tokio::select! {
+                changed = worlds.changed() => if changed.is_err() { return },
+                () = stop.requested() => return,
+            }
+            self.analyze().await;
+            tokio::select! {
+                () = tokio::time::sleep(ANALYZE_EVERY) => {}
+                () = stop.requested() => return,
+            }
+        }
+    }
+
+    async fn analyze(&self) {
+        let world = self.publisher.world();
+        let configuration = Arc::clone(&self.configuration.borrow());
+        let found = tokio::task::spawn_blocking(move || {
+            let findings = analyze::findings(&world).into_iter();
+            let mut findings: Vec<_> =
+                findings.map(|finding| finding.diagnostic(&configuration.sources)).collect();
+            tulle_config::diagnostic::sort(&mut findings);
+            findings
+        });
+        match found.await {
+            Ok(findings) => self.publish(findings),
+            Err(panic) => tracing::error!(%panic, "the configuration could not be analysed"),
+        }
+    }
+
+    fn publish(&self, findings: Vec<Diagnostic>) {
+        let text = |finding: &Diagnostic| finding.to_string();
+        let known: BTreeSet<String> = self.findings.borrow().iter().map(text).collect();
+        for finding in findings.iter().filter(|finding| !known.contains(&text(finding))) {
+            log(finding);
+        }
+        self.findings.send_replace(Arc::new(findings));
+    }
+}
+
+/// Says what was found, as loudly as it matters.
+pub fn log(finding: &Diagnostic) {
+    match finding.is_error() {
+        true => tracing::error!("{finding}"),
+        false => tracing::warn!("{finding}"),
+    }
+}

@@ -1,0 +1,166 @@
+//! Publish: what each client is to have, computed once for all clients that it is the same for.
+//!
+//! A change of the world touches questions, questions touch names, and only names that somebody
+//! subscribed to are ever asked for: [`ClientView`] computes on demand and remembers, together with
+//! the questions asked and the client's attributes read. Streams hear which names may have changed
+//! ([`Dirty`]) and look again; what did not change has the same version and is not sent.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{broadcast, watch};
+use tulle_config::client::{Assembly, Client};
+use tulle_config::world::{Changes, World};
+use tulle_xds::session::message::{Name, ResourceType};
+use tulle_xds::session::server::{Served, View};
+
+mod answer;
+mod cache;
+
+use answer::Answer;
+use cache::Cache;
+pub use cache::Key;
+
+/// Changes a stream may lag behind before it looks at everything anew.
+pub const DIRTY_QUEUED: usize = 256;
+
+/// What may have changed in one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dirty {
+    /// Answers to these.
+    Keys(BTreeSet<Key>),
+    /// Anything.
+    Everything,
+}
+
+/// Computes and remembers resources.
+#[derive(Debug)]
+pub struct Publisher {
+    state: Mutex<State>,
+    generation: watch::Sender<u64>,
+    changes: broadcast::Sender<Arc<Dirty>>,
+}
+
+#[derive(Debug)]
+struct State {
+    world: Arc<World>,
+    generation: u64,
+    cache: Cache,
+}
+
+impl Publisher {
+    /// A publisher of `world`.
+    #[must_use]
+    pub fn new(world: Arc<World>) -> Self {
+        let state = Mutex::new(State { world, generation: 1, cache: Cache::default() });
+        let changes = broadcast::Sender::new(DIRTY_QUEUED);
+        Self { state, generation: watch::Sender::new(1), changes }
+    }
+
+    /// Replaces the world and tells everybody which names may have changed.
+    pub fn replace(&self, world: Arc<World>) {
+        let old = self.world();
+        // Long work outside the lock; there is one caller, so the old world is still the old one.
+        let changes = Changes::between(&old, &world);
+        let mut state = self.lock();
+        state.world = world;
+        if changes.is_empty() {
+            return;
+        }
+        state.generation += 1;
+        self.generation.send_replace(state.generation);
+        let dirty = state.cache.invalidate(&changes);
+        drop(state);
+        // Nobody listening is no failure: there are no streams.
+        let _ = self.changes.send(Arc::new(dirty));
+    }
+
+    /// Hears of changes from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Dirty>> {
+        self.changes.subscribe()
+    }
+
+    /// Counts the worlds that differed from the one before.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+
+    /// Hears of new generations.
+    #[must_use]
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// The world that is published.
+    #[must_use]
+    pub fn world(&self) -> Arc<World> {
+        Arc::clone(&self.lock().world)
+    }
+
+    /// What `client` is to have. The world stands still as long as the view lives, so it must not
+    /// be kept across a wait.
+    #[must_use]
+    pub fn view<'a>(&'a self, client: &'a Client) -> ClientView<'a> {
+        ClientView { state: RefCell::new(self.lock()), client }
+    }
+
+    /// The state; it is changed in single steps, so a panic elsewhere leaves it whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The world as one client is to have it.
+#[derive(Debug)]
+pub struct ClientView<'a> {
+    state: RefCell<MutexGuard<'a, State>>,
+    client: &'a Client,
+}
+
+impl ClientView<'_> {
+    /// Counts the worlds that differed from the one before.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.state.borrow().generation
+    }
+
+    fn with_answer<T>(&self, key: &Key, read: impl FnOnce(&Answer) -> T) -> T {
+        let mut state = self.state.borrow_mut();
+        let State { world, cache, .. } = &mut **state;
+        read(cache.answer(key, self.client, || Answer::compute(world, key, self.client)))
+    }
+
+    fn served(&self, rtype: ResourceType, name: &str) -> Option<Served> {
+        let key = Key { rtype, name: name.into() };
+        self.with_answer(&key, |answer| answer.served().cloned())
+    }
+}
+
+impl View for ClientView<'_> {
+    fn resource(&self, rtype: ResourceType, name: &str) -> Option<Served> {
+        let mut served = self.served(rtype, name)?;
+        if rtype == ResourceType::Endpoints
+            && self.client.assembly == Assembly::Envoy
+            && let Some(cluster) = self.served(ResourceType::Cluster, &served.name)
+        {
+            // Envoy waits for endpoints whenever a cluster changed, even if they did not.
+            served.version = format!("{}.{}", served.version, cluster.version).into();
+        }
+        Some(served)
+    }
+
+    fn wildcard(&self, rtype: ResourceType) -> Vec<Name> {
+        self.with_answer(&Key::wildcard(rtype), |answer| answer.names().to_vec())
+    }
+
+    fn in_wildcard(&self, rtype: ResourceType, name: &str) -> bool {
+        let has = |answer: &Answer| answer.names().binary_search_by(|n| (**n).cmp(name)).is_ok();
+        self.with_answer(&Key::wildcard(rtype), has)
+    }
+}
+
+#[cfg(test)]
+mod tests;

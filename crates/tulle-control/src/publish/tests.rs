@@ -1,0 +1,309 @@
+use std::collections::BTreeMap;
+
+use tokio::sync::broadcast::error::TryRecvError;
+use tulle_config::client::{Bind, Role};
+use tulle_config::world::{Health, InstancePort, MeshSettings, WorkloadInstance};
+use tulle_config::{File, Variable};
+
+use super::*;
+
+/// Random numbers that repeat for a seed (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+
+    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len() as u64) as usize]
+    }
+}
+
+const HOSTS: &[&str] = &["order.shop", "stock.shop", "pay.bank", "\"*.wild.bank\"", "order"];
+const NAMESPACES: &[&str] = &["shop", "bank", "istio-system"];
+const ADDRESSES: &[&str] = &["10.0.0.1", "10.0.0.2", "10.0.0.0/24", "10.0.0.0/16"];
+
+/// A random version of one of a few objects.
+fn object(random: &mut Random) -> (String, String) {
+    let namespace = random.pick(NAMESPACES);
+    let host = random.pick(HOSTS);
+    let name = random.pick(&["a", "b", "c"]);
+    let (kind, spec) = match random.below(4) {
+        0 | 1 => ("ServiceEntry", service(random, host)),
+        2 => ("VirtualService", route(random, host)),
+        _ => ("DestinationRule", policy(random, host)),
+    };
+    let text = format!(
+        "apiVersion: networking.istio.io/v1\nkind: {kind}\n\
+         metadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n"
+    );
+    (format!("{kind}-{namespace}-{name}.yaml"), text)
+}
+
+fn service(random: &mut Random, host: &str) -> String {
+    let address = random.pick(ADDRESSES);
+    let port = random.pick(&["80", "8080"]);
+    let protocol = random.pick(&["HTTP", "TCP"]);
+    let export = random.pick(&["'*'", "'.'"]);
+    let endpoints = match random.below(3) {
+        0 => "endpoints: [{address: 127.0.0.1}]".to_owned(),
+        1 => format!("endpoints: [{{address: 127.0.0.{}}}]", 1 + random.below(3)),
+        _ => "workloadSelector: {labels: {app: order}}".to_owned(),
+    };
+    format!(
+        "{{hosts: [{host}], addresses: [{address}], location: MESH_INTERNAL, resolution: STATIC, \
+         exportTo: [{export}], ports: [{{number: {port}, name: p, protocol: {protocol}}}], \
+         {endpoints}}}"
+    )
+}
+
+fn route(random: &mut Random, host: &str) -> String {
+    let to = random.pick(&["order.shop", "stock.shop", "pay.bank"]);
+    let subset = random.pick(&["", ", subset: v1"]);
+    let path = random.pick(&["/a", "/b"]);
+    format!(
+        "{{hosts: [{host}], http: [{{match: [{{uri: {{prefix: {path}}}}}], \
+         route: [{{destination: {{host: {to}{subset}}}}}]}}]}}"
+    )
+}
+
+fn policy(random: &mut Random, host: &str) -> String {
+    let balancer = random.pick(&["ROUND_ROBIN", "RANDOM"]);
+    let version = random.pick(&["v1", "v2"]);
+    format!(
+        "{{host: {host}, trafficPolicy: {{loadBalancer: {{simple: {balancer}}}}}, \
+         subsets: [{{name: v1, labels: {{version: {version}}}}}]}}"
+    )
+}
+
+fn instance(random: &mut Random) -> Arc<WorkloadInstance> {
+    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let service = random.pick(&["order.shop", "own.shop"]);
+    Arc::new(WorkloadInstance {
+        namespace: random.pick(NAMESPACES).into(),
+        name: random.pick(&["one", "two"]).into(),
+        address: [127, 0, 1, 1 + random.below(3) as u8].into(),
+        labels: [label("app", "order"), label("version", random.pick(&["v1", "v2"]))].into(),
+        service: tulle_config::istio::HostName::parse(service).ok(),
+        ports: vec![InstancePort { name: "p".into(), number: 80, listen: 80, app: 80 }],
+        health: if random.below(2) == 0 { Health::Ready } else { Health::NotReady },
+        service_account: None,
+        weight: 1,
+        locality: None,
+    })
+}
+
+/// What is written and what is running, edited at random.
+#[derive(Default)]
+struct Input {
+    files: BTreeMap<String, String>,
+    instances: BTreeMap<(Arc<str>, Arc<str>), Arc<WorkloadInstance>>,
+}
+
+impl Input {
+    fn edit(&mut self, random: &mut Random) {
+        match random.below(8) {
+            0 => {
+                let instance = instance(random);
+                let key = (instance.namespace.clone(), instance.name.clone());
+                self.instances.insert(key, instance);
+            }
+            1 => {
+                let index = random.below(6) as usize;
+                let gone = self.instances.keys().nth(index).cloned();
+                gone.and_then(|key| self.instances.remove(&key));
+            }
+            2 => {
+                let index = random.below(20) as usize;
+                let gone = self.files.keys().nth(index).cloned();
+                gone.and_then(|key| self.files.remove(&key));
+            }
+            _ => {
+                let (path, text) = object(random);
+                self.files.insert(path, text);
+            }
+        }
+    }
+
+    fn world(&self) -> Arc<World> {
+        let files: Vec<File<'_>> =
+            self.files.iter().map(|(path, text)| File { path, text }).collect();
+        let loaded = tulle_config::load(&files, &|_| Variable::Forbidden);
+        let objects = loaded.objects.into_values().map(|loaded| loaded.object);
+        let instances = self.instances.values().cloned();
+        Arc::new(World::new(Arc::new(MeshSettings::default()), objects, instances))
+    }
+}
+
+fn client(namespace: &str, role: Role, assembly: Assembly) -> Client {
+    Client {
+        role,
+        assembly,
+        namespace: namespace.into(),
+        name: "one".into(),
+        labels: [("app".to_owned(), "order".to_owned())].into(),
+        addresses: vec![[127, 0, 1, 1].into()],
+        bind: Bind::default(),
+    }
+}
+
+fn clients() -> Vec<Client> {
+    vec![
+        client("shop", Role::Sidecar, Assembly::Tulle),
+        client("bank", Role::Sidecar, Assembly::Tulle),
+        client("shop", Role::Sidecar, Assembly::Envoy),
+        client("shop", Role::Gateway, Assembly::Envoy),
+    ]
+}
+
+/// Names that somebody might ask for, besides what wildcards stand for.
+fn names() -> Vec<Key> {
+    let mut names = Vec::new();
+    let mut add = |rtype, name: String| names.push(Key { rtype, name: name.into() });
+    for host in ["order.shop", "stock.shop", "pay.bank", "own.shop", "x.wild.bank", "10.0.0.1"] {
+        for port in [80, 8080] {
+            add(ResourceType::Listener, format!("{host}:{port}"));
+            add(ResourceType::Route, format!("{host}:{port}"));
+            for subset in ["", "v1"] {
+                add(ResourceType::Cluster, format!("outbound|{port}|{subset}|{host}"));
+                add(ResourceType::Endpoints, format!("outbound|{port}|{subset}|{host}"));
+            }
+        }
+    }
+    for name in ["10.0.0.9:80", "10.0.9.9:80", "127.0.0.1:80", "127.0.1.1:80"] {
+        add(ResourceType::Listener, name.to_owned());
+    }
+    names
+}
+
+/// Everything a client could hold, computed anew.
+fn everything(publisher: &Publisher, client: &Client) -> BTreeMap<Key, Option<Served>> {
+    let view = publisher.view(client);
+    let mut keys = names();
+    for rtype in ResourceType::ALL {
+        keys.extend(view.wildcard(rtype).into_iter().map(|name| Key { rtype, name }));
+    }
+    keys.into_iter().map(|key| (key.clone(), view.resource(key.rtype, &key.name))).collect()
+}
+
+/// What one client holds that only looks again where it is told to.
+struct Mirror {
+    client: Client,
+    held: BTreeMap<Key, Option<Served>>,
+}
+
+impl Mirror {
+    fn follow(&mut self, publisher: &Publisher, dirty: &Dirty) {
+        let view = publisher.view(&self.client);
+        let Dirty::Keys(dirty) = dirty else { panic!("nothing was forgotten") };
+        for key in dirty.iter().filter(|key| key.is_wildcard()) {
+            let (rtype, names) = (key.rtype, view.wildcard(key.rtype));
+            let fixed: BTreeSet<Key> = self::names().into_iter().collect();
+            self.held.retain(|key, _| {
+                key.rtype != rtype || fixed.contains(key) || names.contains(&key.name)
+            });
+            for name in names {
+                let served = view.resource(rtype, &name);
+                self.held.insert(Key { rtype, name }, served);
+            }
+        }
+        for key in dirty {
+            if let Some(held) = self.held.get_mut(key) {
+                *held = view.resource(key.rtype, &key.name);
+            }
+        }
+    }
+}
+
+/// Edits at random; at each step those who follow hold what a new process would compute.
+fn check_seed(seed: u64, steps: usize) -> usize {
+    let mut random = Random(seed);
+    let mut input = Input::default();
+    let publisher = Publisher::new(input.world());
+    let mut changes = publisher.subscribe();
+    let mirror = |client: Client| Mirror { held: everything(&publisher, &client), client };
+    let mut mirrors: Vec<Mirror> = clients().into_iter().map(mirror).collect();
+    let mut present = 0;
+    for step in 0..steps {
+        input.edit(&mut random);
+        publisher.replace(input.world());
+        match changes.try_recv() {
+            Ok(dirty) => mirrors.iter_mut().for_each(|mirror| mirror.follow(&publisher, &dirty)),
+            Err(TryRecvError::Empty) => {}
+            Err(error) => panic!("{error}"),
+        }
+        let scratch = Publisher::new(input.world());
+        for mirror in &mirrors {
+            let expected = everything(&scratch, &mirror.client);
+            present += expected.values().flatten().count();
+            for (key, expected) in &expected {
+                let held = mirror.held.get(key).unwrap_or(&None);
+                assert_eq!(held, expected, "seed {seed} step {step} {:?} {key:?}", mirror.client);
+            }
+            let known = |key: &&Key| !expected.contains_key(*key);
+            let left: Vec<_> = mirror.held.keys().filter(known).collect();
+            assert!(left.is_empty(), "seed {seed} step {step}: never taken away {left:?}");
+        }
+    }
+    present
+}
+
+#[test]
+fn whoever_follows_the_changes_holds_what_is_computed_from_scratch() {
+    let present: usize = (0..40).map(|seed| check_seed(seed, 25)).sum();
+    assert!(present > 10_000, "the edits make resources: {present}");
+}
+
+fn order(input: &mut Input) {
+    let spec = "{hosts: [order.shop], addresses: [10.0.0.1], location: MESH_INTERNAL, \
+                resolution: STATIC, ports: [{number: 80, name: p, protocol: HTTP}], \
+                endpoints: [{address: 127.0.0.1}]}";
+    input.files.insert("order.yaml".into(), document("ServiceEntry", spec));
+}
+
+fn document(kind: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: {kind}\n\
+         metadata: {{name: a, namespace: shop}}\nspec: {spec}"
+    )
+}
+
+#[test]
+fn clients_that_look_alike_share_one_answer_and_its_bytes() {
+    let mut input = Input::default();
+    order(&mut input);
+    let publisher = Publisher::new(input.world());
+    let twin = Client { name: "two".into(), ..client("shop", Role::Sidecar, Assembly::Tulle) };
+    let name = "outbound|80||order.shop";
+    let one = publisher.view(&clients()[0]).resource(ResourceType::Cluster, name);
+    let two = publisher.view(&twin).resource(ResourceType::Cluster, name);
+    let (one, two) = (one.expect("there"), two.expect("there"));
+    assert_eq!(one.body.as_ptr(), two.body.as_ptr());
+}
+
+#[test]
+fn for_envoy_the_version_of_endpoints_changes_with_their_cluster() {
+    let mut input = Input::default();
+    order(&mut input);
+    let publisher = Publisher::new(input.world());
+    let mut changes = publisher.subscribe();
+    let key = Key { rtype: ResourceType::Endpoints, name: "outbound|80||order.shop".into() };
+    let version = |client: &Client| {
+        let served = publisher.view(client).resource(key.rtype, &key.name);
+        served.expect("there").version
+    };
+    let [ours, _, envoy, _] = &clients()[..] else { panic!("four clients") };
+    let before = (version(ours), version(envoy));
+    let rule = "{host: order.shop, trafficPolicy: {loadBalancer: {simple: RANDOM}}}";
+    input.files.insert("rule.yaml".into(), document("DestinationRule", rule));
+    publisher.replace(input.world());
+    let Dirty::Keys(dirty) = &*changes.try_recv().expect("changed") else { panic!("keys") };
+    assert!(dirty.contains(&key));
+    assert_eq!(version(ours), before.0);
+    assert_ne!(version(envoy), before.1);
+}

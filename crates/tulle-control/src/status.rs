@@ -1,0 +1,259 @@
+//! Status: who is connected, what was sent to them and what they said to it. The road back of the
+//! configuration story; nothing here changes what is published.
+//!
+//! Streams and agents report through guards, so that whoever is gone is not listed. What a stream
+//! holds in detail is asked from the stream itself when somebody wants to see it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot};
+use tulle_xds::session::message::{Name, PerType, ResourceType, Version};
+use tulle_xds::session::server::Verdict;
+
+use crate::node::Node;
+
+mod proxies;
+
+pub use proxies::{AgentReport, Proxy, StreamReport, TypeReport};
+
+/// Questions that may wait for one stream.
+const INSPECTIONS_QUEUED: usize = 4;
+/// How long a stream may take to say what it holds.
+pub const INSPECTION_LIMIT: Duration = Duration::from_secs(2);
+
+/// A variant of the xDS transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// Incremental.
+    Delta,
+    /// State of the world.
+    StateOfTheWorld,
+}
+
+/// How one type of one stream stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscription {
+    /// Names asked for.
+    pub asked: usize,
+    /// Whether all are asked for.
+    pub wildcard: bool,
+    /// What the client holds, by canonical name.
+    pub held: BTreeMap<Name, Version>,
+    /// Whether a response waits for its ACK.
+    pub in_flight: bool,
+    /// Why the last response was refused.
+    pub rejected: Option<String>,
+}
+
+/// Asks a stream what it holds.
+pub type Inspection = oneshot::Sender<PerType<Subscription>>;
+
+/// Everybody who is connected.
+#[derive(Debug, Default)]
+pub struct Status {
+    streams: Mutex<BTreeMap<u64, StreamEntry>>,
+    agents: Mutex<BTreeMap<u64, AgentReport>>,
+    next: AtomicU64,
+    totals: Totals,
+}
+
+/// What was ever counted.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Responses sent.
+    pub responses: AtomicU64,
+    /// Resources in them.
+    pub resources: AtomicU64,
+    /// Responses accepted.
+    pub acks: AtomicU64,
+    /// Responses refused.
+    pub nacks: AtomicU64,
+    /// xDS streams opened.
+    pub streams: AtomicU64,
+    /// Agent streams opened.
+    pub agents: AtomicU64,
+}
+
+#[derive(Debug)]
+struct StreamEntry {
+    node: Node,
+    variant: Variant,
+    since: SystemTime,
+    types: PerType<TypeReport>,
+    inspect: mpsc::Sender<Inspection>,
+}
+
+impl Status {
+    /// Lists an xDS stream until its guard is dropped.
+    #[must_use]
+    pub fn connected(self: &Arc<Self>, node: &Node, variant: Variant) -> StreamGuard {
+        let (inspect, inspections) = mpsc::channel(INSPECTIONS_QUEUED);
+        let entry = StreamEntry {
+            node: node.clone(),
+            variant,
+            since: SystemTime::now(),
+            types: PerType::default(),
+            inspect,
+        };
+        let id = self.number();
+        lock(&self.streams).insert(id, entry);
+        self.totals.streams.fetch_add(1, Ordering::Relaxed);
+        StreamGuard { status: Arc::clone(self), id, inspections }
+    }
+
+    /// Lists an agent stream until its guard is dropped.
+    #[must_use]
+    pub fn agent(self: &Arc<Self>, report: AgentReport) -> AgentGuard {
+        let id = self.number();
+        lock(&self.agents).insert(id, report);
+        self.totals.agents.fetch_add(1, Ordering::Relaxed);
+        AgentGuard { status: Arc::clone(self), id }
+    }
+
+    /// What was ever counted.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// How many xDS and agent streams are open.
+    #[must_use]
+    pub fn open(&self) -> (usize, usize) {
+        (lock(&self.streams).len(), lock(&self.agents).len())
+    }
+
+    /// Everybody who is connected, by node id.
+    #[must_use]
+    pub fn proxies(&self) -> BTreeMap<String, Proxy> {
+        let mut proxies: BTreeMap<String, Proxy> = BTreeMap::new();
+        for entry in lock(&self.streams).values() {
+            let proxy = proxies.entry(entry.node.id.clone()).or_insert_with(|| Proxy::of(entry));
+            proxy.streams.push(entry.report());
+        }
+        for report in lock(&self.agents).values() {
+            let proxy = proxies.entry(report.node_id.clone());
+            proxy.or_insert_with(|| Proxy::of_agent(report)).agent = Some(report.clone());
+        }
+        proxies
+    }
+
+    /// What the newest stream of a node holds, asked from the stream; `None` if it has none, or
+    /// does not answer within [`INSPECTION_LIMIT`].
+    pub async fn inspect(&self, node_id: &str) -> Option<PerType<Subscription>> {
+        let inspect = {
+            let streams = lock(&self.streams);
+            let newest = streams.values().rev().find(|entry| entry.node.id == node_id)?;
+            newest.inspect.clone()
+        };
+        let (ask, answer) = oneshot::channel();
+        let ask = async {
+            inspect.send(ask).await.ok()?;
+            answer.await.ok()
+        };
+        tokio::time::timeout(INSPECTION_LIMIT, ask).await.ok().flatten()
+    }
+
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// An xDS stream that is listed.
+#[derive(Debug)]
+pub struct StreamGuard {
+    status: Arc<Status>,
+    id: u64,
+    inspections: mpsc::Receiver<Inspection>,
+}
+
+impl StreamGuard {
+    /// A response goes out, computed from the world of `generation`.
+    pub fn sent(&self, rtype: ResourceType, resources: usize, generation: u64) {
+        let totals = &self.status.totals;
+        totals.responses.fetch_add(1, Ordering::Relaxed);
+        totals.resources.fetch_add(resources as u64, Ordering::Relaxed);
+        self.change(rtype, |report| {
+            report.responses += 1;
+            report.sent_generation = generation;
+            report.sent = Some(SystemTime::now());
+        });
+    }
+
+    /// The client said something to a response.
+    pub fn answered(&self, verdict: &Verdict) {
+        let totals = &self.status.totals;
+        let counter = if verdict.error.is_some() { &totals.nacks } else { &totals.acks };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.change(verdict.rtype, |report| {
+            match &verdict.error {
+                None => report.acked_generation = report.sent_generation,
+                Some(_) => report.nacks += 1,
+            }
+            report.error.clone_from(&verdict.error);
+        });
+    }
+
+    /// Waits for somebody who wants to know what the stream holds.
+    pub async fn inspection(&mut self) -> Inspection {
+        match self.inspections.recv().await {
+            Some(inspection) => inspection,
+            // The sender lives in the entry, which this guard keeps listed.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn change(&self, rtype: ResourceType, change: impl FnOnce(&mut TypeReport)) {
+        if let Some(entry) = lock(&self.status.streams).get_mut(&self.id) {
+            change(&mut entry.types[rtype]);
+        }
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        lock(&self.status.streams).remove(&self.id);
+    }
+}
+
+/// An agent stream that is listed.
+#[derive(Debug)]
+pub struct AgentGuard {
+    status: Arc<Status>,
+    id: u64,
+}
+
+impl AgentGuard {
+    /// Changes what is known of the agent.
+    pub fn change(&self, change: impl FnOnce(&mut AgentReport)) {
+        if let Some(report) = lock(&self.status.agents).get_mut(&self.id) {
+            change(report);
+        }
+    }
+}
+
+impl Drop for AgentGuard {
+    fn drop(&mut self) {
+        lock(&self.status.agents).remove(&self.id);
+    }
+}
+
+impl StreamEntry {
+    fn report(&self) -> StreamReport {
+        let name = |rtype: ResourceType| rtype.to_string();
+        let types = self.types.iter().filter(|(_, report)| report.responses > 0);
+        StreamReport {
+            variant: self.variant,
+            since: proxies::unix_seconds(self.since),
+            types: types.map(|(rtype, report)| (name(rtype), report.clone())).collect(),
+        }
+    }
+}
+
+/// The value; it is changed in single steps, so a panic elsewhere leaves it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,106 @@
+//! The world task: the single place where the newest configuration and the newest registry become
+//! one [`World`], which is then published.
+//!
+//! Level-triggered: whatever came while a world was being built is in the next one. Nothing waits
+//! on purpose (files settle in [`crate::ingest::files`]), so an endpoint is published as soon as
+//! it is known.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tulle_config::istio::HostName;
+use tulle_config::world::{Health, InstancePort, MeshSettings, WorkloadInstance, World};
+
+use crate::ingest::objects::Configuration;
+use crate::ingest::registry::{Entry, Port, SharedRegistry};
+use crate::publish::Publisher;
+use crate::stop::Stop;
+
+/// Builds worlds and publishes them.
+pub struct Builder {
+    /// What holds for the whole mesh.
+    pub settings: Arc<MeshSettings>,
+    /// Newest configuration.
+    pub configuration: watch::Receiver<Arc<Configuration>>,
+    /// The registry.
+    pub registry: Arc<SharedRegistry>,
+    /// Where worlds go.
+    pub publisher: Arc<Publisher>,
+    /// Told which version of the registry is in force.
+    pub published: watch::Sender<Option<u64>>,
+}
+
+impl Builder {
+    /// Builds a world for each change until `stop`.
+    pub async fn run(mut self, stop: Stop) {
+        let mut versions = self.registry.versions();
+        versions.mark_changed();
+        loop {
+            let changed = tokio::select! {
+                changed = self.configuration.changed() => changed,
+                changed = versions.changed() => changed,
+                () = stop.requested() => return,
+            };
+            if changed.is_err() {
+                // A source is gone: nothing can change any more.
+                return stop.requested().await;
+            }
+            self.configuration.mark_unchanged();
+            versions.mark_unchanged();
+            self.build().await;
+        }
+    }
+
+    /// Builds the world of this moment and publishes it.
+    pub async fn build(&self) {
+        let configuration = Arc::clone(&self.configuration.borrow());
+        let (version, entries) = self.registry.entries();
+        let (settings, publisher) = (Arc::clone(&self.settings), Arc::clone(&self.publisher));
+        // Off the event loop: comparing and dropping large worlds takes its time.
+        let built = tokio::task::spawn_blocking(move || {
+            let objects = configuration.objects.values().cloned();
+            let instances = entries.iter().map(|entry| Arc::new(instance(entry, &settings.domain)));
+            let instances: Vec<_> = instances.collect();
+            publisher.replace(Arc::new(World::new(Arc::clone(&settings), objects, instances)));
+        });
+        match built.await {
+            Ok(()) => {
+                self.published.send_replace(Some(version));
+            }
+            Err(panic) => tracing::error!(%panic, "this configuration cannot be used; the last is"),
+        }
+    }
+}
+
+/// A registered workload in the words of the configuration.
+fn instance(entry: &Entry, domain: &str) -> WorkloadInstance {
+    let workload = &entry.workload;
+    let (name, offer) = (&workload.name, &workload.offer);
+    let service = match offer.service.contains('.') {
+        true => offer.service.to_string(),
+        false => format!("{}.{}.svc.{domain}", offer.service, name.namespace),
+    };
+    let labels = offer.labels.iter();
+    let account = &workload.service_account;
+    WorkloadInstance {
+        namespace: Arc::clone(&name.namespace),
+        name: Arc::clone(&name.name),
+        address: offer.address,
+        labels: labels.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+        service: HostName::parse(&service).ok(),
+        ports: offer.ports.iter().map(port).collect(),
+        health: if entry.ready { Health::Ready } else { Health::NotReady },
+        service_account: (!account.is_empty()).then(|| Arc::clone(account)),
+        weight: 1,
+        locality: None,
+    }
+}
+
+fn port(port: &Port) -> InstancePort {
+    InstancePort {
+        name: Arc::clone(&port.name),
+        number: port.number.get(),
+        listen: port.target(),
+        app: port.application(),
+    }
+}

@@ -1,0 +1,7 @@
+//! The control plane from outside: real files, real sockets, what comes over the wire.
+
+mod agent;
+mod client;
+mod configuration;
+mod registry;
+mod scene;

@@ -1,0 +1,93 @@
+//! The registry over HTTP, from registering to the wire.
+
+use tulle_xds::session::message::ResourceType;
+
+use crate::client::Client;
+use crate::scene::{Control, Place};
+
+const PATH: &str = "/api/v1/registry/shop/database-1";
+const NAME: &str = "outbound|5432||database.shop";
+
+fn workload(address: &str, more: &str) -> String {
+    format!(
+        r#"{{"service": "database.shop", "address": "{address}",
+            "ports": [{{"name": "tcp", "number": 5432}}] {more}}}"#
+    )
+}
+
+#[tokio::test]
+async fn a_workload_that_is_put_gets_traffic_until_it_is_deleted() {
+    let place = Place::new(&[]);
+    let control = Control::start(&place).await;
+    let mut client = Client::connect(&control).await;
+    assert_eq!(client.fetch(ResourceType::Endpoints, NAME).await.only_removed(), [NAME]);
+
+    let (status, body) = control.call("PUT", PATH, &workload("10.0.0.7", "")).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(client.next().await.one().mentions("10.0.0.7"));
+    let shown = control.json(PATH).await;
+    assert_eq!((&shown["source"], &shown["ready"]), (&"api".into(), &true.into()), "{shown}");
+
+    let (status, body) = control.call("DELETE", PATH, "").await;
+    assert_eq!(status, 204, "{body}");
+    assert_eq!(client.next().await.only_removed(), [NAME]);
+    let (status, _) = control.call("GET", PATH, "").await;
+    assert_eq!(status, 404);
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn a_leased_workload_goes_when_it_is_not_put_again() {
+    let place = Place::new(&[]);
+    let control = Control::start(&place).await;
+    let mut client = Client::connect(&control).await;
+    client.fetch(ResourceType::Endpoints, NAME).await;
+    control.call("PUT", PATH, &workload("10.0.0.7", r#", "leaseSeconds": 1"#)).await;
+    client.next().await.one();
+    assert_eq!(client.next().await.only_removed(), [NAME]);
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_forgets_nobody() {
+    let place = Place::new(&[]);
+    let control = Control::start(&place).await;
+    control.call("PUT", PATH, &workload("10.0.0.7", "")).await;
+    control.stop().await;
+
+    let control = Control::start(&place).await;
+    let mut client = Client::connect(&control).await;
+    assert!(client.fetch(ResourceType::Endpoints, NAME).await.one().mentions("10.0.0.7"));
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said() {
+    let place = Place::new(&[]);
+    let control = Control::start(&place).await;
+    let cases = [
+        (PATH, workload("10.0.0.7", r#", "weihgt": 2"#), 422, "unknown field `weihgt`"),
+        (PATH, workload("0.0.0.0", ""), 400, "cannot be dialled"),
+        (PATH, workload("10.0.0.7", r#", "leaseSeconds": 0"#), 400, "leaseSeconds is 1 to"),
+        ("/api/v1/registry/shop/a%2fb", workload("10.0.0.7", ""), 400, "is not a name"),
+    ];
+    for (path, body, expected, message) in cases {
+        let (status, answer) = control.call("PUT", path, &body).await;
+        assert_eq!(status, expected, "{answer}");
+        assert!(answer.contains(message), "{answer}");
+    }
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_of_somebody_else_gets_nothing() {
+    let place = Place::new(&[]);
+    let control = Control::start(&place).await;
+    for headers in ["Host: evil.example\r\n", "Host: localhost\r\nOrigin: http://localhost\r\n"] {
+        let (status, body) = control.call_with("GET", "/api/v1/registry", headers, "").await;
+        assert_eq!(status, 403, "{body}");
+    }
+    let (status, _) = control.call("GET", "/ready", "").await;
+    assert_eq!(status, 200);
+    control.stop().await;
+}

@@ -1,0 +1,202 @@
+//! The stream on which this proxy registers its workload, says whether it takes traffic, and
+//! answers operators (design D13). Dialled by the proxy, on the control thread.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tulle_runtime::drain::driver::DrainHandle;
+use tulle_xds::proto::tulle::v1 as proto;
+use tulle_xds::proto::tulle::v1::agent_client::AgentClient;
+
+use crate::discovery::transport::{Target, channel};
+use crate::settings::{InboundPort, MeshSettings, Role, ServiceRegistration};
+
+use proto::agent_down::Message as Down;
+use proto::agent_up::Message as Up;
+
+/// How often the control plane hears from a proxy that has nothing to say: well within a lease.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// How long a proxy waits before it dials again.
+const REDIAL: Duration = Duration::from_secs(1);
+/// Messages that wait for the transport.
+const QUEUED: usize = 64;
+
+/// What the rest of the process knows that operators may ask for.
+pub trait Answers {
+    /// The configuration that is in force, as JSON; `kind` empty for all of it.
+    fn config_dump(&self, kind: &str) -> Result<Vec<u8>, String>;
+}
+
+/// What the control plane is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Not everything is bound yet.
+    Starting,
+    /// Traffic is welcome.
+    Ready,
+    /// The end has begun.
+    Draining,
+}
+
+/// The agent of one proxy.
+#[derive(Debug)]
+pub struct Agent {
+    target: Target,
+    hello: proto::Hello,
+    condition: watch::Receiver<Condition>,
+    drain: DrainHandle,
+}
+
+impl Agent {
+    /// An agent that says `hello` and follows `condition`.
+    #[must_use]
+    pub fn new(
+        target: Target,
+        hello: proto::Hello,
+        condition: watch::Receiver<Condition>,
+        drain: DrainHandle,
+    ) -> Self {
+        Self { target, hello, condition, drain }
+    }
+
+    /// Keeps a stream open for as long as the process lives; never comes back.
+    pub async fn run(mut self, answers: &impl Answers) {
+        loop {
+            if let Err(error) = self.connect(answers).await {
+                tracing::debug!(%error, "the agent stream ended");
+            }
+            if *self.condition.borrow() == Condition::Draining {
+                // Nobody is there to withdraw what a lease will end.
+                self.drain.withdrawn();
+            }
+            tokio::time::sleep(REDIAL).await;
+        }
+    }
+
+    async fn connect(&mut self, answers: &impl Answers) -> anyhow::Result<()> {
+        let channel = channel(&self.target).await?;
+        let (up, queue) = mpsc::channel(QUEUED);
+        up.try_send(message(Up::Hello(self.hello.clone())))?;
+        let mut client = AgentClient::new(channel);
+        let mut down = client.connect(ReceiverStream::new(queue)).await?.into_inner();
+        self.condition.mark_changed();
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        loop {
+            tokio::select! {
+                changed = self.condition.changed() => {
+                    changed?;
+                    self.say_condition(&up)?;
+                }
+                _ = heartbeat.tick() => self.say_condition(&up)?,
+                asked = next(&mut down) => match asked? {
+                    Some(asked) => self.answer(asked, answers, &up)?,
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    fn say_condition(&self, up: &mpsc::Sender<proto::AgentUp>) -> anyhow::Result<()> {
+        let said = match *self.condition.borrow() {
+            Condition::Starting => {
+                let reason = "listeners are not bound yet".to_owned();
+                Up::Readiness(proto::Readiness { ready: false, reason })
+            }
+            Condition::Ready => {
+                Up::Readiness(proto::Readiness { ready: true, reason: String::new() })
+            }
+            Condition::Draining => Up::Draining(proto::Draining { deadline_seconds: 0 }),
+        };
+        Ok(up.try_send(message(said))?)
+    }
+
+    fn answer(
+        &self,
+        asked: Down,
+        answers: &impl Answers,
+        up: &mpsc::Sender<proto::AgentUp>,
+    ) -> anyhow::Result<()> {
+        match asked {
+            Down::Question(question) => {
+                let answer = answered(question, answers);
+                up.try_send(message(Up::Answer(answer)))?;
+            }
+            Down::Withdrawn(_) => self.drain.withdrawn(),
+            Down::Refused(refused) => {
+                tracing::error!(reason = refused.reason, "the registration is refused");
+            }
+            Down::Registered(_) => tracing::info!("registered"),
+        }
+        Ok(())
+    }
+}
+
+async fn next(down: &mut Streaming<proto::AgentDown>) -> anyhow::Result<Option<Down>> {
+    Ok(down.message().await?.and_then(|message| message.message))
+}
+
+fn message(message: Up) -> proto::AgentUp {
+    proto::AgentUp { message: Some(message) }
+}
+
+fn answered(question: proto::Question, answers: &impl Answers) -> proto::Answer {
+    use proto::answer::Content as Answered;
+    use proto::question::Ask as Asked;
+    let result = match question.ask {
+        Some(Asked::ConfigDump(dump)) => answers.config_dump(&dump.kind),
+        _ => Err("this release does not answer that".to_owned()),
+    };
+    let result = match result {
+        Ok(json) => Answered::Json(json.into()),
+        Err(error) => Answered::Error(error),
+    };
+    proto::Answer { id: question.id, content: Some(result), more: false }
+}
+
+/// The first message of a sidecar.
+#[must_use]
+pub fn hello(
+    mesh: &MeshSettings,
+    role: Role,
+    address: IpAddr,
+    instance: u64,
+) -> proto::Hello {
+    proto::Hello {
+        node_id: mesh.node_id(role, address),
+        namespace: mesh.workload.namespace.clone(),
+        name: mesh.workload.name.clone(),
+        labels: mesh.labels.0.clone(),
+        service_account: mesh.service_account.clone(),
+        address: address.to_string(),
+        instance: format!("{instance:016x}"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        registration: None,
+    }
+}
+
+/// What a workload offers. Where inbound ports are mapped, callers are sent to the mapped ones.
+#[must_use]
+pub fn registration(
+    service: &ServiceRegistration,
+    inbound: &[InboundPort],
+) -> proto::Registration {
+    let port = |port: &crate::settings::ServicePort| {
+        let application = port.application.get();
+        let mapped = inbound.iter().find(|inbound| inbound.application == application);
+        proto::Port {
+            name: port.name.clone(),
+            number: port.number.get().into(),
+            app_port: application.into(),
+            listen_port: mapped.map_or(0, |mapped| mapped.listen.port().into()),
+            protocol: String::new(),
+        }
+    };
+    proto::Registration {
+        service: service.host.clone(),
+        ports: service.ports.iter().map(port).collect(),
+        ..proto::Registration::default()
+    }
+}

@@ -1,0 +1,73 @@
+//! Who this proxy says it is: `node` of its first message, in Istio's form with our additions.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Value};
+use tulle_xds::proto::envoy::config::core::v3 as core;
+
+use crate::settings::{GatewaySettings, MeshSettings, Outbound, Role, SidecarSettings};
+
+/// The node of a sidecar.
+#[must_use]
+pub fn sidecar(settings: &SidecarSettings, address: IpAddr) -> core::Node {
+    let mut bind = BTreeMap::new();
+    bind.insert("outbound".to_owned(), addresses(settings.outbound.addresses()));
+    let mapped: Vec<SocketAddr> = settings.inbound_ports.iter().map(|port| port.listen).collect();
+    let inbound = if mapped.is_empty() { &settings.inbound } else { &mapped };
+    bind.insert("inbound".to_owned(), addresses(inbound));
+    let explicit = matches!(settings.outbound, Outbound::Explicit(_));
+    bind.insert("explicit".to_owned(), value(Kind::BoolValue(explicit)));
+    node(&settings.mesh, Role::Sidecar, address, bind)
+}
+
+/// The node of a gateway.
+#[must_use]
+pub fn gateway(settings: &GatewaySettings, address: IpAddr) -> core::Node {
+    let mut bind = BTreeMap::new();
+    bind.insert("outbound".to_owned(), addresses(&[]));
+    bind.insert("inbound".to_owned(), addresses(&[]));
+    node(&settings.mesh, Role::Router, address, bind)
+}
+
+fn node(
+    mesh: &MeshSettings,
+    role: Role,
+    address: IpAddr,
+    bind: BTreeMap<String, Value>,
+) -> core::Node {
+    let labels = mesh.labels.0.iter().map(|(key, label)| (key.clone(), text(label))).collect();
+    let fields = BTreeMap::from([
+        ("NAMESPACE".to_owned(), text(&mesh.workload.namespace)),
+        ("NAME".to_owned(), text(&mesh.workload.name)),
+        ("LABELS".to_owned(), value(Kind::StructValue(Struct { fields: labels }))),
+        ("SERVICE_ACCOUNT".to_owned(), text(&mesh.service_account)),
+        ("CLUSTER_ID".to_owned(), text(&mesh.cluster_id)),
+        ("TULLE_ON_DEMAND".to_owned(), value(Kind::BoolValue(true))),
+        ("TULLE_BIND".to_owned(), value(Kind::StructValue(Struct { fields: bind }))),
+    ]);
+    core::Node {
+        id: mesh.node_id(role, address),
+        cluster: format!("{}.{}", mesh.workload.name, mesh.workload.namespace),
+        metadata: Some(Struct { fields }),
+        user_agent_name: "tulle-proxy".to_owned(),
+        user_agent_version_type: Some(core::node::UserAgentVersionType::UserAgentVersion(
+            env!("CARGO_PKG_VERSION").to_owned(),
+        )),
+        ..core::Node::default()
+    }
+}
+
+fn addresses(list: &[SocketAddr]) -> Value {
+    let values = list.iter().map(|address| text(&address.to_string())).collect();
+    value(Kind::ListValue(ListValue { values }))
+}
+
+fn text(text: &str) -> Value {
+    value(Kind::StringValue(text.to_owned()))
+}
+
+fn value(kind: Kind) -> Value {
+    Value { kind: Some(kind) }
+}

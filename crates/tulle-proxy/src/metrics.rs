@@ -1,0 +1,162 @@
+//! What is counted: names, and handles that a worker keeps beside what it counts.
+//!
+//! [`envoy`] are Envoy's counters, spoken with `-c`; [`istio`] Istio's standard metrics, spoken by
+//! sidecars and gateways; [`process`] our own, spoken always. Code that counts does not ask which
+//! are spoken: those that are not are additions to cells that nobody reads.
+//!
+//! `docs/reference/stats.md` lists all of them; a test compares it with the declarations.
+
+pub mod envoy;
+pub mod istio;
+pub mod process;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tulle_runtime::telemetry::{Dialect, Group, Local, Registry};
+
+use envoy::{ClusterMetrics, HttpMetrics, ListenerMetrics, TcpMetrics};
+use istio::{IstioHttp, IstioTcp, Peers};
+use process::WorkerSeries;
+
+use crate::settings::Settings;
+
+/// Every group of series, for the reference and for tests.
+pub const GROUPS: &[&Group] = &[
+    envoy::HttpSeries::GROUP,
+    envoy::ClusterSeries::GROUP,
+    envoy::ClusterCodeSeries::GROUP,
+    envoy::ListenerSeries::GROUP,
+    envoy::TcpSeries::GROUP,
+    envoy::ServerSeries::GROUP,
+    istio::RequestSeries::GROUP,
+    istio::ConnectionSeries::GROUP,
+    process::WorkerSeries::GROUP,
+    process::ProcessSeries::GROUP,
+];
+
+/// The registry of a process with these settings.
+#[must_use]
+pub fn registry(settings: &Settings) -> Registry {
+    Registry::new(match settings {
+        Settings::Envoy(_) => &[Dialect::Envoy],
+        Settings::Sidecar(_) | Settings::Gateway(_) => &[Dialect::Istio],
+    })
+}
+
+/// The metrics of one worker.
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    local: Local,
+    /// Of the worker itself.
+    pub worker: WorkerSeries,
+    http: Handles<HttpMetrics>,
+    clusters: Handles<ClusterMetrics>,
+    listeners: Handles<ListenerMetrics>,
+    tcp: Handles<TcpMetrics>,
+    istio_http: RefCell<HashMap<Peers, Rc<IstioHttp>>>,
+    istio_tcp: RefCell<HashMap<Peers, Rc<IstioTcp>>>,
+}
+
+type Handles<T> = RefCell<HashMap<Box<str>, Rc<T>>>;
+
+impl WorkerMetrics {
+    /// The metrics of the current thread, which is worker `index`.
+    #[must_use]
+    pub fn new(registry: &Registry, index: usize) -> Self {
+        let local = registry.local();
+        Self {
+            worker: WorkerSeries::new(&local, &[&index.to_string()]),
+            local,
+            http: Handles::default(),
+            clusters: Handles::default(),
+            listeners: Handles::default(),
+            tcp: Handles::default(),
+            istio_http: RefCell::default(),
+            istio_tcp: RefCell::default(),
+        }
+    }
+
+    /// Of the connection managers with this `stat_prefix`. To be kept with the connection.
+    #[must_use]
+    pub fn http(&self, stat_prefix: &str) -> Rc<HttpMetrics> {
+        handle(&self.http, stat_prefix, |name| HttpMetrics::new(&self.local, name))
+    }
+
+    /// Of the cluster with this name (`alt_stat_name`, if it has one). To be kept with it.
+    #[must_use]
+    pub fn cluster(&self, name: &str) -> Rc<ClusterMetrics> {
+        handle(&self.clusters, name, |name| ClusterMetrics::new(self.local.clone(), name))
+    }
+
+    /// Of the listener bound to this address. To be kept with its accept loop.
+    #[must_use]
+    pub fn listener(&self, address: &str) -> Rc<ListenerMetrics> {
+        // Envoy writes addresses with `_` in place of `:`, which its statsd uses otherwise.
+        let name = address.replace(':', "_");
+        handle(&self.listeners, &name, |name| ListenerMetrics::new(&self.local, name))
+    }
+
+    /// Of the TCP proxies with this `stat_prefix`. To be kept with the connection.
+    #[must_use]
+    pub fn tcp(&self, stat_prefix: &str) -> Rc<TcpMetrics> {
+        handle(&self.tcp, stat_prefix, |name| TcpMetrics::new(&self.local, name))
+    }
+
+    /// Of the requests between these peers. To be kept by whoever sends many of them.
+    #[must_use]
+    pub fn istio_http(&self, peers: &Peers) -> Rc<IstioHttp> {
+        let make = || Rc::new(IstioHttp::new(self.local.clone(), peers));
+        peer_handle(&self.istio_http, peers, make)
+    }
+
+    /// Of the connections between these peers.
+    #[must_use]
+    pub fn istio_tcp(&self, peers: &Peers) -> Rc<IstioTcp> {
+        let make = || Rc::new(IstioTcp::new(self.local.clone(), peers));
+        peer_handle(&self.istio_tcp, peers, make)
+    }
+
+    /// Forgets handles that nobody keeps, so that the numbers of what is gone can go too. To be
+    /// called now and then.
+    pub fn forget_unused(&self) {
+        self.http.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
+        self.listeners.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
+        self.clusters.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
+        self.tcp.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
+        self.istio_http.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
+        self.istio_tcp.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
+    }
+}
+
+fn handle<T>(handles: &Handles<T>, name: &str, make: impl FnOnce(&str) -> T) -> Rc<T> {
+    if let Some(known) = handles.borrow().get(name) {
+        return Rc::clone(known);
+    }
+    let made = Rc::new(make(name));
+    handles.borrow_mut().insert(name.into(), Rc::clone(&made));
+    made
+}
+
+fn peer_handle<T>(
+    handles: &RefCell<HashMap<Peers, Rc<T>>>,
+    peers: &Peers,
+    make: impl FnOnce() -> Rc<T>,
+) -> Rc<T> {
+    if let Some(known) = handles.borrow().get(peers) {
+        return Rc::clone(known);
+    }
+    let made = make();
+    handles.borrow_mut().insert(peers.clone(), Rc::clone(&made));
+    made
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    // Envoy counts whole milliseconds.
+    duration.as_millis() as f64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+use std::future::Future;
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::timeout;
+use tulle_model::address::EndpointAddress;
+use tulle_model::cluster::{Cluster, Discovery, Endpoint, Endpoints};
+use tulle_model::resource::Resource;
+use tulle_model::snapshot::{Change, Snapshot};
+
+use super::*;
+use crate::upstream::{Clock, Prepared, Upstreams};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+async fn locally<T>(test: impl Future<Output = T>) -> T {
+    timeout(LIMIT, LocalSet::new().run_until(test)).await.expect("in time")
+}
+
+fn session(endpoints: &[SocketAddr], change: impl FnOnce(&mut Cluster)) -> TcpSession {
+    let endpoint = |address: &SocketAddr| Endpoint::new(EndpointAddress::Socket(*address));
+    let endpoints = Endpoints::of("c".into(), endpoints.iter().map(endpoint).collect());
+    let mut config = Cluster::new("c".into(), Discovery::Static(Arc::new(endpoints)));
+    change(&mut config);
+    let put = Change::Put(Resource::Cluster(Arc::new(config)), vec![]);
+    let snapshot = Snapshot::new(false).with([put]);
+    let upstreams = Upstreams::new(Clock::start());
+    upstreams.sync(&snapshot, &Prepared::default());
+    let cluster = upstreams.cluster(&snapshot, &"c".into()).present().expect("configured");
+    TcpSession { cluster, buffers: BufferPool::default(), original_dst: None, random: 0 }
+}
+
+fn filter() -> TcpProxy {
+    TcpProxy::to("t", "c".into())
+}
+
+/// A client and a server with the proxy between them.
+struct Wire {
+    client: TcpStream,
+    server: TcpStream,
+    progress: Rc<TcpProgress>,
+    end: JoinHandle<TcpEnd>,
+}
+
+async fn wire(filter: TcpProxy) -> Wire {
+    let server = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let session = session(&[server.local_addr().expect("address")], |_| {});
+    let (client, end, progress) = connect(filter, session).await;
+    let (server, _) = server.accept().await.expect("accept");
+    Wire { client, server, progress, end }
+}
+
+async fn connect(
+    filter: TcpProxy,
+    session: TcpSession,
+) -> (TcpStream, JoinHandle<TcpEnd>, Rc<TcpProgress>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (down, peer) = accepted.expect("accept");
+    let progress = Rc::new(TcpProgress::default());
+    let watched = Rc::clone(&progress);
+    let end = tokio::task::spawn_local(async move {
+        proxy(Io::tcp(down, peer), &filter, &session, &progress).await
+    });
+    (client.expect("connect"), end, watched)
+}
+
+#[tokio::test]
+async fn each_direction_ends_by_itself() {
+    locally(async {
+        let Wire { mut client, mut server, progress, end } = wire(filter()).await;
+        let peer = server.peer_addr().ok();
+        client.write_all(b"question").await.expect("write");
+        client.shutdown().await.expect("shutdown");
+        let mut question = Vec::new();
+        server.read_to_end(&mut question).await.expect("the client's end");
+        assert_eq!(question, b"question");
+        server.write_all(b"a longer answer").await.expect("still open");
+        server.shutdown().await.expect("shutdown");
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("the server's end");
+        assert_eq!(answer, b"a longer answer");
+        assert_eq!(end.await.expect("ended"), TcpEnd::Closed);
+        assert_eq!((progress.sent.get(), progress.received.get()), (8, 15));
+        assert_eq!(progress.upstream_local.get(), peer);
+        assert!(progress.connect_time.get().is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_server_may_end_first() {
+    locally(async {
+        let Wire { mut client, mut server, end, .. } = wire(filter()).await;
+        server.write_all(b"220 hello\r\n").await.expect("write");
+        server.shutdown().await.expect("shutdown");
+        let mut greeting = Vec::new();
+        client.read_to_end(&mut greeting).await.expect("read");
+        client.write_all(b"QUIT\r\n").await.expect("still open");
+        client.shutdown().await.expect("shutdown");
+        let mut answer = Vec::new();
+        server.read_to_end(&mut answer).await.expect("read");
+        assert_eq!((&*greeting, &*answer), (&b"220 hello\r\n"[..], &b"QUIT\r\n"[..]));
+        assert_eq!(end.await.expect("ended"), TcpEnd::Closed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reset_is_passed_on_as_a_reset() {
+    locally(async {
+        let Wire { client, mut server, end, .. } = wire(filter()).await;
+        client.set_zero_linger().expect("linger");
+        drop(client);
+        let error = server.read(&mut [0]).await.expect_err("reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert_eq!(end.await.expect("ended"), TcpEnd::DownstreamReset);
+
+        let Wire { mut client, mut server, end, .. } = wire(filter()).await;
+        client.write_all(b"x").await.expect("write");
+        server.read_exact(&mut [0]).await.expect("connected");
+        server.set_zero_linger().expect("linger");
+        drop(server);
+        let error = client.read(&mut [0]).await.expect_err("reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert_eq!(end.await.expect("ended"), TcpEnd::UpstreamReset);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_bytes_arrive_whole_and_in_order_both_ways_at_once() {
+    locally(async {
+        let Wire { client, server, progress, end } = wire(filter()).await;
+        let bytes: Vec<u8> = (0..8_000_003u32).map(|number| (number / 7) as u8).collect();
+        let both = |stream: TcpStream| {
+            let bytes = bytes.clone();
+            async move {
+                let (mut read, mut write) = stream.into_split();
+                let writing = async {
+                    write.write_all(&bytes).await.expect("write");
+                    write.shutdown().await.expect("shutdown");
+                };
+                let mut received = Vec::new();
+                let (_, read) = tokio::join!(writing, read.read_to_end(&mut received));
+                read.expect("read");
+                assert!(received == bytes);
+            }
+        };
+        tokio::join!(both(client), both(server));
+        assert_eq!(end.await.expect("ended"), TcpEnd::Closed);
+        let length = bytes.len() as u64;
+        assert_eq!((progress.sent.get(), progress.received.get()), (length, length));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_slows_its_writer() {
+    locally(async {
+        let Wire { mut client, server, progress, .. } = wire(filter()).await;
+        let chunk = vec![0; 64 << 10];
+        let mut written = 0u64;
+        // The server reads nothing: at some point all buffers are full.
+        while let Ok(result) = timeout(Duration::from_millis(200), client.write(&chunk)).await {
+            written += result.expect("write") as u64;
+            assert!(written < 256 << 20, "no back-pressure");
+        }
+        assert!(written - progress.sent.get() < 32 << 20);
+        drop(server);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn silence_ends_it_and_activity_does_not() {
+    locally(async {
+        let mut filter = filter();
+        filter.idle_timeout = Some(Duration::from_millis(200));
+        let Wire { mut client, mut server, end, .. } = wire(filter).await;
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(400) {
+            client.write_all(b"x").await.expect("write");
+            server.read_exact(&mut [0]).await.expect("read");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(!end.is_finished());
+        assert_eq!(end.await.expect("ended"), TcpEnd::Idle);
+        assert_eq!(client.read(&mut [0]).await.expect("closed"), 0);
+    })
+    .await;
+}
+
+/// An address where nobody listens and nobody will.
+fn nobody() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("bind");
+    let address = socket.local_addr().expect("address");
+    (socket, address)
+}
+
+#[tokio::test]
+async fn another_endpoint_is_tried_as_often_as_allowed() {
+    locally(async {
+        let server = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let (_bound, dead) = nobody();
+        let live = server.local_addr().expect("address");
+        let mut filter = filter();
+        filter.max_connect_attempts = 2;
+        let (mut client, end, progress) = connect(filter, session(&[dead, live], |_| {})).await;
+        let (mut accepted, _) = server.accept().await.expect("accept");
+        client.write_all(b"x").await.expect("write");
+        accepted.read_exact(&mut [0]).await.expect("read");
+        drop((client, accepted));
+        assert_eq!(end.await.expect("ended"), TcpEnd::Closed);
+        assert!((1..=2).contains(&progress.attempts.get()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_an_upstream_the_record_says_why() {
+    locally(async {
+        let (_bound, dead) = nobody();
+        let flags = async |session| {
+            let (mut client, end, _) = connect(filter(), session).await;
+            let end = end.await.expect("ended");
+            assert!(matches!(client.read(&mut [0]).await, Ok(0) | Err(_)));
+            end.flags().to_string()
+        };
+        assert_eq!(flags(session(&[dead], |_| {})).await, "UF,URX");
+        assert_eq!(flags(session(&[], |_| {})).await, "UH");
+        let no_connections = |config: &mut Cluster| config.limits.default.max_connections = 0;
+        assert_eq!(flags(session(&[dead], no_connections)).await, "UO");
+    })
+    .await;
+}
+
+#[test]
+fn clusters_are_chosen_by_weight() {
+    let mut filter = filter();
+    filter.clusters = vec![("a".into(), 1), ("b".into(), 3)];
+    let chosen = (0..8).filter(|random| cluster(&filter, *random) == Some(&"b".into())).count();
+    assert_eq!(chosen, 6);
+    filter.clusters = vec![("a".into(), 0)];
+    assert_eq!(cluster(&filter, 1), None);
+}
