@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod analyze;
 mod demo;
+mod files;
 mod output;
 mod redirect;
 
@@ -19,6 +21,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Analyze(analyze::Settings),
     Redirect(redirect::Settings),
     /// The application of the demonstration: answers with what it is and what it was asked.
     #[command(hide = true)]
@@ -28,6 +31,7 @@ enum Verb {
 fn main() -> ExitCode {
     let CommandLine { verb } = CommandLine::parse();
     let outcome = match verb {
+        Verb::Analyze(settings) => analyze::run(&settings),
         Verb::Redirect(settings) => redirect::run(settings),
         Verb::DemoApp(settings) => demo::app::run(settings),
     };
