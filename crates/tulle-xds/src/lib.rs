@@ -5,5 +5,6 @@ pub mod encode;
 pub mod fields;
 pub mod json;
 pub mod proto;
+pub mod render;
 pub mod session;
 pub mod source;
