@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::config;
-use super::load;
 use super::process::{LOOK, PATIENCE, Process, free_port, loopback};
+use super::traffic;
 
 /// One of the services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,7 +222,7 @@ impl Mesh {
 
     /// What the control plane answers to `path`.
     pub async fn ask(&self, path: &str) -> Result<Value> {
-        let answer = load::get(loopback(self.admin), "127.0.0.1", path, &[]).await?;
+        let answer = traffic::get(loopback(self.admin), "127.0.0.1", path, &[]).await?;
         Ok(serde_json::from_slice(&answer.body)?)
     }
 

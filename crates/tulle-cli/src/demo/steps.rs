@@ -7,10 +7,10 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::config;
-use super::load::{self, Counts, Load};
 use super::mesh::{Mesh, ORDER, PAYMENT, STOCK};
 use super::process::{LOOK, PATIENCE, loopback};
 use super::report::Report;
+use super::traffic::{self, Counts, Load};
 
 /// Requests a second.
 const RATE: u32 = 400;
@@ -50,7 +50,7 @@ async fn mesh_up(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut last = String::new();
     while Instant::now() < deadline {
-        match load::get(loopback(mesh.entry), "shop.example", "/", &[]).await {
+        match traffic::get(loopback(mesh.entry), "shop.example", "/", &[]).await {
             Ok(answer) if answer.status == 200 => {
                 let proxies = mesh.ask("/api/v1/proxies").await?;
                 let count = proxies.as_array().map_or(0, Vec::len);
@@ -186,7 +186,7 @@ async fn instance_killed(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
 
 /// How many of the first POSTs of a run reached an application more than once.
 fn arrived_twice(mesh: &Mesh, run: u32, posts: u64) -> usize {
-    (1..=posts).filter(|post| mesh.arrivals(ORDER, &load::post_mark(run, *post)) > 1).count()
+    (1..=posts).filter(|post| mesh.arrivals(ORDER, &traffic::post_mark(run, *post)) > 1).count()
 }
 
 async fn rolling_replacement(mesh: &mut Mesh, report: &mut Report) -> Result<()> {

@@ -148,11 +148,7 @@ impl Session {
     }
 
     /// A message came.
-    pub fn response(
-        &mut self,
-        response: wire::DeltaDiscoveryResponse,
-        now: Instant,
-    ) -> Vec<Wish> {
+    pub fn response(&mut self, response: wire::DeltaDiscoveryResponse, now: Instant) -> Vec<Wish> {
         match ResourceType::from_type_url(&response.type_url) {
             Some(rtype) => self.feed(Input::Response(read_response(rtype, response)), now),
             None => vec![Wish::Close("a response of a type that was not asked for")],
