@@ -3,7 +3,7 @@
 use tulle_xds::session::message::ResourceType;
 
 use crate::client::{Client, SotwClient};
-use crate::scene::{Control, Place, exists};
+use crate::scene::{Control, Place};
 
 pub fn service(host: &str, address: &str, endpoint: &str) -> String {
     let name = host.replace('.', "-");
@@ -125,7 +125,7 @@ async fn a_unix_socket_serves_and_goes_away() {
         let seen = client.fetch(ResourceType::Listener, "x.shop:80").await;
         assert_eq!(seen.only_removed(), ["x.shop:80"]);
         control.stop().await;
-        assert!(!exists(&path));
+        assert!(!path.exists());
     }
 }
 
