@@ -16,9 +16,9 @@ const INVARIANT_DISTANCE: usize = 3;
 
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "helpers", "common", "misc", "manager"];
-/// Type endings that say nothing; the one exception is Envoy's own name for the thing.
+/// Type endings that say nothing; the exceptions are names that Envoy and tonic gave.
 const EMPTY_SUFFIXES: [&str; 3] = ["Manager", "Info", "Data"];
-const SUFFIX_EXCEPTIONS: [&str; 1] = ["HttpConnectionManager"];
+const SUFFIX_EXCEPTIONS: [&str; 2] = ["HttpConnectionManager", "ConnectInfo"];
 /// Where bytes from the network are read: no `unwrap`, no `expect`, whatever the comment says.
 const NEVER_PANIC: [&str; 4] = ["/http/codec", "/decode", "/listener", "/sniff"];
 /// Directories that exist on somebody's machine only.
