@@ -5,8 +5,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod analyze;
 mod demo;
 mod duration;
+mod files;
+mod output;
+mod redirect;
 
 /// Tulle, a service mesh: the command line.
 #[derive(Debug, Parser)]
@@ -18,6 +22,9 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Demo(demo::Settings),
+    Analyze(analyze::Settings),
+    Redirect(redirect::Settings),
     /// The application of the demonstration: answers with what it is and what it was asked.
     #[command(hide = true)]
     DemoApp(demo::app::Settings),
@@ -29,6 +36,9 @@ enum Verb {
 fn main() -> ExitCode {
     let CommandLine { verb } = CommandLine::parse();
     let outcome = match verb {
+        Verb::Demo(settings) => demo::run(settings),
+        Verb::Analyze(settings) => analyze::run(&settings),
+        Verb::Redirect(settings) => redirect::run(settings),
         Verb::DemoApp(settings) => demo::app::run(settings),
         Verb::DemoLoad(settings) => demo::load::run(settings),
     };
