@@ -142,7 +142,7 @@ impl Findings<'_> {
     fn type_names(&mut self) {
         for (number, line) in numbered(&self.file.masked) {
             let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
-            let keyword = ["struct", "enum", "trait", "type"];
+            let keyword = ["struct", "enum", "trait"];
             if words.by_ref().find(|word| keyword.contains(word)).is_none() {
                 continue;
             }
