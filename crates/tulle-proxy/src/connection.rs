@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tulle_model::decide::destination::{self, Destination};
 use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
 use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand, TcpProxy};
-use tulle_model::lookup::{Decision, Lookup};
+use tulle_model::lookup::{Absence, Decision, Lookup};
 use tulle_model::name::{Direction, ListenerName};
 use tulle_model::snapshot::Snapshot;
 
@@ -48,7 +48,10 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
         Lookup::Absent(_) | Lookup::Unknown => return,
     };
     let original = original_dst(&bound, &stream, local);
-    let listener = handed_over(&worker, &bound, original).await;
+    let Ok(listener) = handed_over(&worker, &bound, original).await else {
+        // Who owns the destination cannot be learnt now: nobody is let past on a guess.
+        return Io::tcp(stream, peer).reset();
+    };
     let Some(protocol) = inspected(&worker, &listener, &stream).await else {
         return;
     };
@@ -121,17 +124,17 @@ async fn handed_over(
     worker: &Rc<Worker>,
     bound: &Arc<Listener>,
     original: Option<SocketAddr>,
-) -> Arc<Listener> {
-    let Some(original) = original else { return Arc::clone(bound) };
+) -> Result<Arc<Listener>, Absence> {
+    let Some(original) = original else { return Ok(Arc::clone(bound)) };
     let by_address = worker.store.load().listener_at(original).cloned();
     if let Some(listener) = by_address.filter(|_| bound.use_original_dst) {
-        return listener;
+        return Ok(listener);
     }
     if bound.on_demand != OnDemand::Transparent {
-        return Arc::clone(bound);
+        return Ok(Arc::clone(bound));
     }
     let owner = worker.store.decide(|snapshot| owner_of(snapshot, original)).await;
-    owner.ok().flatten().unwrap_or_else(|| Arc::clone(bound))
+    Ok(owner?.unwrap_or_else(|| Arc::clone(bound)))
 }
 
 fn owner_of(snapshot: &Snapshot, address: SocketAddr) -> Decision<Option<Arc<Listener>>> {

@@ -363,21 +363,28 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
 impl<P: Referrer + Clone> OnDemand<DeltaClient, P> {
     /// Takes back a resource that an earlier process kept, with the names it was asked for under.
     /// To be called before the first stream.
-    pub fn restore(
-        &mut self,
-        key: Key,
-        version: Version,
-        asked: &[Name],
-        value: P,
-        now: Instant,
-    ) -> Vec<Change<P>> {
+    pub fn restore(&mut self, kept: Kept<P>, now: Instant) -> Vec<Change<P>> {
+        let Kept { key, version, asked, value } = kept;
         let (rtype, name) = key.clone();
-        self.core.restore(rtype, (name, version), asked, now);
+        self.core.restore(rtype, (name, version), &asked, now);
         self.graph.accept(key, value);
         let mut turn = self.begin(now);
-        turn.touched.extend(asked.iter().cloned());
+        turn.touched.extend(asked);
         changes(self.finish(turn))
     }
+}
+
+/// A resource that an earlier process kept.
+#[derive(Clone, Debug)]
+pub struct Kept<P> {
+    /// Its type and canonical name.
+    pub key: Key,
+    /// The version in which it was received.
+    pub version: Version,
+    /// The names under which it was asked for.
+    pub asked: Vec<Name>,
+    /// The resource.
+    pub value: P,
 }
 
 fn changes<Q, P>(outputs: Vec<Output<Q, P>>) -> Vec<Change<P>> {

@@ -37,11 +37,11 @@ impl Fault {
         if !self.applies(x) {
             return Ok(Verdict::Continue);
         }
-        if let Some((pause, share)) = self.settings.delay {
-            if share.contains(x.cx.worker.random()) {
-                x.record.flags.insert(ResponseFlag::DelayInjected);
-                tokio::time::sleep(pause).await;
-            }
+        if let Some((pause, share)) = self.settings.delay
+            && share.contains(x.cx.worker.random())
+        {
+            x.record.flags.insert(ResponseFlag::DelayInjected);
+            tokio::time::sleep(pause).await;
         }
         match self.settings.abort {
             Some((abort, share)) if share.contains(x.cx.worker.random()) => Err(reply(abort)),
