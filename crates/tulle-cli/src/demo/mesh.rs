@@ -156,9 +156,8 @@ impl Mesh {
     pub async fn kill(&mut self, name: &str) -> Result<()> {
         let index = self.find(name)?;
         let mut instance = self.instances.remove(index);
-        instance.sidecar.signal(Signal::KILL);
-        instance.app.kill().await?;
-        instance.sidecar.ended().await
+        instance.sidecar.kill().await?;
+        instance.app.kill().await
     }
 
     /// Ends an instance as an orchestrator does: the sidecar drains, then the application ends.
@@ -281,13 +280,7 @@ fn gateway_args(path: &Path, xds: u16, admin: u16) -> Vec<String> {
     ])
 }
 
-fn app_args(
-    service: Service,
-    version: &str,
-    name: &str,
-    port: u16,
-    outbound: u16,
-) -> Vec<String> {
+fn app_args(service: Service, version: &str, name: &str, port: u16, outbound: u16) -> Vec<String> {
     let mut args = strings(&[
         "demo-app",
         "--listen",

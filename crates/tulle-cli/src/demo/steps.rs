@@ -60,7 +60,8 @@ async fn mesh_up(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
                 return Ok(());
             }
             Ok(answer) => {
-                last = format!("status {} {}", answer.status, String::from_utf8_lossy(&answer.body));
+                last =
+                    format!("status {} {}", answer.status, String::from_utf8_lossy(&answer.body));
             }
             Err(error) => last = format!("{error:#}"),
         }
@@ -108,9 +109,9 @@ async fn settled(mesh: &Mesh) -> Result<()> {
         let proxies = proxies.as_array().into_iter().flatten();
         let streams = proxies.filter_map(|proxy| proxy.get("streams")?.as_array()).flatten();
         let types = streams.filter_map(|stream| stream.get("types")?.as_object());
-        types.flat_map(|types| types.values()).all(|kind| {
-            of(kind, "ackedGeneration") >= of(kind, "sentGeneration")
-        })
+        types
+            .flat_map(|types| types.values())
+            .all(|kind| of(kind, "ackedGeneration") >= of(kind, "sentGeneration"))
     };
     // The edit must first be seen: a rename is noticed at once, a slow disk may take longer.
     sleep(Duration::from_millis(300)).await;
@@ -248,7 +249,14 @@ fn first_message(findings: &Value) -> String {
             other => other.to_string(),
         })
     };
-    format!("{}:{}:{}: {}: {}", text("file"), text("line"), text("column"), text("field"), text("message"))
+    format!(
+        "{}:{}:{}: {}: {}",
+        text("file"),
+        text("line"),
+        text("column"),
+        text("field"),
+        text("message")
+    )
 }
 
 async fn control_plane_outage(

@@ -102,7 +102,8 @@ impl Counts {
 
     /// What failed, in words.
     pub fn failed(&self) -> String {
-        let bad: Vec<String> = self.bad.iter().map(|(why, count)| format!("{count} × {why}")).collect();
+        let bad: Vec<String> =
+            self.bad.iter().map(|(why, count)| format!("{count} × {why}")).collect();
         if self.failures() == 0 { "no failure".to_owned() } else { bad.join(", ") }
     }
 
@@ -116,9 +117,7 @@ impl Counts {
                 }
             }
             Ok(answer) => {
-                let text = String::from_utf8_lossy(&answer.body);
-                let text: String = text.chars().take(120).collect();
-                self.fail(is_post, format!("status {} {text}", answer.status));
+                self.fail(is_post, format!("status {} {}", answer.status, cause(&answer.body)));
             }
             Err(error) => self.fail(is_post, format!("{error:#}")),
         }
@@ -146,6 +145,28 @@ impl Counts {
             }
         }
     }
+}
+
+/// The innermost failure that an answer tells of, or its beginning.
+fn cause(body: &[u8]) -> String {
+    let mut cause = String::from_utf8_lossy(body).chars().take(160).collect();
+    let mut answer: Option<Value> = serde_json::from_slice(body).ok();
+    while let Some(call) = answer.as_ref().and_then(failed_call) {
+        let error = call.get("error").and_then(Value::as_str).unwrap_or_default();
+        cause = format!("{} from {}: {error}", call["status"], call["url"]);
+        answer = call.get("answer").cloned();
+        if let Some(Value::String(text)) = &answer {
+            cause.push_str(text);
+        }
+    }
+    cause
+}
+
+fn failed_call(answer: &Value) -> Option<Value> {
+    let calls = answer.get("calls")?.as_array()?;
+    let failed =
+        |call: &&Value| !call["status"].as_u64().is_some_and(|status| (200..500).contains(&status));
+    calls.iter().find(failed).cloned()
 }
 
 /// A load generator at work.
