@@ -5,7 +5,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod analyze;
 mod demo;
+mod duration;
+mod files;
+mod output;
+mod redirect;
 
 /// Tulle, a service mesh: the command line.
 #[derive(Debug, Parser)]
@@ -17,15 +22,25 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Demo(demo::Settings),
+    Analyze(analyze::Settings),
+    Redirect(redirect::Settings),
     /// The application of the demonstration: answers with what it is and what it was asked.
     #[command(hide = true)]
     DemoApp(demo::app::Settings),
+    /// The load of the demonstration: requests at a steady rate, every failure counted.
+    #[command(hide = true)]
+    DemoLoad(demo::load::Settings),
 }
 
 fn main() -> ExitCode {
     let CommandLine { verb } = CommandLine::parse();
     let outcome = match verb {
+        Verb::Demo(settings) => demo::run(settings),
+        Verb::Analyze(settings) => analyze::run(&settings),
+        Verb::Redirect(settings) => redirect::run(settings),
         Verb::DemoApp(settings) => demo::app::run(settings),
+        Verb::DemoLoad(settings) => demo::load::run(settings),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("tulle: {error:#}");

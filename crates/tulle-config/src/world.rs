@@ -88,7 +88,7 @@ impl World {
             objects.into_iter().map(|object| (object.id.clone(), object)).collect();
         let instances: BTreeMap<InstanceKey, Arc<WorkloadInstance>> =
             instances.into_iter().map(|instance| (instance.key(), instance)).collect();
-        let services = ServiceIndex::new(&by_id, &instances);
+        let services = ServiceIndex::new(&by_id, &instances, &settings.domain);
         let addresses = AddressIndex::new(&services);
         let rules = RuleIndex::new(&by_id, &services, &settings);
         let policies = PolicyIndex::new(&by_id, &services, &settings);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tulle_config::world::MeshSettings;
 use tulle_config::{
     Assembly, Bind, Client, Code, Diagnostic, Kind, ObjectId, Role, Variable, World, analyze,
-    load::File, load::load, translate,
+    load::File, load::load, load::load_stored, translate,
 };
 use tulle_model::lookup::Needed;
 
@@ -118,4 +118,33 @@ fn the_corpus_is_large_and_names_every_code() {
     let missing: Vec<&Code> =
         Code::ALL.iter().filter(|code| !seen.contains(code) && !large.contains(code)).collect();
     assert!(missing.is_empty(), "no input for {missing:?}");
+}
+
+proptest::proptest! {
+    /// However a file is damaged, it is read to findings and never to a panic, and every object
+    /// that is still accepted can be stored and read back.
+    #[test]
+    fn damaged_input_is_only_ever_a_finding(
+        damage in proptest::collection::vec(
+            (0usize..7000, "[-:{}\\[\\]*&'\"a0 \n]{0,3}", 0usize..12),
+            1..8,
+        ),
+    ) {
+        let mut text = include_str!("examples/everything.yaml").to_owned();
+        for (at, insert, delete) in damage {
+            let begin = at % text.len();
+            let end = (begin + delete).min(text.len());
+            if text.is_char_boundary(begin) && text.is_char_boundary(end) {
+                text.replace_range(begin..end, &insert);
+            }
+        }
+        let files = [File { path: "damaged.yaml", text: &text }];
+        analyze(&files, Arc::default(), &variables);
+        for loaded in load(&files, &variables).objects.into_values() {
+            let stored = loaded.canonical();
+            let again = load_stored(&[File { path: "stored.json", text: &stored }]);
+            let found = again.objects.get(&loaded.object.id).map(|again| &again.object);
+            proptest::prop_assert_eq!(found, Some(&loaded.object), "{}", stored);
+        }
+    }
 }

@@ -10,16 +10,16 @@ use tulle_model::decide::destination::{self, Destination};
 use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
 use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand, TcpProxy};
 use tulle_model::lookup::{Decision, Lookup};
-use tulle_model::name::ListenerName;
+use tulle_model::name::{Direction, ListenerName};
 use tulle_model::snapshot::Snapshot;
 
 use crate::http;
 use crate::http::context::{Downstream, HttpContext};
+use crate::http::forward::cluster_ready;
 use crate::io::Io;
 use crate::listener::inspect::Protocol;
 use crate::listener::inspect::peek::protocol_of;
 use crate::listener::original_dst::original_destination;
-use crate::http::forward::cluster_ready;
 use crate::tcp::{self, TcpProgress, TcpSession};
 use crate::worker::Worker;
 
@@ -40,6 +40,7 @@ pub struct Incoming {
 /// Serves a connection to its end.
 pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
     let Incoming { stream, peer, listener } = incoming;
+    let _inbound = is_inbound(&worker, &listener).then(|| worker.inbound.enter());
     let Ok(local) = stream.local_addr() else { return };
     let bound = match worker.store.load().listener(listener.as_str()) {
         Lookup::Present(listener) => Arc::clone(listener),
@@ -82,6 +83,13 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
             serve_tcp(&worker, proxy, downstream, io).await;
         }
     }
+}
+
+/// Whether a connection comes to the workload, not from it.
+fn is_inbound(worker: &Worker, listener: &ListenerName) -> bool {
+    let snapshot = worker.store.load();
+    let found = snapshot.listener(listener.as_str()).present();
+    found.is_some_and(|listener| listener.direction == Direction::Inbound)
 }
 
 /// Passes bytes on to the cluster of the filter.
@@ -137,11 +145,7 @@ fn owner_of(snapshot: &Snapshot, address: SocketAddr) -> Decision<Option<Arc<Lis
 }
 
 /// What the first bytes say, as far as the listener wants to know; `None` to close.
-async fn inspected(
-    worker: &Worker,
-    listener: &Listener,
-    stream: &TcpStream,
-) -> Option<Protocol> {
+async fn inspected(worker: &Worker, listener: &Listener, stream: &TcpStream) -> Option<Protocol> {
     let looking = protocol_of(stream, &listener.inspect, &worker.scratch);
     let Some(limit) = listener.inspect.timeout else {
         return looking.await.ok().map(|found| found.protocol);

@@ -20,6 +20,18 @@ pub(super) enum Target<'a> {
     Rules(HostName, &'a Arc<Rule>),
 }
 
+/// The service of a name that callers leave unfinished where a resolver would complete it:
+/// `<name>.<namespace>` and `<name>.<namespace>.svc`. Objects write names out.
+fn searched<'a>(context: &Context<'a>, host: &str) -> Option<&'a Arc<Service>> {
+    let domain = &context.world.settings().domain;
+    let completed = match host.split('.').collect::<Vec<_>>().as_slice() {
+        [_, _] => format!("{host}.svc.{domain}"),
+        [_, _, "svc"] => format!("{host}.{domain}"),
+        _ => return None,
+    };
+    context.world.named_service(&completed, context.client.namespace())
+}
+
 impl<'a> Target<'a> {
     /// The target of a name, as the client sees it.
     pub(super) fn of(context: &Context<'a>, name: &str) -> Option<Self> {
@@ -43,7 +55,8 @@ impl<'a> Target<'a> {
 
     fn of_host(context: &Context<'a>, host: &str, port: u16) -> Option<Self> {
         let namespace = context.client.namespace();
-        if let Some(service) = context.world.service(host, namespace) {
+        let service = context.world.service(host, namespace);
+        if let Some(service) = service.or_else(|| searched(context, host)) {
             return Some(Target::Service(service, service.port(port)?));
         }
         let host = HostName::parse(host).ok()?;

@@ -232,6 +232,38 @@ fn the_outbound_listener_is_bound_where_the_proxy_asks() {
     assert!(names(ResourceKind::Cluster, &world, &sidecar).names.is_empty());
 }
 
+#[test]
+fn a_registration_joins_the_service_declared_under_either_form_of_its_name() {
+    let declared = |host: &str| {
+        format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: pay, namespace: shop}}
+spec:
+  hosts: [{host}]
+  ports: [{{number: 80, name: http}}]
+  resolution: STATIC
+  endpoints: [{{address: 10.1.0.7}}]
+"
+        )
+    };
+    let full = "pay.shop.svc.cluster.local";
+    for (host, registered) in [("pay", full), (full, "pay"), ("pay", "pay"), (full, full)] {
+        let instances = vec![instance("shop", "v1", "10.1.0.1", registered)];
+        let world = world(&declared(host), instances);
+        let name = format!("outbound|80||{host}");
+        assert_eq!(endpoints(&world, &client("shop"), &name), ["10.1.0.1:80", "10.1.0.7:80"]);
+    }
+    let world = world("", vec![instance("shop", "v1", "10.1.0.1", full)]);
+    for asked in ["pay.shop:80", "pay.shop.svc:80", "pay.shop.svc.cluster.local:80"] {
+        let found = listener(&world, &client("elsewhere"), asked).unwrap();
+        assert_eq!(found.name.as_str(), "pay.shop.svc.cluster.local:80");
+    }
+    assert!(listener(&world, &client("elsewhere"), "pay:80").is_none());
+    assert!(listener(&world, &client("shop"), "pay:80").is_some());
+}
+
 const SHARED: &str = "
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

@@ -116,6 +116,7 @@ impl ServiceIndex {
     pub(super) fn new(
         objects: &BTreeMap<ObjectId, Arc<Object>>,
         instances: &BTreeMap<InstanceKey, Arc<WorkloadInstance>>,
+        domain: &str,
     ) -> Self {
         let mut builder = Builder::new(objects, instances);
         for (id, object) in objects {
@@ -124,7 +125,7 @@ impl ServiceIndex {
             }
         }
         for instance in instances.values() {
-            builder.register(instance);
+            builder.register(instance, domain);
         }
         builder.finish()
     }
@@ -328,9 +329,22 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds a registered workload to the service it registered for.
-    fn register(&mut self, instance: &WorkloadInstance) {
+    ///
+    /// A short name and its completion are the same service to a registration: whichever of the
+    /// two is declared in the namespace.
+    fn register(&mut self, instance: &WorkloadInstance, domain: &str) {
         let Some(host) = &instance.service else { return };
-        let key = ServiceKey { host: host.as_str().into(), namespace: instance.namespace.clone() };
+        let namespace = &instance.namespace;
+        let key_of = |host: &str| ServiceKey { host: host.into(), namespace: namespace.clone() };
+        let ending = complete("", namespace, domain);
+        let other = match host.as_str().strip_suffix(&*ending) {
+            Some(short) => key_of(short),
+            None => key_of(&complete(host.as_str(), namespace, domain)),
+        };
+        let mut key = key_of(host.as_str());
+        if !self.services.contains_key(&key) && self.services.contains_key(&other) {
+            key = other;
+        }
         if self.selecting.contains(&key) {
             return;
         }

@@ -9,9 +9,7 @@ use tulle_model::head::{Method, RequestHead, ResponseHead, Version};
 
 use crate::buffer::ReadBuffer;
 use crate::http::body::{Body, H1Body, H1Source};
-use crate::http::codec::h1::{
-    HeadParser, ParsedRequest, Violation,
-};
+use crate::http::codec::h1::{HeadParser, ParsedRequest, Violation};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, serve};
 use crate::http::reply::LocalReply;
@@ -110,10 +108,11 @@ impl H1Server<'_> {
         let life = self.cx.manager.timeouts.max_connection_duration;
         let life = life.map(|life| self.cx.started + life);
         let deadline = idle.into_iter().chain(life).min();
+        let direction = self.cx.listener.direction;
         tokio::select! {
             biased;
             ready = self.io.readable() => ready.is_ok(),
-            () = worker.drain.wait_until(|view| view.close_idle || view.cut) => false,
+            () = worker.drain.wait_until(|_| worker.closes_idle(direction)) => false,
             () = self.timer.wait(deadline) => false,
         }
     }
@@ -173,7 +172,12 @@ impl H1Server<'_> {
         self.answer_broken(&reply, record, request, response).await;
     }
 
-    async fn head_too_slow(&mut self, mut record: Record, request: RequestHead, response: ResponseHead) {
+    async fn head_too_slow(
+        &mut self,
+        mut record: Record,
+        request: RequestHead,
+        response: ResponseHead,
+    ) {
         let reply = LocalReply::new(408, "request_header_timeout", "Request Timeout")
             .flagged(ResponseFlag::StreamIdleTimeout);
         record.replied(&reply);

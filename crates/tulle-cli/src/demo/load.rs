@@ -1,0 +1,159 @@
+//! An open-loop load generator: requests leave when they are due, whether or not earlier ones
+//! have been answered, and latency counts from when they were due.
+//!
+//! Every second one JSON line says what was answered in it; the last line sums up. What counts as
+//! a failure is in [`report::Outcome`].
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use tokio::task::LocalSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use lane::{Lane, Request};
+use report::{Outcome, Recorder};
+
+mod histogram;
+mod lane;
+mod report;
+mod streams;
+mod target;
+
+/// Requests under way at most; one that is due beyond them counts as a failure of its own.
+const UNDER_WAY_LIMIT: usize = 20_000;
+/// How long after the last request answers are waited for, beyond the request's own timeout.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// What is sent where, how often and for how long.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Example: tulle demo-load --target http://order:9090/ --connect 127.0.0.1:8080 \
+                  --rate 200 --duration 10s --tally x-app-version"
+)]
+pub struct Settings {
+    /// The URL requested (`http://`), or the address for TCP (`tcp://`).
+    #[arg(long)]
+    pub target: target::Target,
+    /// Where connections go, if not where the target's host resolves.
+    #[arg(long)]
+    pub connect: Option<SocketAddr>,
+    /// Requests per second.
+    #[arg(long, default_value_t = 100.0)]
+    pub rate: f64,
+    /// How long requests are sent.
+    #[arg(long, default_value = "10s", value_parser = crate::duration::parse)]
+    pub duration: Duration,
+    /// What is spoken.
+    #[arg(long, value_enum, default_value = "http1")]
+    pub protocol: Protocol,
+    /// How long one request may take.
+    #[arg(long, default_value = "10s", value_parser = crate::duration::parse)]
+    pub timeout: Duration,
+    /// Further header lines, `name: value`.
+    #[arg(short = 'H', long = "header")]
+    pub headers: Vec<String>,
+    /// One in so many requests is a POST with a token of its own; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    pub post_every: u64,
+    /// One in so many requests has a connection of its own; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    pub fresh_every: u64,
+    /// Connections that HTTP/2 requests share.
+    #[arg(long, default_value_t = 4)]
+    pub connections: usize,
+    /// Long streams held besides the requests (gRPC and TCP), each one talking every second.
+    #[arg(long, default_value_t = 0)]
+    pub streams: usize,
+    /// A response header whose values are counted.
+    #[arg(long)]
+    pub tally: Option<String>,
+}
+
+/// What is spoken with the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// HTTP/1.1, one request at a time per connection.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// gRPC: unary calls of 32 bytes, expected back.
+    Grpc,
+    /// 32 bytes over TCP, expected back.
+    Tcp,
+}
+
+/// Sends everything and prints the report; 1 if anything failed.
+///
+/// # Errors
+/// When a header line is none.
+pub fn run(settings: Settings) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let failures = LocalSet::new().block_on(&runtime, generate(settings))?;
+    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn generate(settings: Settings) -> Result<u64> {
+    let started = Instant::now();
+    let recorder = Rc::new(Recorder::new(started));
+    let lane = Rc::new(Lane::new(&settings)?);
+    let printing = tokio::task::spawn_local(print_seconds(Rc::clone(&recorder)));
+    for number in 0..settings.streams {
+        let (lane, recorder) = (Rc::clone(&lane), Rc::clone(&recorder));
+        let guard = recorder.begin();
+        tokio::task::spawn_local(async move {
+            streams::hold(&lane, &recorder, number, settings.duration).await;
+            drop(guard);
+        });
+    }
+    let gap = Duration::from_secs_f64(1.0 / settings.rate.max(0.001));
+    let mut number = 0u64;
+    loop {
+        let due = started + gap.mul_f64(number as f64);
+        if due >= started + settings.duration {
+            break;
+        }
+        sleep_until(due).await;
+        start(&settings, &lane, &recorder, Request::numbered(number, &settings, due));
+        number += 1;
+    }
+    // Streams end by themselves a period after the last request.
+    let last = Instant::now() + settings.timeout + GRACE;
+    while recorder.under_way() > 0 && Instant::now() < last {
+        sleep_until(Instant::now() + Duration::from_millis(10)).await;
+    }
+    printing.abort();
+    println!("{}", recorder.summary());
+    Ok(recorder.failures())
+}
+
+fn start(settings: &Settings, lane: &Rc<Lane>, recorder: &Rc<Recorder>, request: Request) {
+    recorder.sent();
+    if recorder.under_way() >= UNDER_WAY_LIMIT {
+        recorder.failed(Outcome::NotSent, "too many requests under way");
+        return;
+    }
+    let (lane, recorder, limit) = (Rc::clone(lane), Rc::clone(recorder), settings.timeout);
+    let guard = recorder.begin();
+    tokio::task::spawn_local(async move {
+        match tokio::time::timeout(limit, lane.exchange(&request)).await {
+            Ok(Ok(tally)) => recorder.answered(request.due.elapsed(), tally.as_deref()),
+            Ok(Err(failure)) => recorder.failed(failure.outcome, &failure.detail),
+            Err(_) => recorder.failed(Outcome::Timeout, &format!("no answer after {limit:?}")),
+        }
+        drop(guard);
+    });
+}
+
+async fn print_seconds(recorder: Rc<Recorder>) {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        println!("{}", recorder.take_second());
+    }
+}
