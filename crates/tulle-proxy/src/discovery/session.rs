@@ -95,7 +95,8 @@ impl Session {
             };
             let key = (rtype, name);
             self.bodies.insert(key.clone(), body);
-            let told = self.client.restore(Kept { key, version, asked, value: Held(decoded) }, now);
+            let kept = Kept { key, version, asked, value: Held(decoded) };
+            let told = self.client.restore(kept, now);
             changes.extend(told.into_iter().filter_map(change));
         }
         changes
