@@ -21,6 +21,7 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Demo(demo::Settings),
     Analyze(analyze::Settings),
     Redirect(redirect::Settings),
     /// The application of the demonstration: answers with what it is and what it was asked.
@@ -31,6 +32,7 @@ enum Verb {
 fn main() -> ExitCode {
     let CommandLine { verb } = CommandLine::parse();
     let outcome = match verb {
+        Verb::Demo(settings) => demo::run(settings),
         Verb::Analyze(settings) => analyze::run(&settings),
         Verb::Redirect(settings) => redirect::run(settings),
         Verb::DemoApp(settings) => demo::app::run(settings),

@@ -4,14 +4,15 @@
 //! and any `Origin` are refused before anything else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -31,6 +32,8 @@ mod registry;
 
 /// Longest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Longest wait that can be asked for, in seconds.
+pub const MAX_WAIT_SECONDS: u64 = 300;
 
 /// What the API shows.
 #[derive(Clone)]
@@ -85,6 +88,7 @@ fn router(views: Views) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/api/v1/openapi.json", get(openapi::openapi))
         .route("/api/v1/generation", get(generation))
+        .route("/api/v1/wait", get(wait))
         .route("/api/v1/findings", get(findings))
         .route("/api/v1/proxies", get(proxies::list))
         .route("/api/v1/proxies/{namespace}/{name}", get(proxies::one))
@@ -136,6 +140,38 @@ async fn ready(State(views): State<Views>) -> Result<&'static str, Failure> {
 async fn generation(State(views): State<Views>) -> Json<serde_json::Value> {
     let registry = *views.published.borrow();
     Json(json!({ "generation": views.publisher.generation(), "registry": registry }))
+}
+
+/// What is waited for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// World that every proxy is to hold; the newest if left out.
+    generation: Option<u64>,
+    /// Longest wait, in seconds.
+    seconds: Option<u64>,
+}
+
+/// Waits until a world is published and every connected proxy holds it.
+async fn wait(
+    State(views): State<Views>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<serde_json::Value>, Failure> {
+    let generation = wanted.generation.unwrap_or_else(|| views.publisher.generation());
+    let seconds = wanted.seconds.unwrap_or(10).min(MAX_WAIT_SECONDS);
+    let mut generations = views.publisher.generations();
+    let synced = async {
+        // The sender lives as long as the publisher.
+        let _ = generations.wait_for(|published| *published >= generation).await;
+        views.status.synced(generation).await
+    };
+    match tokio::time::timeout(Duration::from_secs(seconds), synced).await {
+        Ok(streams) => Ok(Json(json!({ "generation": generation, "streams": streams }))),
+        Err(_) => {
+            let message = format!("not every proxy holds generation {generation} yet");
+            Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, message))
+        }
+    }
 }
 
 /// What is wrong with the configuration.

@@ -17,7 +17,7 @@ use crate::analysis::{self, Analysis};
 use crate::ingest::files::FileWatch;
 use crate::ingest::objects::{Configuration, Objects};
 use crate::ingest::registry::SharedRegistry;
-use crate::publish::Publisher;
+use crate::publish::{Cause, Publisher};
 use crate::serve::{self, Socket};
 use crate::settings::{Endpoint, Settings};
 use crate::status::Status;
@@ -114,7 +114,7 @@ impl App {
         };
         // The first world is complete before anybody is served: nobody is told that something
         // does not exist because it was not read yet.
-        builder.build().await;
+        builder.build(Cause::Configuration).await;
         let agents = Agents::new(
             Arc::clone(&self.registry),
             Arc::clone(&questions),
@@ -129,6 +129,7 @@ impl App {
             configuration: self.configuration.clone(),
             findings: found,
         };
+        let releasing = Arc::clone(&publisher).release_in_time(stop.clone());
         let views = Views {
             configuration: self.configuration,
             findings,
@@ -141,6 +142,7 @@ impl App {
         tracing::info!(xds = %self.xds.endpoint()?, admin = %self.admin.local_addr()?, "serving");
         let mut tasks = JoinSet::new();
         tasks.spawn(endless(builder.run(stop.clone())));
+        tasks.spawn(endless(releasing));
         tasks.spawn(endless(analysis.run(stop.clone())));
         tasks.spawn(endless(self.registry.tick(stop.clone())));
         let (xds, admin, ends) = (self.xds, self.admin, (stop.clone(), stop));

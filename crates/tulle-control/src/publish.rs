@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{broadcast, watch};
 use tulle_config::client::{Assembly, Client};
@@ -15,12 +16,14 @@ use tulle_config::world::{Changes, World};
 use tulle_xds::session::message::{Name, ResourceType};
 use tulle_xds::session::server::{Served, View};
 
+use crate::stop::Stop;
+
 mod answer;
 mod cache;
 
 use answer::Answer;
 use cache::Cache;
-pub use cache::Key;
+pub use cache::{Cause, HOLD_LIMIT, Key};
 
 /// Changes a stream may lag behind before it looks at everything anew.
 pub const DIRTY_QUEUED: usize = 256;
@@ -59,7 +62,7 @@ impl Publisher {
     }
 
     /// Replaces the world and tells everybody which names may have changed.
-    pub fn replace(&self, world: Arc<World>) {
+    pub fn replace(&self, world: Arc<World>, cause: Cause, now: Instant) {
         let old = self.world();
         // Long work outside the lock; there is one caller, so the old world is still the old one.
         let changes = Changes::between(&old, &world);
@@ -70,10 +73,39 @@ impl Publisher {
         }
         state.generation += 1;
         self.generation.send_replace(state.generation);
-        let dirty = state.cache.invalidate(&changes);
+        let dirty = state.cache.invalidate(&changes, cause, now);
         drop(state);
         // Nobody listening is no failure: there are no streams.
         let _ = self.changes.send(Arc::new(dirty));
+    }
+
+    /// Lets go of what was held back long enough, and tells everybody.
+    pub fn release(&self, now: Instant) {
+        let dirty = self.lock().cache.release(now);
+        if dirty != Dirty::Keys(BTreeSet::new()) {
+            // Nobody listening is no failure: there are no streams.
+            let _ = self.changes.send(Arc::new(dirty));
+        }
+    }
+
+    /// Lets go of what was held back, each in its time, until `stop`.
+    pub async fn release_in_time(self: Arc<Self>, stop: Stop) {
+        let mut generations = self.generations();
+        loop {
+            let next = self.lock().cache.next_release();
+            let due = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until(next.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => self.release(Instant::now()),
+                // Only a new world can make something be held back.
+                changed = generations.changed() => if changed.is_err() { return },
+                () = stop.requested() => return,
+            }
+        }
     }
 
     /// Hears of changes from now on.
@@ -104,7 +136,7 @@ impl Publisher {
     /// be kept across a wait.
     #[must_use]
     pub fn view<'a>(&'a self, client: &'a Client) -> ClientView<'a> {
-        ClientView { state: RefCell::new(self.lock()), client }
+        ClientView { state: RefCell::new(self.lock()), client, now: Instant::now() }
     }
 
     /// The state; it is changed in single steps, so a panic elsewhere leaves it whole.
@@ -118,6 +150,7 @@ impl Publisher {
 pub struct ClientView<'a> {
     state: RefCell<MutexGuard<'a, State>>,
     client: &'a Client,
+    now: Instant,
 }
 
 impl ClientView<'_> {
@@ -130,7 +163,8 @@ impl ClientView<'_> {
     fn with_answer<T>(&self, key: &Key, read: impl FnOnce(&Answer) -> T) -> T {
         let mut state = self.state.borrow_mut();
         let State { world, cache, .. } = &mut **state;
-        read(cache.answer(key, self.client, || Answer::compute(world, key, self.client)))
+        let compute = |key: &Key| Answer::compute(world, key, self.client);
+        read(cache.answer(key, self.client, &compute, self.now))
     }
 
     fn served(&self, rtype: ResourceType, name: &str) -> Option<Served> {

@@ -16,10 +16,16 @@ use crate::settings::Endpoint;
 use crate::stop::Stop;
 use crate::xds::{self, Ads};
 
+mod limit;
+
+use limit::limited;
+
 /// How often a silent connection is asked whether it is alive.
 pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// How long it may take to answer that.
 pub const KEEPALIVE_LIMIT: Duration = Duration::from_secs(10);
+/// Connections of proxies; each has two streams.
+pub const MAX_CONNECTIONS: usize = 20_000;
 /// Streams on one connection.
 pub const MAX_STREAMS: u32 = 256;
 
@@ -106,11 +112,11 @@ pub async fn serve(
     let stopped = async move { stop.requested().await };
     match socket {
         Socket::Tcp(listener) => {
-            let incoming = TcpListenerStream::new(listener);
+            let incoming = limited(TcpListenerStream::new(listener), MAX_CONNECTIONS);
             server.serve_with_incoming_shutdown(routes, incoming, stopped).await
         }
         Socket::Unix(listener, _file) => {
-            let incoming = UnixListenerStream::new(listener);
+            let incoming = limited(UnixListenerStream::new(listener), MAX_CONNECTIONS);
             server.serve_with_incoming_shutdown(routes, incoming, stopped).await
         }
     }

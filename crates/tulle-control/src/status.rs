@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tulle_xds::session::message::{Name, PerType, ResourceType, Version};
 use tulle_xds::session::server::Verdict;
 
@@ -59,6 +59,8 @@ pub struct Status {
     agents: Mutex<BTreeMap<u64, AgentReport>>,
     next: AtomicU64,
     totals: Totals,
+    /// Counts streams that came up to date or went.
+    progress: watch::Sender<u64>,
 }
 
 /// What was ever counted.
@@ -84,6 +86,8 @@ struct StreamEntry {
     variant: Variant,
     since: SystemTime,
     types: PerType<TypeReport>,
+    /// The client holds everything of this generation that it asked for.
+    synced: u64,
     inspect: mpsc::Sender<Inspection>,
 }
 
@@ -97,6 +101,7 @@ impl Status {
             variant,
             since: SystemTime::now(),
             types: PerType::default(),
+            synced: 0,
             inspect,
         };
         let id = self.number();
@@ -157,6 +162,22 @@ impl Status {
         tokio::time::timeout(INSPECTION_LIMIT, ask).await.ok().flatten()
     }
 
+    /// Waits until every stream holds `generation` or a later one; how many streams there are.
+    pub async fn synced(&self, generation: u64) -> usize {
+        let mut progress = self.progress.subscribe();
+        loop {
+            let (behind, streams) = {
+                let streams = lock(&self.streams);
+                let behind = streams.values().filter(|entry| entry.synced < generation).count();
+                (behind, streams.len())
+            };
+            // The sender lives as long as this.
+            if behind == 0 || progress.changed().await.is_err() {
+                return streams;
+            }
+        }
+    }
+
     fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
@@ -197,6 +218,14 @@ impl StreamGuard {
         });
     }
 
+    /// The client holds everything of `generation` that it asked for.
+    pub fn synced(&self, generation: u64) {
+        if let Some(entry) = lock(&self.status.streams).get_mut(&self.id) {
+            entry.synced = generation;
+        }
+        self.status.progress.send_modify(|count| *count += 1);
+    }
+
     /// Waits for somebody who wants to know what the stream holds.
     pub async fn inspection(&mut self) -> Inspection {
         match self.inspections.recv().await {
@@ -216,6 +245,7 @@ impl StreamGuard {
 impl Drop for StreamGuard {
     fn drop(&mut self) {
         lock(&self.status.streams).remove(&self.id);
+        self.status.progress.send_modify(|count| *count += 1);
     }
 }
 
@@ -248,6 +278,7 @@ impl StreamEntry {
         StreamReport {
             variant: self.variant,
             since: proxies::unix_seconds(self.since),
+            synced_generation: self.synced,
             types: types.map(|(rtype, report)| (name(rtype), report.clone())).collect(),
         }
     }

@@ -19,13 +19,11 @@ pub enum Table {
     Objects,
     /// Registered workloads, by `namespace/name`.
     Registry,
-    /// Names in use, by class of workload.
-    Classes,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 3] = [Self::Objects, Self::Registry, Self::Classes];
+    pub const ALL: [Self; 2] = [Self::Objects, Self::Registry];
 
     /// Its name on disk.
     #[must_use]
@@ -33,7 +31,6 @@ impl Table {
         match self {
             Self::Objects => "objects",
             Self::Registry => "registry",
-            Self::Classes => "classes",
         }
     }
 }

@@ -6,6 +6,7 @@
 //! it is known.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tulle_config::istio::HostName;
@@ -13,7 +14,7 @@ use tulle_config::world::{Health, InstancePort, MeshSettings, WorkloadInstance, 
 
 use crate::ingest::objects::Configuration;
 use crate::ingest::registry::{Entry, Port, SharedRegistry};
-use crate::publish::Publisher;
+use crate::publish::{Cause, Publisher};
 use crate::stop::Stop;
 
 /// Builds worlds and publishes them.
@@ -37,31 +38,35 @@ impl Builder {
         versions.mark_changed();
         loop {
             let changed = tokio::select! {
-                changed = self.configuration.changed() => changed,
-                changed = versions.changed() => changed,
+                changed = self.configuration.changed() => changed.map(|()| Cause::Configuration),
+                changed = versions.changed() => changed.map(|()| Cause::Registry),
                 () = stop.requested() => return,
             };
-            if changed.is_err() {
+            let Ok(mut cause) = changed else {
                 // A source is gone: nothing can change any more.
                 return stop.requested().await;
+            };
+            if self.configuration.has_changed().unwrap_or_default() {
+                cause = Cause::Configuration;
             }
             self.configuration.mark_unchanged();
             versions.mark_unchanged();
-            self.build().await;
+            self.build(cause).await;
         }
     }
 
     /// Builds the world of this moment and publishes it.
-    pub async fn build(&self) {
+    pub async fn build(&self, cause: Cause) {
         let configuration = Arc::clone(&self.configuration.borrow());
         let (version, entries) = self.registry.entries();
         let (settings, publisher) = (Arc::clone(&self.settings), Arc::clone(&self.publisher));
         // Off the event loop: comparing and dropping large worlds takes its time.
         let built = tokio::task::spawn_blocking(move || {
             let objects = configuration.objects.values().cloned();
-            let instances = entries.iter().map(|entry| Arc::new(instance(entry, &settings.domain)));
+            let instances = entries.iter().map(|entry| Arc::new(instance(entry)));
             let instances: Vec<_> = instances.collect();
-            publisher.replace(Arc::new(World::new(Arc::clone(&settings), objects, instances)));
+            let world = Arc::new(World::new(Arc::clone(&settings), objects, instances));
+            publisher.replace(world, cause, Instant::now());
         });
         match built.await {
             Ok(()) => {
@@ -73,13 +78,9 @@ impl Builder {
 }
 
 /// A registered workload in the words of the configuration.
-fn instance(entry: &Entry, domain: &str) -> WorkloadInstance {
+fn instance(entry: &Entry) -> WorkloadInstance {
     let workload = &entry.workload;
     let (name, offer) = (&workload.name, &workload.offer);
-    let service = match offer.service.contains('.') {
-        true => offer.service.to_string(),
-        false => format!("{}.{}.svc.{domain}", offer.service, name.namespace),
-    };
     let labels = offer.labels.iter();
     let account = &workload.service_account;
     WorkloadInstance {
@@ -87,7 +88,8 @@ fn instance(entry: &Entry, domain: &str) -> WorkloadInstance {
         name: Arc::clone(&name.name),
         address: offer.address,
         labels: labels.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
-        service: HostName::parse(&service).ok(),
+        // It was checked when it was registered.
+        service: HostName::parse(&offer.service).ok(),
         ports: offer.ports.iter().map(port).collect(),
         health: if entry.ready { Health::Ready } else { Health::NotReady },
         service_account: (!account.is_empty()).then(|| Arc::clone(account)),
@@ -98,7 +100,7 @@ fn instance(entry: &Entry, domain: &str) -> WorkloadInstance {
 
 fn port(port: &Port) -> InstancePort {
     InstancePort {
-        name: Arc::clone(&port.name),
+        name: port.declaring_name(),
         number: port.number.get(),
         listen: port.target(),
         app: port.application(),

@@ -113,3 +113,6 @@ impl<S: PartialEq + std::fmt::Debug, B> Table<S, B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

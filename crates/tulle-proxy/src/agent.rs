@@ -158,12 +158,7 @@ fn answered(question: proto::Question, answers: &impl Answers) -> proto::Answer 
 
 /// The first message of a sidecar.
 #[must_use]
-pub fn hello(
-    mesh: &MeshSettings,
-    role: Role,
-    address: IpAddr,
-    instance: u64,
-) -> proto::Hello {
+pub fn hello(mesh: &MeshSettings, role: Role, address: IpAddr, instance: u64) -> proto::Hello {
     proto::Hello {
         node_id: mesh.node_id(role, address),
         namespace: mesh.workload.namespace.clone(),
@@ -179,10 +174,7 @@ pub fn hello(
 
 /// What a workload offers. Where inbound ports are mapped, callers are sent to the mapped ones.
 #[must_use]
-pub fn registration(
-    service: &ServiceRegistration,
-    inbound: &[InboundPort],
-) -> proto::Registration {
+pub fn registration(service: &ServiceRegistration, inbound: &[InboundPort]) -> proto::Registration {
     let port = |port: &crate::settings::ServicePort| {
         let application = port.application.get();
         let mapped = inbound.iter().find(|inbound| inbound.application == application);

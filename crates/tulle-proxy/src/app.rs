@@ -124,7 +124,7 @@ impl Proxy {
         let Self { configuration, configs, asked, workers, drainer, drain, random } = self;
         let stopped = stop_signals()?;
         let (tell, condition) = watch::channel(Condition::Starting);
-        let mesh = mesh::mesh(settings, random, condition, drain.clone());
+        let mesh = mesh::mesh(settings, random, condition, drain.clone())?;
         let registered = mesh.is_some();
         let plan = Plan::shutdown(settings.process().drain_time, registered);
         let draining = async {

@@ -156,8 +156,9 @@ impl Configuration {
                         address: sockets.address,
                         sockets: sockets.listeners,
                     })),
-                    Err(source) => errors
-                        .push(ApplyError::Bind { listener: listener.name.clone(), source }),
+                    Err(source) => {
+                        errors.push(ApplyError::Bind { listener: listener.name.clone(), source })
+                    }
                 }
             }
         }

@@ -15,11 +15,11 @@ use tulle_model::snapshot::Snapshot;
 
 use crate::http;
 use crate::http::context::{Downstream, HttpContext};
+use crate::http::forward::cluster_ready;
 use crate::io::Io;
 use crate::listener::inspect::Protocol;
 use crate::listener::inspect::peek::protocol_of;
 use crate::listener::original_dst::original_destination;
-use crate::http::forward::cluster_ready;
 use crate::tcp::{self, TcpProgress, TcpSession};
 use crate::worker::Worker;
 
@@ -137,11 +137,7 @@ fn owner_of(snapshot: &Snapshot, address: SocketAddr) -> Decision<Option<Arc<Lis
 }
 
 /// What the first bytes say, as far as the listener wants to know; `None` to close.
-async fn inspected(
-    worker: &Worker,
-    listener: &Listener,
-    stream: &TcpStream,
-) -> Option<Protocol> {
+async fn inspected(worker: &Worker, listener: &Listener, stream: &TcpStream) -> Option<Protocol> {
     let looking = protocol_of(stream, &listener.inspect, &worker.scratch);
     let Some(limit) = listener.inspect.timeout else {
         return looking.await.ok().map(|found| found.protocol);

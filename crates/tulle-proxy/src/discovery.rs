@@ -5,6 +5,7 @@
 //! learnt goes out through [`Configuration`].
 
 pub mod node;
+pub mod saved;
 pub mod session;
 pub mod transport;
 
@@ -17,6 +18,7 @@ use tulle_xds::proto::envoy::config::core::v3 as core;
 use tulle_xds::proto::envoy::service::discovery::v3 as wire;
 use tulle_xds::session::client::TICK_EVERY;
 
+use crate::discovery::saved::SavedState;
 use crate::discovery::session::{Session, Wish};
 use crate::discovery::transport::{Stream, Target, open};
 
@@ -32,6 +34,8 @@ pub struct Discovery {
     pub node: core::Node,
     /// The session.
     pub session: Session,
+    /// Where last-good resources are kept.
+    pub state: Option<SavedState>,
 }
 
 impl Discovery {
@@ -41,6 +45,7 @@ impl Discovery {
         mut asked: mpsc::Receiver<Needed>,
         changed: impl Fn(Vec<Change>),
     ) {
+        self.restore(&changed);
         let mut stream: Option<Stream> = None;
         let mut connect_at = Some(tokio::time::Instant::now());
         let mut ticks = tokio::time::interval(TICK_EVERY);
@@ -68,7 +73,10 @@ impl Discovery {
                         }
                     }
                 }
-                _ = ticks.tick() => self.session.tick(Instant::now()),
+                _ = ticks.tick() => {
+                    self.save();
+                    self.session.tick(Instant::now())
+                }
             };
             for wish in wishes {
                 match wish {
@@ -87,6 +95,27 @@ impl Discovery {
                     Wish::Change(changes) => changed(changes),
                 }
             }
+        }
+    }
+
+    /// Serves what an earlier process kept until the control plane says otherwise.
+    fn restore(&mut self, changed: &impl Fn(Vec<Change>)) {
+        let Some(state) = &self.state else { return };
+        match state.load() {
+            Ok(saved) if saved.is_empty() => {}
+            Ok(saved) => {
+                tracing::info!(resources = saved.len(), "serving what was kept");
+                changed(self.session.restore(saved, Instant::now()));
+            }
+            Err(error) => tracing::warn!(%error, "what was kept cannot be read"),
+        }
+    }
+
+    fn save(&mut self) {
+        let Some(state) = &self.state else { return };
+        let Some(saved) = self.session.to_save() else { return };
+        if let Err(error) = state.save(&saved) {
+            tracing::warn!(%error, "what is served cannot be kept");
         }
     }
 

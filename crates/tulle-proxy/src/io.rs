@@ -3,6 +3,7 @@
 //! Every method takes `&self`, so that one task can read and write at the same time. The stream
 //! is borrowed only while it is polled. An idle plaintext connection owns no buffer.
 
+mod splice;
 mod tls;
 
 use std::cell::{OnceCell, RefCell};
@@ -16,6 +17,7 @@ use bytes::{Buf, BufMut, Bytes};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+pub use splice::{Pipe, SPLICE_BYTES};
 pub use tls::{TlsFacts, TlsVersion};
 
 /// A connection.

@@ -6,6 +6,7 @@
 //! parts together.
 
 pub mod access_log;
+pub mod admin;
 pub mod agent;
 pub mod app;
 pub mod buffer;

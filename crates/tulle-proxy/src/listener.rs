@@ -52,9 +52,8 @@ impl AcceptLoops {
     pub fn sync(&self, worker: &Rc<Worker>, bound: &[Arc<BoundSocket>]) -> io::Result<()> {
         let mut running = self.running.borrow_mut();
         running.retain(|(name, address), task| {
-            let stays = bound
-                .iter()
-                .any(|socket| socket.listener == *name && socket.address == *address);
+            let stays =
+                bound.iter().any(|socket| socket.listener == *name && socket.address == *address);
             if !stays {
                 task.abort();
             }

@@ -47,6 +47,8 @@ pub struct TcpProgress {
     pub sent: Cell<u64>,
     /// Bytes from upstream to downstream.
     pub received: Cell<u64>,
+    /// How many of both the system moved without this process touching them.
+    pub spliced: Cell<u64>,
     /// How often connecting was tried.
     pub attempts: Cell<u32>,
     /// The endpoint that was tried last.
@@ -116,8 +118,8 @@ pub async fn proxy(
     progress.connect_time.set(Some(begin.elapsed()));
     progress.upstream_local.set(up.local());
     let active = Cell::new(Instant::now());
-    let sending = Copy::new(&down, &up, &progress.sent, &active);
-    let receiving = Copy::new(&up, &down, &progress.received, &active);
+    let sending = Copy::new(&down, &up, (&progress.sent, &progress.spliced), &active);
+    let receiving = Copy::new(&up, &down, (&progress.received, &progress.spliced), &active);
     let both = async {
         let sent = async { sending.run(&session.buffers).await.map_err(Break::swapped) };
         tokio::try_join!(receiving.run(&session.buffers), sent)

@@ -14,6 +14,8 @@ use bytes::Bytes;
 
 /// Findings that are kept of one resource, of errors and of warnings each; more are counted.
 pub const MAX_FINDINGS: usize = 100;
+/// Bytes that are kept of the path of a finding, and of its text: both may quote the resource.
+pub const MAX_FINDING_BYTES: usize = 2048;
 
 /// Something that is wrong with, or has no effect in, one field.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,8 +49,12 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    fn add(list: &mut Vec<Finding>, omitted: &mut usize, finding: Finding) {
-        if list.len() < MAX_FINDINGS { list.push(finding) } else { *omitted += 1 }
+    fn add(list: &mut Vec<Finding>, omitted: &mut usize, at: &At<'_>, text: String) {
+        if list.len() < MAX_FINDINGS {
+            list.push(Finding { path: cut(at.to_string()), text: cut(text) });
+        } else {
+            *omitted += 1;
+        }
     }
 }
 
@@ -127,18 +133,16 @@ impl<'a> At<'a> {
 
     /// Refuses the resource.
     pub fn error(&self, text: impl Into<String>) {
-        let finding = Finding { path: self.to_string(), text: text.into() };
         let mut all = self.sink.0.borrow_mut();
         let all = &mut *all;
-        Diagnostics::add(&mut all.errors, &mut all.omitted, finding);
+        Diagnostics::add(&mut all.errors, &mut all.omitted, self, text.into());
     }
 
     /// Says that something has no effect.
     pub fn warn(&self, text: impl Into<String>) {
-        let finding = Finding { path: self.to_string(), text: text.into() };
         let mut all = self.sink.0.borrow_mut();
         let all = &mut *all;
-        Diagnostics::add(&mut all.warnings, &mut all.omitted, finding);
+        Diagnostics::add(&mut all.warnings, &mut all.omitted, self, text.into());
     }
 
     /// Refuses the resource and gives `None`, for the end of a function.
@@ -181,6 +185,14 @@ impl<'a> At<'a> {
             self.field(name).warn(format!("has no effect: {why}"));
         }
     }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_FINDING_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_FINDING_BYTES));
+        text.push('…');
+    }
+    text
 }
 
 fn rule_of<M: Described>(name: &str) -> Option<Rule> {

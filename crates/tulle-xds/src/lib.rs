@@ -3,6 +3,8 @@
 pub mod decode;
 pub mod encode;
 pub mod fields;
+pub mod json;
 pub mod proto;
+pub mod render;
 pub mod session;
 pub mod source;

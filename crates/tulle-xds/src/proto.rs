@@ -11,7 +11,7 @@
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
-#[allow(clippy::all, clippy::pedantic, clippy::too_many_lines, missing_docs)]
+#[allow(clippy::all, clippy::too_many_lines, missing_docs, reason = "generated")]
 #[rustfmt::skip]
 mod generated {
     include!("proto/generated/modules.rs");

@@ -38,6 +38,8 @@ pub struct StreamReport {
     pub variant: Variant,
     /// Since when, in seconds of the UNIX clock.
     pub since: u64,
+    /// The client holds everything of this world that it asked for.
+    pub synced_generation: u64,
     /// How each type stands to which something was sent.
     pub types: BTreeMap<String, TypeReport>,
 }

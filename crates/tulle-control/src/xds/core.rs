@@ -40,6 +40,8 @@ pub(super) trait Core: Default + Send + 'static {
     fn offer(&mut self, view: &impl View, now: Instant) -> Vec<(Sent, Self::Response)>;
     /// When to offer even if nothing happens.
     fn deadline(&self) -> Option<Instant>;
+    /// Whether nothing is under way or waiting: the client holds what it is to have.
+    fn idle(&self) -> bool;
     /// How a type stands.
     fn subscription(&self, rtype: ResourceType) -> Subscription;
 }
@@ -106,6 +108,10 @@ impl Core for DeltaServer {
         self.deadline()
     }
 
+    fn idle(&self) -> bool {
+        self.deadline().is_none() && !ResourceType::ALL.iter().any(|rtype| self.in_flight(*rtype))
+    }
+
     fn subscription(&self, rtype: ResourceType) -> Subscription {
         subscription!(self, rtype)
     }
@@ -151,6 +157,10 @@ impl Core for SotwServer {
 
     fn deadline(&self) -> Option<Instant> {
         self.deadline()
+    }
+
+    fn idle(&self) -> bool {
+        self.deadline().is_none() && !ResourceType::ALL.iter().any(|rtype| self.in_flight(*rtype))
     }
 
     fn subscription(&self, rtype: ResourceType) -> Subscription {

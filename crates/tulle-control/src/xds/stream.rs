@@ -118,6 +118,9 @@ impl<C: Core> Stream<'_, C> {
         let generation = view.generation();
         let offered = self.core.offer(&view, Instant::now());
         drop(view);
+        if offered.is_empty() && self.core.idle() {
+            self.status.synced(generation);
+        }
         let mut responses = Vec::new();
         for (sent, response) in offered {
             self.status.sent(sent.rtype, sent.resources, generation);

@@ -140,3 +140,41 @@ async fn a_stream_without_a_node_is_refused_with_a_reason() {
     assert!(status.message().contains("no node"), "{status}");
     control.stop().await;
 }
+
+#[tokio::test]
+async fn one_can_wait_until_everybody_holds_an_edit() {
+    let order = service("order.shop", "10.1.2.3", "127.0.0.2");
+    let place = Place::new(&[("order.yaml", &order)]);
+    let control = Control::start(&place).await;
+    let mut client = Client::connect(&control).await;
+    client.fetch(ResourceType::Endpoints, "outbound|80||order.shop").await;
+    let before = control.json("/api/v1/wait").await["generation"].as_u64().expect("a number");
+
+    let next = format!("/api/v1/wait?generation={}", before + 1);
+    let (status, _) = control.call("GET", &format!("{next}&seconds=0"), "").await;
+    assert_eq!(status, 504, "nothing was edited");
+    place.write("order.yaml", &order.replace("127.0.0.2", "127.0.0.3"));
+    let taken = async {
+        // Not read and so not accepted before it is waited for.
+        control.wait("/api/v1/generation", |json| json["generation"] == before + 1).await;
+        let (status, _) = control.call("GET", &format!("{next}&seconds=0"), "").await;
+        assert_eq!(status, 504, "nobody has accepted it");
+        client.next().await
+    };
+    let (waited, seen) = tokio::join!(control.json(&next), taken);
+    assert!(seen.one().mentions("127.0.0.3"));
+    assert_eq!((&waited["generation"], &waited["streams"]), (&(before + 1).into(), &1.into()));
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_between_objects_is_found() {
+    let lost = ROUTE.replace("destination: {host: order.shop}", "destination: {host: lost.shop}");
+    let place = Place::new(&[("route.yaml", &lost)]);
+    let control = Control::start(&place).await;
+    let json = control
+        .wait("/api/v1/findings", |json| json["findings"].to_string().contains("lost.shop"))
+        .await;
+    assert!(json["findings"].to_string().contains("TUL0401"), "{json}");
+    control.stop().await;
+}

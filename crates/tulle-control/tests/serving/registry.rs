@@ -91,3 +91,22 @@ async fn a_page_of_somebody_else_gets_nothing() {
     assert_eq!(status, 200);
     control.stop().await;
 }
+
+#[tokio::test]
+async fn every_described_path_is_served() {
+    let place = Place::new(&[]);
+    let control = Control::start(&place).await;
+    let description = control.json("/api/v1/openapi.json").await;
+    let paths = description["paths"].as_object().expect("paths");
+    assert!(paths.len() >= 12, "{}", paths.len());
+    for (path, operations) in paths {
+        let path = path.replace("{namespace}", "shop").replace("{name}", "nobody");
+        for method in operations.as_object().expect("operations").keys() {
+            let (status, body) = control.call(&method.to_uppercase(), &path, "{}").await;
+            // What is routed answers in JSON or with a success.
+            assert!(status < 300 || body.contains("error"), "{method} {path}: {status} {body}");
+            assert_ne!(status, 405, "{method} {path}");
+        }
+    }
+    control.stop().await;
+}

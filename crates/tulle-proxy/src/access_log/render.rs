@@ -197,6 +197,12 @@ fn header<'a>(wanted: &HeaderCommand, find: impl Fn(Name<'_>) -> Option<&'a [u8]
     })
 }
 
+/// ISO 8601 in UTC with milliseconds, as `%START_TIME%` prints it.
+#[must_use]
+pub fn timestamp_text(time: SystemTime) -> String {
+    timestamp(time).iter().copied().map(char::from).collect()
+}
+
 /// ISO 8601 in UTC with milliseconds: `2016-04-15T20:17:00.310Z`.
 fn timestamp(time: SystemTime) -> [u8; 24] {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -3,10 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Instant;
 
+use anyhow::Context as _;
 use tokio::sync::watch;
 use tulle_runtime::drain::driver::DrainHandle;
 
 use crate::agent::{Agent, Condition, hello, registration};
+use crate::discovery::saved::SavedState;
 use crate::discovery::session::Session;
 use crate::discovery::transport::Target;
 use crate::discovery::{Discovery, node};
@@ -28,9 +30,9 @@ pub fn mesh(
     seed: u64,
     condition: watch::Receiver<Condition>,
     drain: DrainHandle,
-) -> Option<Mesh> {
+) -> anyhow::Result<Option<Mesh>> {
     let (mesh, role) = match settings {
-        Settings::Envoy(_) => return None,
+        Settings::Envoy(_) => return Ok(None),
         Settings::Sidecar(sidecar) => (&sidecar.mesh, Role::Sidecar),
         Settings::Gateway(gateway) => (&gateway.mesh, Role::Router),
     };
@@ -44,12 +46,19 @@ pub fn mesh(
             node::sidecar(sidecar, address)
         }
         Settings::Gateway(gateway) => node::gateway(gateway, address),
-        Settings::Envoy(_) => return None,
+        Settings::Envoy(_) => return Ok(None),
     };
     let target = Target(mesh.control.clone());
     let session = Session::on_demand(seed, Instant::now());
-    let discovery = Discovery { target: target.clone(), node, session };
-    Some(Mesh { discovery, agent: Agent::new(target, hello, condition, drain) })
+    let state = match &mesh.state {
+        Some(directory) => Some(
+            SavedState::open(directory)
+                .with_context(|| format!("--state {}", directory.display()))?,
+        ),
+        None => None,
+    };
+    let discovery = Discovery { target: target.clone(), node, session, state };
+    Ok(Some(Mesh { discovery, agent: Agent::new(target, hello, condition, drain) }))
 }
 
 /// Where other workloads reach this one: as told, else the address towards the control plane.

@@ -33,8 +33,7 @@ pub fn load(from: &BootstrapSource) -> Result<LoadedBootstrap, Vec<String>> {
     if let Some(yaml) = &from.yaml {
         texts.push(("--config-yaml".to_owned(), yaml.clone()));
     }
-    let sources: Vec<Source<'_>> =
-        texts.iter().map(|(name, text)| Source { name, text }).collect();
+    let sources: Vec<Source<'_>> = texts.iter().map(|(name, text)| Source { name, text }).collect();
     let loaded = source::load::<pb::Bootstrap>(&sources)
         .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let place = |finding| loaded.positions.locate(&finding).to_string();

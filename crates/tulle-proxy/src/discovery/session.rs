@@ -1,22 +1,26 @@
 //! The session with the control plane without its transport: messages in, messages and changes
 //! out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tulle_model::lookup::{Absence, Needed};
 use tulle_model::resource::{Resource, ResourceKind};
 use tulle_model::snapshot::Change;
 use tulle_xds::decode;
 use tulle_xds::proto::envoy::service::discovery::v3 as wire;
 use tulle_xds::proto::google::rpc::Status;
-use tulle_xds::session::client::{AbsentReason, Answer, Delivery};
+use tulle_xds::session::client::{AbsentReason, Answer, ClientCore, Delivery};
 use tulle_xds::session::delta_client::DeltaClient;
 use tulle_xds::session::graph::{Key, Referrer};
 use tulle_xds::session::message::{
     DeltaRequest, DeltaResponse, Name, Resource as Encoded, ResourceType,
 };
 use tulle_xds::session::on_demand::{Change as Told, Input, OnDemand, Output};
+
+use crate::discovery::saved::SavedResource;
 
 /// `INVALID_ARGUMENT`: a resource was refused.
 const INVALID_ARGUMENT: i32 = 3;
@@ -49,6 +53,10 @@ pub enum Wish {
 #[derive(Debug)]
 pub struct Session {
     client: OnDemand<DeltaClient, Held>,
+    /// Every accepted resource as it came, to be kept on disk.
+    bodies: BTreeMap<Key, Bytes>,
+    /// Something changed since [`Session::to_save`] was asked.
+    unsaved: bool,
 }
 
 impl Session {
@@ -57,7 +65,7 @@ impl Session {
     pub fn on_demand(seed: u64, now: Instant) -> Self {
         let mut client = OnDemand::new(DeltaClient::new(seed));
         client.subscribe_wildcard(ResourceType::Listener, false, now);
-        Self { client }
+        Self { client, bodies: BTreeMap::new(), unsaved: false }
     }
 
     /// A session that asks for all listeners, all clusters, or both.
@@ -70,7 +78,49 @@ impl Session {
         if listeners {
             client.subscribe_wildcard(ResourceType::Listener, true, now);
         }
-        Self { client }
+        Self { client, bodies: BTreeMap::new(), unsaved: false }
+    }
+
+    /// Takes back what an earlier process kept, before the first stream. What cannot be read any
+    /// more is left out.
+    pub fn restore(&mut self, saved: Vec<SavedResource>, now: Instant) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for SavedResource { rtype, name, version, asked, body } in saved {
+            let decoded = match decode::resource(kind_of(rtype), &body) {
+                Ok(decoded) => decoded.value,
+                Err(found) => {
+                    tracing::warn!(resource = %name, %found, "a kept resource is left out");
+                    continue;
+                }
+            };
+            let key = (rtype, name);
+            self.bodies.insert(key.clone(), body);
+            let told = self.client.restore(key, version, &asked, Held(decoded), now);
+            changes.extend(told.into_iter().filter_map(change));
+        }
+        changes
+    }
+
+    /// What is to be kept, if it changed since this was asked last.
+    pub fn to_save(&mut self) -> Option<Vec<SavedResource>> {
+        if !std::mem::take(&mut self.unsaved) {
+            return None;
+        }
+        let (core, bodies) = (self.client.core(), &self.bodies);
+        let all = ResourceType::ALL.into_iter().flat_map(|rtype| {
+            core.held(rtype).filter_map(move |(name, version)| {
+                let body = bodies.get(&(rtype, name.clone()))?.clone();
+                let asked = core.asked_by(rtype, name);
+                Some(SavedResource {
+                    rtype,
+                    name: name.clone(),
+                    version: version.clone(),
+                    asked,
+                    body,
+                })
+            })
+        });
+        Some(all.collect())
     }
 
     /// A stream is open.
@@ -98,11 +148,7 @@ impl Session {
     }
 
     /// A message came.
-    pub fn response(
-        &mut self,
-        response: wire::DeltaDiscoveryResponse,
-        now: Instant,
-    ) -> Vec<Wish> {
+    pub fn response(&mut self, response: wire::DeltaDiscoveryResponse, now: Instant) -> Vec<Wish> {
         match ResourceType::from_type_url(&response.type_url) {
             Some(rtype) => self.feed(Input::Response(read_response(rtype, response)), now),
             None => vec![Wish::Close("a response of a type that was not asked for")],
@@ -119,41 +165,43 @@ impl Session {
                     Output::Send(request) => wishes.push(Wish::Send(write_request(request))),
                     Output::Connect { after } => wishes.push(Wish::Connect(after)),
                     Output::Close { reason } => wishes.push(Wish::Close(reason)),
-                    Output::Decode(delivery) => inputs.push(decoded(delivery)),
+                    Output::Decode(delivery) => inputs.push(self.decoded(delivery)),
                     Output::Change(told) => changes.extend(change(told)),
                 }
             }
         }
         if !changes.is_empty() {
+            self.unsaved = true;
             // Changes first: an ACK says that they were made.
             wishes.insert(0, Wish::Change(changes));
         }
         wishes
     }
-}
 
-/// Decodes every resource of a delivery; each is taken or refused by itself.
-fn decoded(delivery: Delivery) -> Input<DeltaResponse, Held> {
-    let kind = kind_of(delivery.rtype);
-    let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
-    for Encoded { name, body, .. } in delivery.resources {
-        let Some(body) = body else { continue };
-        match decode::resource(kind, &body) {
-            Ok(decoded) => {
-                for warning in &decoded.warnings {
-                    tracing::warn!(resource = %name, "{warning}");
+    /// Decodes every resource of a delivery; each is taken or refused by itself.
+    fn decoded(&mut self, delivery: Delivery) -> Input<DeltaResponse, Held> {
+        let kind = kind_of(delivery.rtype);
+        let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
+        for Encoded { name, body, .. } in delivery.resources {
+            let Some(body) = body else { continue };
+            match decode::resource(kind, &body) {
+                Ok(decoded) => {
+                    for warning in &decoded.warnings {
+                        tracing::warn!(resource = %name, "{warning}");
+                    }
+                    self.bodies.insert((delivery.rtype, name.clone()), body);
+                    accepted.push((name, Held(decoded.value)));
                 }
-                accepted.push((name, Held(decoded.value)));
-            }
-            Err(found) => {
-                let why = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-                let why = why.join("; ");
-                tracing::warn!(resource = %name, why, "a resource is refused");
-                rejected.push((name, why));
+                Err(found) => {
+                    let why = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+                    let why = why.join("; ");
+                    tracing::warn!(resource = %name, why, "a resource is refused");
+                    rejected.push((name, why));
+                }
             }
         }
+        Input::Decoded { delivery: delivery.id, rtype: delivery.rtype, accepted, rejected }
     }
-    Input::Decoded { delivery: delivery.id, rtype: delivery.rtype, accepted, rejected }
 }
 
 /// What the session tells, as a change of the configuration.

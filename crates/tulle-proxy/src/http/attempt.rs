@@ -23,9 +23,7 @@ use crate::http::forward::{overflow, try_again};
 use crate::http::reply::LocalReply;
 use crate::http::sink::{PumpError, Sink, pump};
 use crate::http::tries::{Expired, Tries};
-use crate::http::upstream_stream::{
-    Answer, Arrived, FinalHead, UpstreamStream, open_h1, open_h2,
-};
+use crate::http::upstream_stream::{Answer, Arrived, FinalHead, UpstreamStream, open_h1, open_h2};
 use crate::upstream::cluster::{HttpLease, HttpVersion, UpstreamCluster};
 use crate::upstream::endpoint::UpstreamEndpoint;
 use crate::upstream::members::PickInput;
@@ -56,7 +54,8 @@ pub async fn attempt(
         Ok(lease) => lease,
         Err(failed) if failed.is_overflow() => return Err(overflow().into()),
         Err(failed) => {
-            let timed_out = if failed.timed_out { Outcome::TimedOut } else { Outcome::ConnectFailed };
+            let timed_out =
+                if failed.timed_out { Outcome::TimedOut } else { Outcome::ConnectFailed };
             cluster.report(&endpoint, timed_out);
             let reply = failure::connect(x, &failed);
             return again_or(x, tries, Attempt::ConnectFailed, reply);
@@ -240,11 +239,7 @@ async fn converse_tunnel(
 }
 
 /// Sends what was sent before, then what still comes.
-async fn send(
-    body: &mut Body<'_>,
-    sink: &mut Sink<'_>,
-    tries: &Tries,
-) -> Result<(), PumpError> {
+async fn send(body: &mut Body<'_>, sink: &mut Sink<'_>, tries: &Tries) -> Result<(), PumpError> {
     let replay = tries.replay();
     if !replay.is_empty() {
         sink.bytes(replay).await.map_err(PumpError::Sink)?;

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use tulle_model::head::{KnownId, Headers, RequestHead, split_path};
+use tulle_model::head::{Headers, KnownId, RequestHead, split_path};
 use tulle_model::header_edit::{AppendAction, HeaderEdits};
 use tulle_model::route::{Forward, HostRewrite, PathRewrite};
 
@@ -125,9 +125,9 @@ fn rewrite_host(
         (Some(host), _) => Some(host.as_bytes().to_vec()),
         (None, None) => None,
         (None, Some(HostRewrite::Literal(host))) => Some(host.as_bytes().to_vec()),
-        (None, Some(HostRewrite::Endpoint)) => endpoint_host
-            .filter(|host| !host.is_empty())
-            .map(|host| host.as_bytes().to_vec()),
+        (None, Some(HostRewrite::Endpoint)) => {
+            endpoint_host.filter(|host| !host.is_empty()).map(|host| host.as_bytes().to_vec())
+        }
         (None, Some(HostRewrite::Header(name))) => {
             head.headers.first(name).filter(|value| !value.is_empty()).map(<[u8]>::to_vec)
         }

@@ -156,9 +156,9 @@ impl Drop for Exchange<'_> {
     /// However it ends, by its own or because its connection was dropped, it is recorded.
     fn drop(&mut self) {
         crate::record::close(self);
-        self.cx.worker.heads.give(
-            std::mem::take(&mut self.request),
-            std::mem::take(&mut self.response),
-        );
+        self.cx
+            .worker
+            .heads
+            .give(std::mem::take(&mut self.request), std::mem::take(&mut self.response));
     }
 }

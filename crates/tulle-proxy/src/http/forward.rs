@@ -89,10 +89,7 @@ async fn find_cluster(
 }
 
 /// Whether the cluster can be used; asks for it and for its endpoints.
-pub fn cluster_ready(
-    snapshot: &Snapshot,
-    name: &ClusterName,
-) -> Decision<Result<(), Absence>> {
+pub fn cluster_ready(snapshot: &Snapshot, name: &ClusterName) -> Decision<Result<(), Absence>> {
     let cluster = match snapshot.cluster(name.as_str()) {
         Lookup::Present(cluster) => cluster,
         Lookup::Absent(absence) => return Decision::Decided(Err(absence)),

@@ -9,9 +9,7 @@ use tulle_model::head::{Method, RequestHead, ResponseHead, Version};
 
 use crate::buffer::ReadBuffer;
 use crate::http::body::{Body, H1Body, H1Source};
-use crate::http::codec::h1::{
-    HeadParser, ParsedRequest, Violation,
-};
+use crate::http::codec::h1::{HeadParser, ParsedRequest, Violation};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, serve};
 use crate::http::reply::LocalReply;
@@ -173,7 +171,12 @@ impl H1Server<'_> {
         self.answer_broken(&reply, record, request, response).await;
     }
 
-    async fn head_too_slow(&mut self, mut record: Record, request: RequestHead, response: ResponseHead) {
+    async fn head_too_slow(
+        &mut self,
+        mut record: Record,
+        request: RequestHead,
+        response: ResponseHead,
+    ) {
         let reply = LocalReply::new(408, "request_header_timeout", "Request Timeout")
             .flagged(ResponseFlag::StreamIdleTimeout);
         record.replied(&reply);

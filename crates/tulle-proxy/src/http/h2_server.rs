@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::{Connection, SendResponse};
 use h2::RecvStream;
+use h2::server::{Connection, SendResponse};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tulle_model::flag::ResponseFlag;
@@ -131,8 +131,8 @@ async fn serve_stream(
     match read {
         Ok(()) => serve(&mut exchange).await,
         Err(refusal) => {
-            let reply = LocalReply::new(400, refusal, "")
-                .flagged(ResponseFlag::DownstreamProtocolError);
+            let reply =
+                LocalReply::new(400, refusal, "").flagged(ResponseFlag::DownstreamProtocolError);
             refuse(&mut exchange, &reply).await;
         }
     }

@@ -172,11 +172,7 @@ fn configured(manager: &HttpManager, snapshot: &Snapshot) -> Decision<Found> {
     }
 }
 
-fn resolved(
-    config: &Arc<RouteConfiguration>,
-    head: &RequestHead,
-    facts: RouteFacts,
-) -> Resolution {
+fn resolved(config: &Arc<RouteConfiguration>, head: &RequestHead, facts: RouteFacts) -> Resolution {
     let not_found = || {
         let reply = LocalReply::new(404, "route_not_found", "");
         Resolution::None(Box::new(reply.flagged(ResponseFlag::NoRouteFound)))

@@ -136,11 +136,7 @@ pub enum Expired {
 }
 
 impl Clocks {
-    fn new(
-        timeout: Option<Duration>,
-        per_try: Option<Duration>,
-        idle: Option<Duration>,
-    ) -> Self {
+    fn new(timeout: Option<Duration>, per_try: Option<Duration>, idle: Option<Duration>) -> Self {
         let progress = Cell::new(Instant::now());
         let (response_by, attempt_by) = (Cell::new(None), Cell::new(None));
         Self { per_try, timeout, idle, response_by, attempt_by, progress }

@@ -83,8 +83,7 @@ pub fn open_h1<'l>(
     let mut out = pool.take();
     encode_request(head, framing, ConnectionOption::Implicit, &mut out);
     let io = &connection.io;
-    let source =
-        H1Source { io, buffer: &mut connection.buffer, pool, settings: &UPSTREAM_CODEC };
+    let source = H1Source { io, buffer: &mut connection.buffer, pool, settings: &UPSTREAM_CODEC };
     let answer = H1Answer {
         source,
         parser: HeadParser::new(),

@@ -126,6 +126,11 @@ async fn waiting_costs_no_buffer_and_reading_has_a_limit() {
     assert_eq!(buf, b"abcdef");
 }
 
+#[test]
+fn a_plain_connection_is_small() {
+    assert!(size_of::<Io>() <= 200, "{} bytes", size_of::<Io>());
+}
+
 #[tokio::test]
 async fn slices_arrive_in_order() {
     let (near, far) = pair().await;

@@ -155,6 +155,32 @@ async fn many_bytes_arrive_whole_and_in_order_both_ways_at_once() {
         assert_eq!(end.await.expect("ended"), TcpEnd::Closed);
         let length = bytes.len() as u64;
         assert_eq!((progress.sent.get(), progress.received.get()), (length, length));
+        assert!(progress.spliced.get() > length, "most of it was moved by the system");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_pauses_gives_its_pipe_back_and_goes_on() {
+    locally(async {
+        let Wire { mut client, mut server, progress, end } = wire(filter()).await;
+        let bytes = vec![7; 1 << 20];
+        let mut received = vec![0; 1 << 20];
+        let mut spliced = 0;
+        for pause in [Duration::from_millis(1_100), Duration::ZERO] {
+            let (sent, read) =
+                tokio::join!(client.write_all(&bytes), server.read_exact(&mut received));
+            sent.and(read.map(drop)).expect("passed on");
+            assert!(received == bytes);
+            assert!(progress.spliced.get() > spliced);
+            spliced = progress.spliced.get();
+            tokio::time::sleep(pause).await;
+            server.write_all(b"ok").await.expect("write");
+            client.read_exact(&mut [0; 2]).await.expect("read");
+        }
+        client.set_zero_linger().expect("linger");
+        drop(client);
+        assert_eq!(end.await.expect("ended"), TcpEnd::DownstreamReset);
     })
     .await;
 }

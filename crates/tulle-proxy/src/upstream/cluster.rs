@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tulle_identity::Application;
 use tulle_model::cluster::{Cluster, Discovery, Limits};
@@ -145,17 +144,17 @@ impl ClusterState {
     pub(super) const NUMBERS: usize = 2 * limits::NUMBERS + ClusterOutliers::NUMBERS;
 
     pub(super) fn new(config: &Arc<Cluster>, prepared: &Prepared, clock: Clock) -> Self {
-        let (block, released) = match prepared.numbers(&config.name) {
+        let (block, [normal, high]) = match prepared.numbers(&config.name) {
             Some(numbers) => (Block::All(numbers.block()), numbers.released()),
-            None => (Block::own(Self::NUMBERS), Arc::new(Notify::new())),
+            None => (Block::own(Self::NUMBERS), Default::default()),
         };
         let transport = transport_of(config, prepared);
         Self {
             config: RefCell::new(Arc::clone(config)),
             transport: RefCell::new(Rc::new(transport)),
             under_way: [
-                UnderWay::new(&block, 0, Arc::clone(&released)),
-                UnderWay::new(&block, limits::NUMBERS, released),
+                UnderWay::new(&block, 0, normal),
+                UnderWay::new(&block, limits::NUMBERS, high),
             ],
             outliers: ClusterOutliers::new(&block, 2 * limits::NUMBERS),
             members: Members::default(),
@@ -166,12 +165,18 @@ impl ClusterState {
     /// Takes on a changed configuration. Connections made otherwise are used up, not cut.
     pub(super) fn configure(&self, config: &Arc<Cluster>, prepared: &Prepared) {
         let next = transport_of(config, prepared);
-        if !self.transport.borrow().is_same(&next) {
+        let same_transport = self.transport.borrow().is_same(&next);
+        let same_config = Arc::ptr_eq(&self.config.borrow(), config);
+        if same_transport && same_config {
+            return;
+        }
+        if !same_transport {
             *self.transport.borrow_mut() = Rc::new(next);
         }
-        if !Arc::ptr_eq(&self.config.borrow(), config) {
+        if !same_config {
             *self.config.borrow_mut() = Arc::clone(config);
             self.members.rebalance();
+            self.under_way.iter().for_each(UnderWay::tell_all);
         }
         self.sweep(Instant::now());
     }
@@ -264,12 +269,13 @@ impl Dial {
         let permit = loop {
             match self.under_way().connect(&self.limits()) {
                 Ok(permit) => break permit,
-                Err(_) if self.cluster.members.close_one_unused() => {}
+                Err(_) if self.cluster.members.close_one_unused(self.priority) => {}
                 Err(_) => return None,
             }
         };
         Some(Life {
             opened: Instant::now(),
+            priority: self.priority,
             transport: self.cluster.transport(),
             _permit: permit,
             _open: OpenGuard::new(&self.endpoint),

@@ -10,6 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 use tulle_identity::{Application, ClientTls};
+use tulle_model::route::Priority;
 
 use super::endpoint::{OpenGuard, Target};
 use super::failure::ConnectFailure;
@@ -93,6 +94,8 @@ impl Transport {
 #[derive(Debug)]
 pub(super) struct Life {
     pub(super) opened: Instant,
+    /// Under whose limit it is counted.
+    pub(super) priority: Priority,
     pub(super) transport: Rc<Transport>,
     pub(super) _permit: ConnectionPermit,
     pub(super) _open: OpenGuard,

@@ -87,7 +87,7 @@ impl Resolver {
                         return;
                     }
                 }
-                () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {}
+                () = until(due), if due.is_some() => {}
                 else => std::future::pending().await,
             }
         }
@@ -120,6 +120,12 @@ impl Resolver {
         }
         Arc::make_mut(&mut self.names).insert(Arc::clone(name), addresses.into());
         true
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    if let Some(due) = due {
+        sleep_until(due).await;
     }
 }
 

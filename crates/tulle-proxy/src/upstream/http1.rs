@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tulle_identity::Application;
 use tulle_model::cluster::PoolSettings;
+use tulle_model::route::Priority;
 
 use super::cluster::{ClusterState, Dial};
 use super::connect::{Life, Transport};
@@ -134,10 +135,13 @@ impl Http1Pool {
         closed.extend(self.idle.borrow_mut().extract_if(.., spent));
     }
 
-    /// Closes the connection that was kept longest; whether there was one.
-    pub(super) fn close_oldest(&self) -> bool {
+    /// Closes the connection of `priority` that was kept longest; whether there was one.
+    pub(super) fn close_oldest(&self, priority: Priority) -> bool {
         let mut idle = self.idle.borrow_mut();
-        let oldest = idle.iter().position(|held| held.was_kept).map(|index| idle.remove(index));
+        let oldest = idle
+            .iter()
+            .position(|held| held.was_kept && held.life.priority == priority)
+            .map(|index| idle.remove(index));
         drop(idle);
         oldest.is_some()
     }

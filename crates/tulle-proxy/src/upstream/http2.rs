@@ -2,16 +2,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
 use tulle_identity::Application;
 use tulle_model::cluster::{PoolSettings, UpstreamProtocol};
 use tulle_model::http::Http2Settings;
+use tulle_model::route::Priority;
 
 use super::cluster::{ClusterState, Dial};
 use super::connect::{Life, Transport};
@@ -25,10 +29,13 @@ use crate::shared::CountGuard;
 pub const MAX_HEADER_LIST_BYTES: u32 = 60 * 1024;
 /// Streams that were reset by us and that the peer may still speak of.
 const MAX_RESET_STREAMS: usize = 64;
+/// How long a connection that nobody needs any more may take to close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// Bytes that wait to be sent on one connection.
 const MAX_SEND_BUFFER_BYTES: usize = 1024 * 1024;
 
-/// A place for one stream on a connection, until it is dropped.
+/// A place for one stream on a connection, until it is dropped: to be held until the stream has
+/// ended in both directions.
 #[derive(Debug)]
 pub struct Http2Lease {
     /// Sends the request; ready when it is given out.
@@ -38,6 +45,14 @@ pub struct Http2Lease {
     connection: Rc<Http2Connection>,
     _active: CountGuard,
     endpoint: Rc<EndpointState>,
+}
+
+impl Http2Lease {
+    /// The address of this end of the connection.
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.connection.local
+    }
 }
 
 impl Drop for Http2Lease {
@@ -59,7 +74,11 @@ struct Http2Connection {
     total: Cell<u32>,
     idle_since: Cell<Instant>,
     opened: Instant,
+    priority: Priority,
     transport: Rc<Transport>,
+    local: Option<SocketAddr>,
+    /// Tells the driver when nobody holds this any more.
+    _held: oneshot::Sender<()>,
 }
 
 impl fmt::Debug for Http2Connection {
@@ -116,12 +135,13 @@ impl Http2Pool {
         drop(closed);
     }
 
-    /// Closes a connection without streams; whether there was one.
-    pub(super) fn close_oldest(&self) -> bool {
+    /// Closes a connection of `priority` without streams; whether there was one.
+    pub(super) fn close_oldest(&self, priority: Priority) -> bool {
         let mut connections = self.connections.borrow_mut();
-        let unused = connections
-            .iter()
-            .position(|connection| connection.streams.get() == 0 && connection.total.get() > 0);
+        let unused = connections.iter().position(|connection| {
+            let unused = connection.streams.get() == 0 && connection.total.get() > 0;
+            unused && connection.priority == priority
+        });
         let closed = unused.map(|index| connections.remove(index));
         drop(connections);
         closed.is_some()
@@ -182,8 +202,10 @@ fn start(dial: &Dial) -> Start {
 async fn connect(dial: Dial, life: Life, settings: Http2Settings, connecting: ConnectingGuard) {
     let pool = &dial.endpoint.http2;
     let deadline = Instant::now() + dial.cluster.config().connect_timeout;
+    let mut local = None;
     let made = async {
         let io = dial.connect(&life.transport, Application::Http2).await?;
+        local = io.local();
         let greeting = timeout_at(deadline, greet(io, &settings)).await;
         greeting.unwrap_or_else(|_| Err(ConnectFailure::timeout()))
     };
@@ -196,6 +218,7 @@ async fn connect(dial: Dial, life: Life, settings: Http2Settings, connecting: Co
             return pool.waiting.failed(failure);
         }
     };
+    let (held, released) = oneshot::channel();
     let connection = Rc::new(Http2Connection {
         send,
         most: settings.max_concurrent_streams,
@@ -203,7 +226,10 @@ async fn connect(dial: Dial, life: Life, settings: Http2Settings, connecting: Co
         total: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
         opened: life.opened,
+        priority: life.priority,
         transport: Rc::clone(&life.transport),
+        local,
+        _held: held,
     });
     let weak = Rc::downgrade(&connection);
     if !dial.endpoint.left.get() || pool.waiting.waiters() > 0 {
@@ -211,7 +237,11 @@ async fn connect(dial: Dial, life: Life, settings: Http2Settings, connecting: Co
         pool.waiting.ready();
     }
     // How it ended, its streams are told.
-    let _ = driver.await;
+    let mut driver = pin!(driver);
+    tokio::select! {
+        _ = &mut driver => {}
+        _ = released => drop(timeout(CLOSE_LIMIT, driver).await),
+    }
     if let Some(connection) = weak.upgrade() {
         pool.forget(&connection);
     }

@@ -121,6 +121,11 @@ impl UnderWay {
     pub fn tell_released(&self) {
         self.released.notify_one();
     }
+
+    /// Tells everybody who waits for a place that the limit may have changed.
+    pub fn tell_all(&self) {
+        self.released.notify_waiters();
+    }
 }
 
 impl From<LimitKind> for Overflow {

@@ -12,6 +12,7 @@ use tulle_model::address::EndpointAddress;
 use tulle_model::cluster::{Cluster, Discovery, Endpoint, Endpoints, Health, Locality};
 use tulle_model::decide::balance::priority::Availability;
 use tulle_model::decide::balance::{Balancer, Host, Pick, Settings};
+use tulle_model::route::Priority;
 
 use super::Prepared;
 use super::cluster::ClusterState;
@@ -188,10 +189,12 @@ impl Members {
         self.rebalance();
     }
 
-    /// Closes a connection that some endpoint keeps unused; whether there was one.
-    pub(super) fn close_one_unused(&self) -> bool {
-        let closes =
-            |state: &Rc<EndpointState>| state.http1.close_oldest() || state.http2.close_oldest();
+    /// Closes a connection that some endpoint keeps unused and that is counted under the limit of
+    /// `priority`; whether there was one.
+    pub(super) fn close_one_unused(&self, priority: Priority) -> bool {
+        let closes = |state: &Rc<EndpointState>| {
+            state.http1.close_oldest(priority) || state.http2.close_oldest(priority)
+        };
         self.states().iter().any(closes)
     }
 

@@ -30,7 +30,8 @@ pub struct Prepared {
 #[derive(Clone, Debug)]
 pub(super) struct ClusterNumbers {
     block: Arc<[Padded]>,
-    released: Arc<Notify>,
+    /// Of each priority.
+    released: [Arc<Notify>; 2],
     endpoints: HashMap<Target, Arc<[Padded]>>,
 }
 
@@ -38,7 +39,7 @@ impl ClusterNumbers {
     fn new() -> Self {
         Self {
             block: Block::for_all(ClusterState::NUMBERS),
-            released: Arc::default(),
+            released: Default::default(),
             endpoints: HashMap::new(),
         }
     }
@@ -47,8 +48,8 @@ impl ClusterNumbers {
         Arc::clone(&self.block)
     }
 
-    pub(super) fn released(&self) -> Arc<Notify> {
-        Arc::clone(&self.released)
+    pub(super) fn released(&self) -> [Arc<Notify>; 2] {
+        self.released.clone()
     }
 
     pub(super) fn endpoint(&self, target: &Target) -> Option<Arc<[Padded]>> {

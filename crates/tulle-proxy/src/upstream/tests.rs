@@ -273,6 +273,30 @@ async fn at_the_limit_an_unused_connection_makes_room_for_another_endpoint() {
 }
 
 #[tokio::test]
+async fn a_raised_limit_is_noticed_by_who_waits() {
+    locally(async {
+        let (listener, address) = server().await;
+        let mut config = to(address);
+        config.limits.default.max_connections = 1;
+        let mut world = World::new(config.clone());
+        let cluster = world.cluster();
+        let _first = h1(&cluster).await.expect("connected");
+        // The other priority has a limit of its own and takes nothing from this one.
+        let high = cluster.acquire_http(&pick(&cluster), HttpVersion::H1, Priority::High).await;
+        high.expect("counted apart");
+        config.limits.default.max_connections = 2;
+        let edit = async {
+            tokio::task::yield_now().await;
+            world.put(config);
+        };
+        let (second, ()) = tokio::join!(h1(&cluster), edit);
+        second.expect("connected");
+        drop(listener);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn who_waits_is_told_of_a_failure() {
     locally(async {
         let (listener, address) = server().await;
@@ -439,6 +463,7 @@ async fn streams_share_a_connection_while_it_has_room() {
         let (one, two) = tokio::join!(h2(&cluster), h2(&cluster));
         let (one, two) = (one.expect("a place"), two.expect("a place"));
         assert_eq!(pick(&cluster).connections(), 1);
+        assert!(one.local().is_some());
         let three = h2(&cluster).await.expect("a place");
         assert_eq!((pick(&cluster).connections(), pick(&cluster).active_requests()), (2, 3));
         serving.await.expect("served");
@@ -507,6 +532,23 @@ async fn after_goaway_streams_go_elsewhere() {
         assert!(!lease.reused);
         let _answer = lease.send.send_request(request(), true).expect("sent");
         serving.await.expect("served");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_unused_connection_to_an_endpoint_that_left_is_closed() {
+    locally(async {
+        let (listener, address) = server().await;
+        let mut world = World::new(http2(address, 100));
+        let cluster = world.cluster();
+        drop(h2(&cluster).await.expect("a place"));
+        let _peer = accept(&listener).await;
+        let endpoint = pick(&cluster);
+        world.put(config(vec![]));
+        while endpoint.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
     })
     .await;
 }

@@ -77,9 +77,8 @@ pub struct Ads {
 #[rustfmt::skip]
 pub fn bootstrap(message: pb::Bootstrap, at: &At<'_>) -> Option<Bootstrap> {
     fields!(at, message => pb::Bootstrap ["envoy.config.bootstrap.v3.Bootstrap"] {
-        used: node, static_resources, dynamic_resources, admin;
-        refused: cluster_manager "clusters are managed as they are configured",
-            header_prefix "headers are called `x-envoy-`" unless "x-envoy",
+        used: node, static_resources, dynamic_resources, admin, cluster_manager;
+        refused: header_prefix "headers are called `x-envoy-`" unless "x-envoy",
             dns_resolution_config "names are resolved by the system's resolver",
             typed_dns_resolver_config "names are resolved by the system's resolver",
             config_sources "`ads` is the only source",
@@ -110,6 +109,9 @@ pub fn bootstrap(message: pb::Bootstrap, at: &At<'_>) -> Option<Bootstrap> {
             memory_allocator_manager "the allocator decides",
             enable_worker_cpu_affinity "the system places workers";
     });
+    if let Some(message) = cluster_manager {
+        self::cluster_manager(message, &at.field("cluster_manager"));
+    }
     let ads = dynamic_resources
         .and_then(|message| dynamic(message, &at.field("dynamic_resources")));
     let resources = static_resources.unwrap_or_default();
@@ -138,6 +140,15 @@ fn node(message: core::Node, at: &At<'_>) -> Node {
     });
     let locality = locality.map(|message| endpoint::place(message, at)).unwrap_or_default();
     Node { id, cluster, metadata: metadata.unwrap_or_default(), locality }
+}
+
+fn cluster_manager(message: pb::ClusterManager, at: &At<'_>) {
+    fields!(at, message => pb::ClusterManager ["envoy.config.bootstrap.v3.ClusterManager"] {
+        refused: upstream_bind_config "connections have the address that the system gives them";
+        warned: local_cluster_name "zones are not preferred",
+            outlier_detection "ejections are in the log", load_stats_config "load is not reported",
+            enable_deferred_cluster_creation "a cluster is made when it is used";
+    });
 }
 
 fn admin(message: pb::Admin, at: &At<'_>) -> Option<Admin> {

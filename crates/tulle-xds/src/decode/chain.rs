@@ -231,8 +231,14 @@ fn source_ip(message: HashPolicy, at: &At<'_>) -> Option<()> {
     }
 }
 
+/// Filter chains of one listener; each is compared with all others.
+pub const MAX_CHAINS: usize = 4096;
+
 /// Refuses chains that could both take one connection with equal right.
 pub fn check_distinct(chains: &[Arc<FilterChain>], at: &At<'_>) {
+    if chains.len() > MAX_CHAINS {
+        return at.field("filter_chains").error(format!("are more than {MAX_CHAINS}"));
+    }
     for (index, chain) in chains.iter().enumerate() {
         let rival =
             chains[..index].iter().position(|other| overlap(&other.matches, &chain.matches));

@@ -48,6 +48,7 @@ pub const REFERENCE: &[MessageRules] = rules![
     accesslog::AccessLog,
     bootstrap::Admin,
     bootstrap::Bootstrap,
+    bootstrap::ClusterManager,
     bootstrap::bootstrap::DynamicResources,
     bootstrap::bootstrap::StaticResources,
     cluster::CircuitBreakers,

@@ -64,4 +64,9 @@ fn findings_are_bounded() {
     }
     let found = sink.into_diagnostics();
     assert_eq!((found.errors.len(), found.omitted), (MAX_FINDINGS, 3));
+    let sink = Sink::default();
+    sink.root().entry("map", &"é".repeat(MAX_FINDING_BYTES)).error("x".repeat(9_999));
+    let found = sink.into_diagnostics();
+    assert!(found.errors[0].path.len() <= MAX_FINDING_BYTES + '…'.len_utf8());
+    assert!(found.errors[0].text.ends_with("x…"));
 }

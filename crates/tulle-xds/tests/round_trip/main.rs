@@ -1,5 +1,7 @@
 //! What the model can say survives the wire, in the same bytes each time.
 
+#![expect(clippy::unwrap_used, reason = "the inputs are written here")]
+
 mod generate;
 
 use proptest::prelude::*;
@@ -79,6 +81,7 @@ fn encoded() -> String {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how one test process talks to another")]
 fn two_processes_write_the_same_bytes() {
     let here = encoded();
     if std::env::var_os(PRINT).is_some() {

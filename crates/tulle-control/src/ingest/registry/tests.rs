@@ -202,7 +202,8 @@ fn what_cannot_be_meant_is_refused() {
     };
     workload("shop/order-1").check().expect("good");
     type Change<'a> = &'a dyn Fn(&mut Workload);
-    let cases: [(Change<'_>, &str); 7] = [
+    let cases: [(Change<'_>, &str); 8] = [
+        (&|w| w.offer.ports[0].protocol = "quic".into(), "\"quic\" is not a protocol"),
         (&|w| w.offer.ports.clear(), "at least one port"),
         (&|w| w.offer.ports.push(port("b", 80)), "port 80 is given twice"),
         (&|w| w.offer.ports.push(port("http", 81)), "name \"http\" is given twice"),
@@ -232,4 +233,16 @@ fn ports_fall_back_from_listener_to_application_to_service() {
     assert_eq!((port.application(), port.target()), (8080, 8080));
     port.listen_port = NonZeroU16::new(15080);
     assert_eq!((port.application(), port.target()), (8080, 15080));
+}
+
+#[test]
+fn a_declared_protocol_counts_more_than_the_name() {
+    let name = |name: &str, protocol: &str| {
+        let port = Port { protocol: protocol.into(), ..port(name, 80) };
+        port.declaring_name().to_string()
+    };
+    assert_eq!(name("web", ""), "web");
+    assert_eq!(name("http-web", "HTTP"), "http-web");
+    assert_eq!(name("web", "GRPC"), "grpc-web");
+    assert_eq!(name("http", "tcp"), "tcp-http");
 }

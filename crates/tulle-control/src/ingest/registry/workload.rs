@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tulle_config::istio::{HostName, Protocol};
 
 /// Longest name of a workload or namespace (RFC 1123 names as Kubernetes limits them), in bytes.
 pub const MAX_NAME_BYTES: usize = 253;
@@ -127,6 +128,18 @@ impl Port {
         self.app_port.unwrap_or(self.number).get()
     }
 
+    /// Its name as one that also declares its protocol, as names of ports do.
+    #[must_use]
+    pub fn declaring_name(&self) -> Arc<str> {
+        let declared = Protocol::from_port_name(&self.name);
+        match Protocol::parse(&self.protocol) {
+            Ok(protocol) if protocol != declared => {
+                format!("{}-{}", self.protocol.to_ascii_lowercase(), self.name).into()
+            }
+            _ => Arc::clone(&self.name),
+        }
+    }
+
     /// Where callers are sent.
     #[must_use]
     pub fn target(&self) -> u16 {
@@ -157,6 +170,9 @@ pub enum WorkloadError {
     /// The same port twice.
     #[error("port {0} is given twice")]
     DuplicatePort(u16),
+    /// Not a protocol that is carried.
+    #[error("{0:?} is not a protocol; use http, http2, grpc, tcp, tls or https")]
+    Protocol(String),
     /// Two ports of one name.
     #[error("the port name {0:?} is given twice")]
     DuplicatePortName(Arc<str>),
@@ -177,7 +193,9 @@ impl Workload {
     /// Something cannot be meant.
     pub fn check(&self) -> Result<(), WorkloadError> {
         let Offer { service, address, labels, ports } = &self.offer;
-        check_name("service", service)?;
+        if HostName::parse(service).is_err() {
+            return Err(WorkloadError::Name { field: "service", text: shorten(service) });
+        }
         if address.is_unspecified() || address.is_multicast() {
             return Err(WorkloadError::Address(address.to_string()));
         }
@@ -204,6 +222,9 @@ fn check_ports(ports: &[Port]) -> Result<(), WorkloadError> {
     let (mut numbers, mut names) = (BTreeSet::new(), BTreeSet::new());
     for port in ports {
         check_name("port name", &port.name)?;
+        if !port.protocol.is_empty() && Protocol::parse(&port.protocol).is_err() {
+            return Err(WorkloadError::Protocol(shorten(&port.protocol)));
+        }
         if !numbers.insert(port.number) {
             return Err(WorkloadError::DuplicatePort(port.number.get()));
         }

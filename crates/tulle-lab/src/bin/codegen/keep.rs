@@ -74,7 +74,13 @@ pub const MESSAGES: &[(&str, &[&str])] = &[
     ("envoy.config.accesslog.v3", &["AccessLog"]),
     (
         "envoy.config.bootstrap.v3",
-        &["Admin", "Bootstrap", "Bootstrap.DynamicResources", "Bootstrap.StaticResources"],
+        &[
+            "Admin",
+            "Bootstrap",
+            "Bootstrap.DynamicResources",
+            "Bootstrap.StaticResources",
+            "ClusterManager",
+        ],
     ),
     (
         "envoy.config.cluster.v3",

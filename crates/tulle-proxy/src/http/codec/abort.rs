@@ -32,7 +32,9 @@ impl From<h2::Error> for Abort {
         match error.reason() {
             Some(h2::Reason::REFUSED_STREAM) => Self::Refused,
             Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Self::Refused,
-            Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR) if !error.is_remote() => {
+            Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR)
+                if !error.is_remote() =>
+            {
                 Self::Protocol("http2")
             }
             Some(_) => Self::Reset,

@@ -8,7 +8,9 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tulle_model::head::{FieldError, Headers, KnownId, Method, RequestHead, ResponseHead, Scheme, Version};
+use tulle_model::head::{
+    FieldError, Headers, KnownId, Method, RequestHead, ResponseHead, Scheme, Version,
+};
 
 use super::abort::Abort;
 use super::h1::is_safe_path;

@@ -10,7 +10,7 @@ pub struct Bootstrap {
     #[prost(message, optional, tag = "3")]
     pub dynamic_resources: ::core::option::Option<bootstrap::DynamicResources>,
     #[prost(message, optional, tag = "4")]
-    pub cluster_manager: ::core::option::Option<crate::proto::Unsupported>,
+    pub cluster_manager: ::core::option::Option<ClusterManager>,
     #[prost(message, optional, tag = "14")]
     pub hds_config: ::core::option::Option<super::super::core::v3::ApiConfigSource>,
     #[prost(string, tag = "5")]
@@ -168,4 +168,19 @@ pub struct Admin {
     pub allow_paths: ::prost::alloc::vec::Vec<
         super::super::super::r#type::matcher::v3::StringMatcher,
     >,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ClusterManager {
+    #[prost(string, tag = "1")]
+    pub local_cluster_name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub outlier_detection: ::core::option::Option<crate::proto::Unsupported>,
+    #[prost(message, optional, tag = "3")]
+    pub upstream_bind_config: ::core::option::Option<super::super::core::v3::BindConfig>,
+    #[prost(message, optional, tag = "4")]
+    pub load_stats_config: ::core::option::Option<
+        super::super::core::v3::ApiConfigSource,
+    >,
+    #[prost(bool, tag = "5")]
+    pub enable_deferred_cluster_creation: bool,
 }
