@@ -4,9 +4,9 @@
 //! as the proxy asks, and the decisions are the proxy's own ([`tulle_model::decide`]) with a trace
 //! that keeps their steps. Nothing is decided here.
 //!
-//! Reading order: [`call`] (what is asked about) → [`connection`] (which listener and chain) →
-//! [`request`] (which route) → [`upstream`] (which cluster and endpoints); [`store`] is the loop
-//! that asks for what a decision needs.
+//! Reading order: [`question`] (as it is put) → [`call`] (what it means) → [`connection`] (which
+//! listener and chain) → [`request`] (which route) → [`upstream`] (which cluster and endpoints) →
+//! [`report`] (with files and lines); [`store`] is the loop that asks for what a decision needs.
 
 use serde::Serialize;
 use tulle_model::flag::ResponseFlag;
@@ -17,11 +17,15 @@ use crate::world::World;
 
 mod call;
 mod connection;
+mod question;
+mod report;
 mod request;
 mod store;
 mod upstream;
 
 pub use call::{Call, Dialled, Speaks, client_of};
+pub use question::{Question, QuestionError};
+pub use report::{Report, StepReport};
 
 use store::Store;
 

@@ -1,7 +1,5 @@
 use std::sync::Arc;
 
-use tulle_model::head::{HeaderName, RequestHead, Scheme};
-
 use super::*;
 use crate::client::{Bind, Client, Role};
 use crate::load::{File, load};
@@ -80,29 +78,8 @@ fn world(yaml: &str, outbound: OutboundPolicy) -> World {
 }
 
 fn call(from: Client, url: &str, headers: &[(&str, &str)]) -> Call {
-    let (scheme, rest) = url.split_once("://").expect("a URL");
-    let slash = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(slash);
-    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
-    let port = port.parse().expect("a port");
-    let to = match host.parse() {
-        Ok(ip) => Dialled::Address(std::net::SocketAddr::new(ip, port)),
-        Err(_) => Dialled::Host(host.into(), port),
-    };
-    let speaks = match scheme {
-        "http" => Speaks::Http1,
-        "https" => Speaks::Tls,
-        _ => Speaks::Bytes,
-    };
-    let mut request = RequestHead::new();
-    request.scheme = Some(Scheme::Http);
-    request.set_authority(authority.as_bytes()).expect("an authority");
-    request.set_path(if path.is_empty() { b"/" } else { path.as_bytes() }).expect("a path");
-    for (name, value) in headers {
-        let name = HeaderName::parse(name).expect("a name");
-        request.headers.append(&name, value.as_bytes()).expect("a value");
-    }
-    Call { from, to, speaks, request, random: 0 }
+    let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    Question { to: url.into(), headers, ..Question::default() }.call(from).expect("a question")
 }
 
 fn caller(world: &World, namespace: &str) -> Client {
@@ -205,4 +182,33 @@ fn a_gateway_answers_on_the_ports_it_opens() {
     }
     let other = call(from("edge"), "http://other.shop:8080/", &[]);
     assert!(matches!(explain(&world, &other).end, End::Refused { status: 404, .. }));
+}
+
+#[test]
+fn questions_that_have_no_meaning_say_what_to_write() {
+    let world = world(SHOP, OutboundPolicy::AllowAny);
+    let ask = |to: &str, method: &str, header: (&str, &str)| {
+        let headers = vec![(header.0.to_owned(), header.1.to_owned())];
+        let question = Question { to: to.into(), method: method.into(), headers, http2: false };
+        question.call(caller(&world, "shop")).map_err(|error| error.to_string())
+    };
+    let good = ask("http://Order.?a=b#c", "PUT", ("Host", "other:81")).expect("a question");
+    assert_eq!(good.to, Dialled::Host("order".into(), 80));
+    assert_eq!((good.request.path(), good.request.authority()), (&b"/?a=b"[..], &b"other:81"[..]));
+    let v6 = ask("tcp://[fd00::1]:5432", "", ("a", "b")).expect("a question");
+    assert_eq!(v6.to, Dialled::Address("[fd00::1]:5432".parse().expect("an address")));
+    for (to, method, header, says) in [
+        ("order", "", ("a", "b"), "write http://HOST"),
+        ("ftp://order", "", ("a", "b"), "write http://HOST"),
+        ("tcp://order", "", ("a", "b"), "write tcp://HOST:PORT"),
+        ("http://", "", ("a", "b"), "host is empty"),
+        ("http://user@order", "", ("a", "b"), "user information"),
+        ("http://order/a b", "", ("a", "b"), "no path"),
+        ("http://order", "GE T", ("a", "b"), "no method"),
+        ("http://order", "", ("a b", "c"), "no header"),
+        ("http://order", "", ("a", "b\nc"), "no header"),
+    ] {
+        let said = ask(to, method, header).expect_err(to);
+        assert!(said.contains(says), "{to}: {said}");
+    }
 }
