@@ -2,20 +2,21 @@
 //!
 //! A control plane, a gateway and the services order → stock, order → payment (v1, v2), each
 //! instance beside its sidecar, all on loopback. [`steps`] tells the story; [`mesh`] starts and
-//! stops processes; [`load`] is the client; [`report`] prints what was observed.
+//! stops processes; [`traffic`] is the client; [`report`] prints what was observed.
 
 pub mod app;
 mod config;
-mod load;
+pub mod load;
 mod mesh;
 mod process;
 mod report;
 mod steps;
+mod traffic;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 
 use report::{CHECKS, Report};
@@ -25,7 +26,7 @@ use report::{CHECKS, Report};
 #[command(after_help = "Example: tulle demo --duration 20s --json")]
 pub struct Settings {
     /// How long the control plane is away while traffic goes on; other steps take their share.
-    #[arg(long, default_value = "20s", value_parser = duration)]
+    #[arg(long, default_value = "20s", value_parser = crate::duration::parse)]
     duration: Duration,
     /// Prints one JSON object for each check.
     #[arg(long)]
@@ -62,16 +63,4 @@ async fn play(settings: &Settings) -> Result<Report> {
     end?;
     report.close();
     Ok(report)
-}
-
-/// `20s`, `500ms`, `2m`.
-fn duration(text: &str) -> Result<Duration> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..split].parse().context("write a number and a unit, such as 20s")?;
-    match &text[split..] {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" | "" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number * 60)),
-        unit => bail!("{unit:?} is no unit; write ms, s or m"),
-    }
 }

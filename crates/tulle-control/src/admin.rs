@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
@@ -27,6 +28,7 @@ use crate::stop::Stop;
 
 mod metrics;
 mod openapi;
+mod origin;
 mod proxies;
 mod registry;
 
@@ -67,6 +69,12 @@ impl Failure {
     }
 }
 
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         (self.status, Json(json!({ "error": self.message }))).into_response()
@@ -90,6 +98,7 @@ fn router(views: Views) -> Router {
         .route("/api/v1/generation", get(generation))
         .route("/api/v1/wait", get(wait))
         .route("/api/v1/findings", get(findings))
+        .route("/api/v1/origin", get(origin::origin))
         .route("/api/v1/proxies", get(proxies::list))
         .route("/api/v1/proxies/{namespace}/{name}", get(proxies::one))
         .route("/api/v1/proxies/{namespace}/{name}/config", get(proxies::config))
@@ -99,6 +108,7 @@ fn router(views: Views) -> Router {
             "/api/v1/registry/{namespace}/{name}",
             get(registry::one).put(registry::put).delete(registry::delete),
         )
+        .fallback(async || Failure::new(StatusCode::NOT_FOUND, "no such path"))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(refuse_foreign))
         .with_state(views)
@@ -155,8 +165,9 @@ struct Wanted {
 /// Waits until a world is published and every connected proxy holds it.
 async fn wait(
     State(views): State<Views>,
-    Query(wanted): Query<Wanted>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<serde_json::Value>, Failure> {
+    let Query(wanted) = wanted?;
     let generation = wanted.generation.unwrap_or_else(|| views.publisher.generation());
     let seconds = wanted.seconds.unwrap_or(10).min(MAX_WAIT_SECONDS);
     let mut generations = views.publisher.generations();

@@ -55,9 +55,9 @@ pub struct Serve {
     /// Where operators and tools ask.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15014")]
     pub admin: SocketAddr,
-    /// Trust domain of the mesh.
-    #[arg(long, value_name = "NAME", default_value = "cluster.local")]
-    pub trust_domain: String,
+    /// Trust domain of the mesh; has no effect before there are identities.
+    #[arg(long, value_name = "NAME")]
+    pub trust_domain: Option<String>,
     /// Suffix of mesh host names: a short name is HOST.NAMESPACE.svc.DOMAIN.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub domain: String,
@@ -143,8 +143,6 @@ pub struct Settings {
 /// What all proxies share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mesh {
-    /// Trust domain.
-    pub trust_domain: String,
     /// Suffix of mesh host names.
     pub domain: String,
     /// Namespace whose rules hold for the whole mesh.
@@ -215,17 +213,16 @@ impl Settings {
         if !serve.admin.ip().is_loopback() && !serve.insecure_xds {
             return Err(SettingsError::AdminNotLoopback(serve.admin));
         }
+        if let Some(name) = &serve.trust_domain {
+            tracing::warn!(name, "--trust-domain has no effect in this release");
+        }
         Ok(Self {
             config: serve.config,
             state: serve.state,
             xds: serve.xds,
             insecure_xds: serve.insecure_xds,
             admin: serve.admin,
-            mesh: Mesh {
-                trust_domain: serve.trust_domain,
-                domain: serve.domain,
-                root_namespace: serve.root_namespace,
-            },
+            mesh: Mesh { domain: serve.domain, root_namespace: serve.root_namespace },
             variables: Variables::of(serve.config_env, environment()),
         })
     }

@@ -1,7 +1,6 @@
 //! Proxies that run an Envoy bootstrap: the stock Envoy, and ours.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -65,15 +64,15 @@ impl Program {
         Ok(if output.status.success() { Ok(()) } else { Err(words()) })
     }
 
-    /// Starts it with a bootstrap whose admin listens at `admin`, and waits until it is ready.
+    /// Starts it with a bootstrap and waits until it listens on these ports.
     ///
     /// # Errors
     /// When it does not start; the message quotes its output.
-    pub async fn start(self, config: &str, admin: SocketAddr, directory: &Path) -> Result<Process> {
+    pub async fn start(self, config: &str, ports: &[u16], directory: &Path) -> Result<Process> {
         let file = directory.join(format!("{}.yaml", self.name()));
         fs::write(&file, config)?;
         let mut process = Process::spawn(self.name(), self.serve(&file)?, directory)?;
-        process.ready(admin, "/ready", SOON).await?;
+        process.listening(ports, SOON).await?;
         Ok(process)
     }
 }

@@ -12,6 +12,7 @@ pub mod backend;
 pub mod client;
 pub mod deadline;
 pub mod envoy;
+pub mod load;
 pub mod message;
 pub mod netns;
 pub mod oracle;

@@ -1,8 +1,10 @@
 //! A program under test as its own process: spawned with captured output, awaited by state, and
 //! gone when its guard is dropped.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -134,16 +136,39 @@ impl Process {
     /// # Errors
     /// When it ends or is not ready after `limit`; the message quotes its output.
     pub async fn ready(&mut self, address: SocketAddr, path: &str, limit: Duration) -> Result<()> {
+        let look = || async { http1::status_of(address, path, LOOK).await == Some(200) };
+        self.wait_for("ready", limit, look).await
+    }
+
+    /// Waits until all these TCP ports are listened on, seen from the process's own network.
+    ///
+    /// # Errors
+    /// When it ends or does not listen after `limit`; the message quotes its output.
+    pub async fn listening(&mut self, ports: &[u16], limit: Duration) -> Result<()> {
+        let pid = self.pid();
+        let look = || async move {
+            let open = listening_ports(pid);
+            ports.iter().all(|port| open.contains(port))
+        };
+        self.wait_for("listening", limit, look).await
+    }
+
+    async fn wait_for<F: Future<Output = bool>>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut look: impl FnMut() -> F,
+    ) -> Result<()> {
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.exited()? {
-                bail!("{} ended with {status} before it was ready\n{}", self.name, self.tail());
+                bail!("{} ended with {status} before it was {what}\n{}", self.name, self.tail());
             }
-            if http1::status_of(address, path, LOOK).await == Some(200) {
+            if look().await {
                 return Ok(());
             }
             if Instant::now() > end {
-                bail!("{} is not ready after {limit:?}\n{}", self.name, self.tail());
+                bail!("{} is not {what} after {limit:?}\n{}", self.name, self.tail());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -164,6 +189,17 @@ impl Process {
             last(self.stdout())
         )
     }
+}
+
+/// The TCP ports with a listening socket in the network of a process (`proc_pid_net(5)`).
+fn listening_ports(pid: u32) -> BTreeSet<u16> {
+    const LISTEN: &str = "0A";
+    let tables = ["tcp", "tcp6"].map(|table| format!("/proc/{pid}/net/{table}"));
+    let text: String = tables.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
+    let sockets = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let listening = sockets.filter(|fields| fields.get(3) == Some(&LISTEN));
+    let port = |local: &str| u16::from_str_radix(local.rsplit(':').next()?, 16).ok();
+    listening.filter_map(|fields| port(fields.get(1)?)).collect()
 }
 
 impl Drop for Process {

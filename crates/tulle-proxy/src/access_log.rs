@@ -3,6 +3,7 @@
 //! [`LogFields`] is what a line may say; [`render`] writes it as a format asks; [`sinks`] takes it
 //! off the worker. The same commands fill in headers that routes add.
 
+mod fields;
 pub mod render;
 pub mod sinks;
 
@@ -10,12 +11,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use tulle_model::access_log::{AccessLog, LogFormat, LogSink};
-use tulle_model::address::EndpointAddress;
 use tulle_model::flag::ResponseFlags;
 use tulle_model::head::{Headers, RequestHead, ResponseHead, Version};
 use tulle_model::header_edit::Template;
 
 use crate::settings::AccessLogFormat;
+use crate::upstream::Target;
 
 /// Everything a command can print, borrowed from the record of a request or connection.
 ///
@@ -80,8 +81,8 @@ pub struct DownstreamFields<'a> {
 pub struct UpstreamFields<'a> {
     /// The cluster's name.
     pub cluster: &'a str,
-    /// The endpoint.
-    pub host: Option<&'a EndpointAddress>,
+    /// The endpoint, its name resolved.
+    pub host: Option<&'a Target>,
     /// Our end of the connection to it.
     pub local: Option<SocketAddr>,
     /// What the transport said when it failed.

@@ -10,7 +10,7 @@ use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
 use tulle_model::decide::request;
 use tulle_model::listener::{FilterChain, Listener, NetworkFilter, TcpProxy};
 use tulle_model::lookup::Lookup;
-use tulle_model::name::ListenerName;
+use tulle_model::name::{Direction, ListenerName};
 use tulle_model::snapshot::Snapshot;
 
 use crate::http;
@@ -39,6 +39,7 @@ pub struct Incoming {
 /// Serves a connection to its end.
 pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
     let Incoming { stream, peer, listener } = incoming;
+    let _inbound = is_inbound(&worker, &listener).then(|| worker.inbound.enter());
     let Ok(local) = stream.local_addr() else { return };
     let bound = match worker.store.load().listener(listener.as_str()) {
         Lookup::Present(listener) => Arc::clone(listener),
@@ -81,6 +82,13 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
             serve_tcp(&worker, proxy, downstream, io).await;
         }
     }
+}
+
+/// Whether a connection comes to the workload, not from it.
+fn is_inbound(worker: &Worker, listener: &ListenerName) -> bool {
+    let snapshot = worker.store.load();
+    let found = snapshot.listener(listener.as_str()).present();
+    found.is_some_and(|listener| listener.direction == Direction::Inbound)
 }
 
 /// Passes bytes on to the cluster of the filter.

@@ -40,11 +40,7 @@ pub struct Discovery {
 
 impl Discovery {
     /// Connects, asks, learns; never comes back.
-    pub async fn run(
-        mut self,
-        mut asked: mpsc::Receiver<Needed>,
-        changed: impl Fn(Vec<Change>),
-    ) {
+    pub async fn run(mut self, mut asked: mpsc::Receiver<Needed>, changed: impl Fn(Vec<Change>)) {
         self.restore(&changed);
         let mut stream: Option<Stream> = None;
         let mut connect_at = Some(tokio::time::Instant::now());
@@ -148,4 +144,3 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
-

@@ -6,7 +6,7 @@ pub mod inspect;
 pub mod original_dst;
 pub mod socket;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tulle_model::name::ListenerName;
 
@@ -42,6 +43,8 @@ pub struct BoundSocket {
 #[derive(Debug, Default)]
 pub struct AcceptLoops {
     running: RefCell<HashMap<(ListenerName, SocketAddr), JoinHandle<()>>>,
+    stopping: Cell<bool>,
+    stop: Rc<Notify>,
 }
 
 impl AcceptLoops {
@@ -50,6 +53,9 @@ impl AcceptLoops {
     /// # Errors
     /// A socket that cannot be used.
     pub fn sync(&self, worker: &Rc<Worker>, bound: &[Arc<BoundSocket>]) -> io::Result<()> {
+        if self.stopping.get() {
+            return Ok(());
+        }
         let mut running = self.running.borrow_mut();
         running.retain(|(name, address), task| {
             let stays =
@@ -68,33 +74,30 @@ impl AcceptLoops {
             let Some(own) = own else { continue };
             let listener = listen(own.try_clone()?)?;
             let name = socket.listener.clone();
-            let task = tokio::task::spawn_local(run(Rc::clone(worker), listener, name));
+            let accepting = run(Rc::clone(worker), listener, name, Rc::clone(&self.stop));
+            let task = tokio::task::spawn_local(accepting);
             running.insert(key, task);
         }
         Ok(())
     }
 
-    /// Stops all of them: nothing is accepted any more.
+    /// Stops all of them: what has connected by now is accepted, whoever dials later is refused.
     pub fn stop(&self) {
-        for (_, task) in self.running.borrow_mut().drain() {
-            task.abort();
-        }
+        self.stopping.set(true);
+        self.stop.notify_waiters();
     }
 }
 
-/// Accepts until the socket breaks. Each connection is a task of its own.
-async fn run(worker: Rc<Worker>, listener: TcpListener, name: ListenerName) {
+/// Accepts until the socket breaks or `stop` is called.
+async fn run(worker: Rc<Worker>, listener: TcpListener, name: ListenerName, stop: Rc<Notify>) {
     loop {
-        match accept(&listener).await {
-            Ok(Accepted { stream, peer }) => {
-                let incoming = Incoming { stream, peer, listener: name.clone() };
-                let serving = connection::serve(Rc::clone(&worker), incoming);
-                let guard = worker.load.connection();
-                tokio::task::spawn_local(async move {
-                    serving.await;
-                    drop(guard);
-                });
-            }
+        let accepted = tokio::select! {
+            biased;
+            accepted = accept(&listener) => accepted,
+            () = stop.notified() => return refuse_from_now_on(&worker, &listener, &name).await,
+        };
+        match accepted {
+            Ok(accepted) => serve(&worker, accepted, &name),
             Err(AcceptError::Connection(_)) => {}
             Err(AcceptError::Exhausted(error)) => {
                 tracing::warn!(%error, listener = %name, "accepting rests");
@@ -106,4 +109,29 @@ async fn run(worker: Rc<Worker>, listener: TcpListener, name: ListenerName) {
             }
         }
     }
+}
+
+/// Each connection is a task of its own.
+fn serve(worker: &Rc<Worker>, accepted: Accepted, name: &ListenerName) {
+    let Accepted { stream, peer } = accepted;
+    let incoming = Incoming { stream, peer, listener: name.clone() };
+    let serving = connection::serve(Rc::clone(worker), incoming);
+    let (guard, worker) = (worker.load.connection(), Rc::clone(worker));
+    tokio::task::spawn_local(async move {
+        serving.await;
+        drop(guard);
+        worker.drain.look_again();
+    });
+}
+
+/// Takes what is connected already, then has the kernel refuse everybody: a connection that nobody
+/// will accept must not look like one that was made.
+async fn refuse_from_now_on(worker: &Rc<Worker>, listener: &TcpListener, name: &ListenerName) {
+    let waiting = Duration::ZERO;
+    while let Ok(Ok(accepted)) = tokio::time::timeout(waiting, accept(listener)).await {
+        serve(worker, accepted, name);
+    }
+    // All duplicates of the socket stop listening with it. It may have been stopped by another
+    // worker before.
+    let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
 }

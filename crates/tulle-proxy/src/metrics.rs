@@ -13,12 +13,15 @@ pub mod process;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tulle_model::cluster::PeerMetadata;
+use tulle_model::name::ClusterName;
 use tulle_runtime::telemetry::{Dialect, Group, Local, Registry};
 
 use envoy::{ClusterMetrics, HttpMetrics, ListenerMetrics, TcpMetrics};
-use istio::{IstioHttp, IstioTcp, Peers};
+use istio::{IstioHttp, IstioTcp, Peer, Protocol, handles};
 use process::WorkerSeries;
 
 use crate::settings::Settings;
@@ -56,16 +59,17 @@ pub struct WorkerMetrics {
     clusters: Handles<ClusterMetrics>,
     listeners: Handles<ListenerMetrics>,
     tcp: Handles<TcpMetrics>,
-    istio_http: RefCell<HashMap<Peers, Rc<IstioHttp>>>,
-    istio_tcp: RefCell<HashMap<Peers, Rc<IstioTcp>>>,
+    own: Peer,
+    istio_http: handles::Handles<IstioHttp>,
+    istio_tcp: handles::Handles<IstioTcp>,
 }
 
 type Handles<T> = RefCell<HashMap<Box<str>, Rc<T>>>;
 
 impl WorkerMetrics {
-    /// The metrics of the current thread, which is worker `index`.
+    /// The metrics of the current thread, which is worker `index` of the proxy of `own`.
     #[must_use]
-    pub fn new(registry: &Registry, index: usize) -> Self {
+    pub fn new(registry: &Registry, index: usize, own: Peer) -> Self {
         let local = registry.local();
         Self {
             worker: WorkerSeries::new(&local, &[&index.to_string()]),
@@ -74,8 +78,9 @@ impl WorkerMetrics {
             clusters: Handles::default(),
             listeners: Handles::default(),
             tcp: Handles::default(),
-            istio_http: RefCell::default(),
-            istio_tcp: RefCell::default(),
+            own,
+            istio_http: handles::Handles::default(),
+            istio_tcp: handles::Handles::default(),
         }
     }
 
@@ -105,18 +110,27 @@ impl WorkerMetrics {
         handle(&self.tcp, stat_prefix, |name| TcpMetrics::new(&self.local, name))
     }
 
-    /// Of the requests between these peers. To be kept by whoever sends many of them.
+    /// Of requests to this endpoint of this cluster. Cheap enough for each request.
     #[must_use]
-    pub fn istio_http(&self, peers: &Peers) -> Rc<IstioHttp> {
-        let make = || Rc::new(IstioHttp::new(self.local.clone(), peers));
-        peer_handle(&self.istio_http, peers, make)
+    pub fn istio_http(
+        &self,
+        endpoint: &Arc<PeerMetadata>,
+        cluster: &ClusterName,
+        protocol: Protocol,
+    ) -> Rc<IstioHttp> {
+        self.istio_http.find(endpoint, cluster, protocol, || {
+            let peers = handles::peers(&self.own, endpoint, cluster, protocol);
+            Rc::new(IstioHttp::new(self.local.clone(), peers))
+        })
     }
 
-    /// Of the connections between these peers.
+    /// Of connections that are passed through to this endpoint of this cluster.
     #[must_use]
-    pub fn istio_tcp(&self, peers: &Peers) -> Rc<IstioTcp> {
-        let make = || Rc::new(IstioTcp::new(self.local.clone(), peers));
-        peer_handle(&self.istio_tcp, peers, make)
+    pub fn istio_tcp(&self, endpoint: &Arc<PeerMetadata>, cluster: &ClusterName) -> Rc<IstioTcp> {
+        self.istio_tcp.find(endpoint, cluster, Protocol::Tcp, || {
+            let peers = handles::peers(&self.own, endpoint, cluster, Protocol::Tcp);
+            Rc::new(IstioTcp::new(self.local.clone(), peers))
+        })
     }
 
     /// Forgets handles that nobody keeps, so that the numbers of what is gone can go too. To be
@@ -126,8 +140,8 @@ impl WorkerMetrics {
         self.listeners.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
         self.clusters.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
         self.tcp.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
-        self.istio_http.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
-        self.istio_tcp.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
+        self.istio_http.forget_unused();
+        self.istio_tcp.forget_unused();
     }
 }
 
@@ -137,19 +151,6 @@ fn handle<T>(handles: &Handles<T>, name: &str, make: impl FnOnce(&str) -> T) -> 
     }
     let made = Rc::new(make(name));
     handles.borrow_mut().insert(name.into(), Rc::clone(&made));
-    made
-}
-
-fn peer_handle<T>(
-    handles: &RefCell<HashMap<Peers, Rc<T>>>,
-    peers: &Peers,
-    make: impl FnOnce() -> Rc<T>,
-) -> Rc<T> {
-    if let Some(known) = handles.borrow().get(peers) {
-        return Rc::clone(known);
-    }
-    let made = make();
-    handles.borrow_mut().insert(peers.clone(), Rc::clone(&made));
     made
 }
 

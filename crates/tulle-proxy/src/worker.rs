@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tulle_identity::{ServerTls, TlsConfigs};
+use tulle_model::name::Direction;
 use tulle_model::tls::DownstreamTls;
 use tulle_runtime::drain::View;
 use tulle_runtime::drain::load::{LoadMeter, LoadReader};
@@ -40,6 +41,8 @@ pub struct Worker {
     pub clock: Clock,
     /// Draining.
     pub drain: DrainView,
+    /// Connections of others to the workload.
+    pub inbound: InboundCount,
     tls: RefCell<TlsConfigs>,
     random: Cell<u64>,
     connections: Cell<u64>,
@@ -77,6 +80,7 @@ impl Worker {
             scratch: Scratch::default(),
             clock: Clock::default(),
             drain: DrainView::default(),
+            inbound: InboundCount::default(),
             tls: RefCell::new(tls),
             random: Cell::new(seed),
             connections: Cell::new(0),
@@ -91,6 +95,14 @@ impl Worker {
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// Whether an idle connection of this direction is to be closed now.
+    #[must_use]
+    pub fn closes_idle(&self, direction: Direction) -> bool {
+        let view = self.drain.view();
+        let in_use = direction == Direction::Outbound && self.inbound.any();
+        view.cut || (view.close_idle && !in_use)
     }
 
     /// Whether a connection is to be told to go away with the answer it is about to send.
@@ -140,6 +152,11 @@ impl DrainView {
         self.changed.notify_waiters();
     }
 
+    /// Has everybody look again, because something that they look at beside the view changed.
+    pub fn look_again(&self) {
+        self.changed.notify_waiters();
+    }
+
     /// The view now.
     #[must_use]
     pub fn view(&self) -> View {
@@ -155,6 +172,36 @@ impl DrainView {
             }
             changed.await;
         }
+    }
+}
+
+/// Connections of others to the workload. While there are any, the application may be at work and
+/// call others: its own idle connections to this proxy are not closed under it.
+#[derive(Debug, Default)]
+pub struct InboundCount(Rc<Cell<usize>>);
+
+impl InboundCount {
+    /// Counts a connection for as long as the guard lives.
+    #[must_use]
+    pub fn enter(&self) -> InboundGuard {
+        self.0.set(self.0.get() + 1);
+        InboundGuard(Rc::clone(&self.0))
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.0.get() > 0
+    }
+}
+
+/// A connection that is counted.
+#[derive(Debug)]
+pub struct InboundGuard(Rc<Cell<usize>>);
+
+impl Drop for InboundGuard {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 

@@ -15,3 +15,4 @@ pub mod readiness;
 pub mod sink;
 pub mod sockets;
 pub mod telemetry;
+pub mod views;

@@ -173,6 +173,9 @@ struct Answer<'a> {
 impl App {
     async fn answer(&self, request: Request<Incoming>) -> Response<grpc::AnswerBody> {
         let (parts, body) = request.into_parts();
+        if grpc::is_call(&parts.headers) {
+            return grpc::echo(&parts.headers, body);
+        }
         let limited = http_body_util::Limited::new(body, BODY_LIMIT_BYTES);
         let Ok(body) = limited.collect().await.map(http_body_util::Collected::to_bytes) else {
             return status_only(StatusCode::PAYLOAD_TOO_LARGE);
@@ -185,9 +188,6 @@ impl App {
             self.log(&parts, body.len());
         }
         tokio::time::sleep(wish.delay).await;
-        if grpc::is_call(&parts.headers) {
-            return grpc::echo(&parts.headers, body);
-        }
         let calls = self.calls.make(&parts.headers).await;
         let failed = calls.iter().any(calls::Outcome::is_failure);
         let answer = Answer {

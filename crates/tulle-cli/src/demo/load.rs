@@ -1,258 +1,159 @@
-//! The client of the demonstration: an open-loop load generator over kept connections.
+//! An open-loop load generator: requests leave when they are due, whether or not earlier ones
+//! have been answered, and latency counts from when they were due.
 //!
-//! Requests begin at their time whether or not earlier ones have ended, as users do.
+//! Every second one JSON line says what was answered in it; the last line sums up. What counts as
+//! a failure is in [`report::Outcome`].
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use bytes::Bytes;
-use http::{Method, Request};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
-use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use tokio::task::LocalSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-/// A request that takes longer has failed.
-const REQUEST_LIMIT: Duration = Duration::from_secs(15);
-/// Every so many requests one is a POST.
-const POST_EVERY: u64 = 100;
+use lane::{Lane, Request};
+use report::{Outcome, Recorder};
 
-/// An answer.
-#[derive(Debug)]
-pub struct Answer {
-    /// Its status.
-    pub status: u16,
-    /// Its body.
-    pub body: Bytes,
+mod histogram;
+mod lane;
+mod report;
+mod streams;
+mod target;
+
+/// Requests under way at most; one that is due beyond them counts as a failure of its own.
+const UNDER_WAY_LIMIT: usize = 20_000;
+/// How long after the last request answers are waited for, beyond the request's own timeout.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// What is sent where, how often and for how long.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Example: tulle demo-load --target http://order:9090/ --connect 127.0.0.1:8080 \
+                  --rate 200 --duration 10s --tally x-app-version"
+)]
+pub struct Settings {
+    /// The URL requested (`http://`), or the address for TCP (`tcp://`).
+    #[arg(long)]
+    pub target: target::Target,
+    /// Where connections go, if not where the target's host resolves.
+    #[arg(long)]
+    pub connect: Option<SocketAddr>,
+    /// Requests per second.
+    #[arg(long, default_value_t = 100.0)]
+    pub rate: f64,
+    /// How long requests are sent.
+    #[arg(long, default_value = "10s", value_parser = crate::duration::parse)]
+    pub duration: Duration,
+    /// What is spoken.
+    #[arg(long, value_enum, default_value = "http1")]
+    pub protocol: Protocol,
+    /// How long one request may take.
+    #[arg(long, default_value = "10s", value_parser = crate::duration::parse)]
+    pub timeout: Duration,
+    /// Further header lines, `name: value`.
+    #[arg(short = 'H', long = "header")]
+    pub headers: Vec<String>,
+    /// One in so many requests is a POST with a token of its own; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    pub post_every: u64,
+    /// One in so many requests has a connection of its own; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    pub fresh_every: u64,
+    /// Connections that HTTP/2 requests share.
+    #[arg(long, default_value_t = 4)]
+    pub connections: usize,
+    /// Long streams held besides the requests (gRPC and TCP), each one talking every second.
+    #[arg(long, default_value_t = 0)]
+    pub streams: usize,
+    /// A response header whose values are counted.
+    #[arg(long)]
+    pub tally: Option<String>,
 }
 
-/// One GET on a connection of its own.
-pub async fn get(
-    to: SocketAddr,
-    host: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-) -> Result<Answer> {
-    let mut sender = connect(to).await?;
-    let mut request = Request::builder().uri(path).header("host", host);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    send(&mut sender, request.body(Full::default())?).await
+/// What is spoken with the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Protocol {
+    /// HTTP/1.1, one request at a time per connection.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// gRPC: unary calls of 32 bytes, expected back.
+    Grpc,
+    /// 32 bytes over TCP, expected back.
+    Tcp,
 }
 
-async fn connect(to: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
-    let stream = TcpStream::connect(to).await.with_context(|| format!("connecting to {to}"))?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-    tokio::task::spawn_local(async move {
-        // Its end shows in the next request.
-        let _ = connection.await;
-    });
-    Ok(sender)
+/// Sends everything and prints the report; 1 if anything failed.
+///
+/// # Errors
+/// When a header line is none.
+pub fn run(settings: Settings) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let failures = LocalSet::new().block_on(&runtime, generate(settings))?;
+    Ok(if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn send(
-    sender: &mut SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-) -> Result<Answer> {
-    let answered = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await?.to_bytes();
-        anyhow::Ok(Answer { status, body })
-    };
-    timeout(REQUEST_LIMIT, answered).await.context("no answer in time")?
-}
-
-/// What came of many requests.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Requests that were answered with a 2xx.
-    pub good: u64,
-    /// GETs that were not, by what happened.
-    pub bad: BTreeMap<String, u64>,
-    /// POSTs that were not.
-    pub bad_posts: u64,
-    /// POSTs.
-    pub posts: u64,
-    /// Answers by the instance that gave them, whatever its depth in the call tree.
-    pub by_instance: BTreeMap<String, u64>,
-    /// Answers of payment by version.
-    pub payment: BTreeMap<String, u64>,
-}
-
-impl Counts {
-    /// Requests.
-    pub fn total(&self) -> u64 {
-        self.good + self.failures()
-    }
-
-    /// Requests that failed.
-    pub fn failures(&self) -> u64 {
-        self.bad.values().sum::<u64>() + self.bad_posts
-    }
-
-    /// What failed, in words.
-    pub fn failed(&self) -> String {
-        let bad: Vec<String> = self.bad.iter().map(|(why, count)| format!("{count} × {why}")).collect();
-        if self.failures() == 0 { "no failure".to_owned() } else { bad.join(", ") }
-    }
-
-    fn note(&mut self, is_post: bool, answer: Result<Answer>) {
-        self.posts += u64::from(is_post);
-        match answer {
-            Ok(answer) if (200..300).contains(&answer.status) => {
-                self.good += 1;
-                if let Ok(value) = serde_json::from_slice(&answer.body) {
-                    self.walk(&value);
-                }
-            }
-            Ok(answer) => {
-                let text = String::from_utf8_lossy(&answer.body);
-                let text: String = text.chars().take(120).collect();
-                self.fail(is_post, format!("status {} {text}", answer.status));
-            }
-            Err(error) => self.fail(is_post, format!("{error:#}")),
-        }
-    }
-
-    fn fail(&mut self, is_post: bool, why: String) {
-        if is_post {
-            self.bad_posts += 1;
-        } else {
-            *self.bad.entry(why).or_default() += 1;
-        }
-    }
-
-    /// Counts who answered, from the answer down to those that were called for it.
-    fn walk(&mut self, answer: &Value) {
-        let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default();
-        *self.by_instance.entry(text("instance").to_owned()).or_default() += 1;
-        if text("service") == "payment" {
-            *self.payment.entry(text("version").to_owned()).or_default() += 1;
-        }
-        let calls = answer.get("calls").and_then(Value::as_array);
-        for call in calls.into_iter().flatten() {
-            if let Some(answer) = call.get("answer") {
-                self.walk(answer);
-            }
-        }
-    }
-}
-
-/// A load generator at work.
-#[derive(Debug)]
-pub struct Load {
-    shared: Rc<Shared>,
-    task: JoinHandle<()>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    to: SocketAddr,
-    headers: Vec<(&'static str, String)>,
-    idle: RefCell<Vec<SendRequest<Full<Bytes>>>>,
-    counts: RefCell<Counts>,
-    under_way: Cell<u64>,
-    stop: Cell<bool>,
-    post_mark: Cell<u64>,
-    run: u32,
-}
-
-impl Load {
-    /// Begins to send `rate` requests a second to the gateway at `to`; `run` marks its POSTs.
-    pub fn start(to: SocketAddr, rate: u32, run: u32, headers: &[(&'static str, &str)]) -> Self {
-        let shared = Rc::new(Shared {
-            to,
-            headers: headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
-            idle: RefCell::default(),
-            counts: RefCell::default(),
-            under_way: Cell::new(0),
-            stop: Cell::new(false),
-            post_mark: Cell::new(0),
-            run,
+async fn generate(settings: Settings) -> Result<u64> {
+    let started = Instant::now();
+    let recorder = Rc::new(Recorder::new(started));
+    let lane = Rc::new(Lane::new(&settings)?);
+    let printing = tokio::task::spawn_local(print_seconds(Rc::clone(&recorder)));
+    for number in 0..settings.streams {
+        let (lane, recorder) = (Rc::clone(&lane), Rc::clone(&recorder));
+        let guard = recorder.begin();
+        tokio::task::spawn_local(async move {
+            streams::hold(&lane, &recorder, number, settings.duration).await;
+            drop(guard);
         });
-        let task = tokio::task::spawn_local(generate(Rc::clone(&shared), rate.max(1)));
-        Self { shared, task }
     }
-
-    /// Requests answered or failed so far.
-    pub fn done(&self) -> u64 {
-        self.shared.counts.borrow().total()
-    }
-
-    /// How often `instance` answered so far.
-    pub fn answers_of(&self, instance: &str) -> u64 {
-        self.shared.counts.borrow().by_instance.get(instance).copied().unwrap_or(0)
-    }
-
-    /// Stops, waits for what is under way, and tells what came of it.
-    pub async fn stop(self) -> Counts {
-        self.shared.stop.set(true);
-        let _ = self.task.await;
-        let deadline = Instant::now() + REQUEST_LIMIT;
-        while self.shared.under_way.get() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    let gap = Duration::from_secs_f64(1.0 / settings.rate.max(0.001));
+    let mut number = 0u64;
+    loop {
+        let due = started + gap.mul_f64(number as f64);
+        if due >= started + settings.duration {
+            break;
         }
-        std::mem::take(&mut self.shared.counts.borrow_mut())
-    }
-}
-
-/// What marks the POST with this number of a run.
-pub fn post_mark(run: u32, number: u64) -> String {
-    format!("post-{run:03}-{number:06}")
-}
-
-async fn generate(shared: Rc<Shared>, rate: u32) {
-    let interval = Duration::from_secs(1) / rate;
-    let mut next = Instant::now();
-    let mut number = 0;
-    while !shared.stop.get() {
-        sleep_until(next).await;
-        next += interval;
+        sleep_until(due).await;
+        start(&settings, &lane, &recorder, Request::numbered(number, &settings, due));
         number += 1;
-        shared.under_way.set(shared.under_way.get() + 1);
-        tokio::task::spawn_local(one(Rc::clone(&shared), number));
     }
+    // Streams end by themselves a period after the last request.
+    let last = Instant::now() + settings.timeout + GRACE;
+    while recorder.under_way() > 0 && Instant::now() < last {
+        sleep_until(Instant::now() + Duration::from_millis(10)).await;
+    }
+    printing.abort();
+    println!("{}", recorder.summary());
+    Ok(recorder.failures())
 }
 
-async fn one(shared: Rc<Shared>, number: u64) {
-    let is_post = number % POST_EVERY == 0;
-    let answer = request(&shared, is_post).await;
-    shared.counts.borrow_mut().note(is_post, answer);
-    shared.under_way.set(shared.under_way.get() - 1);
+fn start(settings: &Settings, lane: &Rc<Lane>, recorder: &Rc<Recorder>, request: Request) {
+    recorder.sent();
+    if recorder.under_way() >= UNDER_WAY_LIMIT {
+        recorder.failed(Outcome::NotSent, "too many requests under way");
+        return;
+    }
+    let (lane, recorder, limit) = (Rc::clone(lane), Rc::clone(recorder), settings.timeout);
+    let guard = recorder.begin();
+    tokio::task::spawn_local(async move {
+        match tokio::time::timeout(limit, lane.exchange(&request)).await {
+            Ok(Ok(tally)) => recorder.answered(request.due.elapsed(), tally.as_deref()),
+            Ok(Err(failure)) => recorder.failed(failure.outcome, &failure.detail),
+            Err(_) => recorder.failed(Outcome::Timeout, &format!("no answer after {limit:?}")),
+        }
+        drop(guard);
+    });
 }
 
-async fn request(shared: &Shared, is_post: bool) -> Result<Answer> {
-    let kept = shared.idle.borrow_mut().pop().filter(|sender| !sender.is_closed());
-    let mut sender = match kept {
-        Some(sender) => sender,
-        None => connect(shared.to).await?,
-    };
-    sender.ready().await?;
-    let mut request = Request::builder().uri("/").header("host", "shop.example");
-    for (name, value) in &shared.headers {
-        request = request.header(*name, value);
+async fn print_seconds(recorder: Rc<Recorder>) {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        println!("{}", recorder.take_second());
     }
-    let body = if is_post {
-        shared.post_mark.set(shared.post_mark.get() + 1);
-        let mark = post_mark(shared.run, shared.post_mark.get());
-        request = request.method(Method::POST).header("x-post-mark", mark);
-        Full::from("an order")
-    } else {
-        Full::default()
-    };
-    let answer = send(&mut sender, request.body(body)?).await?;
-    if sender.is_ready() {
-        shared.idle.borrow_mut().push(sender);
-    }
-    Ok(answer)
 }

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::config;
-use super::load;
 use super::process::{LOOK, PATIENCE, Process, free_port, loopback};
+use super::traffic;
 
 /// One of the services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,9 +156,8 @@ impl Mesh {
     pub async fn kill(&mut self, name: &str) -> Result<()> {
         let index = self.find(name)?;
         let mut instance = self.instances.remove(index);
-        instance.sidecar.signal(Signal::KILL);
-        instance.app.kill().await?;
-        instance.sidecar.ended().await
+        instance.sidecar.kill().await?;
+        instance.app.kill().await
     }
 
     /// Ends an instance as an orchestrator does: the sidecar drains, then the application ends.
@@ -222,7 +221,7 @@ impl Mesh {
 
     /// What the control plane answers to `path`.
     pub async fn ask(&self, path: &str) -> Result<Value> {
-        let answer = load::get(loopback(self.admin), "127.0.0.1", path, &[]).await?;
+        let answer = traffic::get(loopback(self.admin), "127.0.0.1", path, &[]).await?;
         Ok(serde_json::from_slice(&answer.body)?)
     }
 
@@ -281,13 +280,7 @@ fn gateway_args(path: &Path, xds: u16, admin: u16) -> Vec<String> {
     ])
 }
 
-fn app_args(
-    service: Service,
-    version: &str,
-    name: &str,
-    port: u16,
-    outbound: u16,
-) -> Vec<String> {
+fn app_args(service: Service, version: &str, name: &str, port: u16, outbound: u16) -> Vec<String> {
     let mut args = strings(&[
         "demo-app",
         "--listen",

@@ -7,10 +7,10 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::config;
-use super::load::{self, Counts, Load};
 use super::mesh::{Mesh, ORDER, PAYMENT, STOCK};
 use super::process::{LOOK, PATIENCE, loopback};
 use super::report::Report;
+use super::traffic::{self, Counts, Load};
 
 /// Requests a second.
 const RATE: u32 = 400;
@@ -50,7 +50,7 @@ async fn mesh_up(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut last = String::new();
     while Instant::now() < deadline {
-        match load::get(loopback(mesh.entry), "shop.example", "/", &[]).await {
+        match traffic::get(loopback(mesh.entry), "shop.example", "/", &[]).await {
             Ok(answer) if answer.status == 200 => {
                 let proxies = mesh.ask("/api/v1/proxies").await?;
                 let count = proxies.as_array().map_or(0, Vec::len);
@@ -60,7 +60,8 @@ async fn mesh_up(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
                 return Ok(());
             }
             Ok(answer) => {
-                last = format!("status {} {}", answer.status, String::from_utf8_lossy(&answer.body));
+                last =
+                    format!("status {} {}", answer.status, String::from_utf8_lossy(&answer.body));
             }
             Err(error) => last = format!("{error:#}"),
         }
@@ -108,9 +109,9 @@ async fn settled(mesh: &Mesh) -> Result<()> {
         let proxies = proxies.as_array().into_iter().flatten();
         let streams = proxies.filter_map(|proxy| proxy.get("streams")?.as_array()).flatten();
         let types = streams.filter_map(|stream| stream.get("types")?.as_object());
-        types.flat_map(|types| types.values()).all(|kind| {
-            of(kind, "ackedGeneration") >= of(kind, "sentGeneration")
-        })
+        types
+            .flat_map(|types| types.values())
+            .all(|kind| of(kind, "ackedGeneration") >= of(kind, "sentGeneration"))
     };
     // The edit must first be seen: a rename is noticed at once, a slow disk may take longer.
     sleep(Duration::from_millis(300)).await;
@@ -186,7 +187,7 @@ async fn instance_killed(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
 
 /// How many of the first POSTs of a run reached an application more than once.
 fn arrived_twice(mesh: &Mesh, run: u32, posts: u64) -> usize {
-    (1..=posts).filter(|post| mesh.arrivals(ORDER, &load::post_mark(run, *post)) > 1).count()
+    (1..=posts).filter(|post| mesh.arrivals(ORDER, &traffic::post_mark(run, *post)) > 1).count()
 }
 
 async fn rolling_replacement(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
@@ -248,7 +249,14 @@ fn first_message(findings: &Value) -> String {
             other => other.to_string(),
         })
     };
-    format!("{}:{}:{}: {}: {}", text("file"), text("line"), text("column"), text("field"), text("message"))
+    format!(
+        "{}:{}:{}: {}: {}",
+        text("file"),
+        text("line"),
+        text("column"),
+        text("field"),
+        text("message")
+    )
 }
 
 async fn control_plane_outage(

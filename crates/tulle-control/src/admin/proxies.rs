@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -41,8 +42,9 @@ pub(super) struct Wanted {
 pub(super) async fn config(
     State(views): State<Views>,
     Path((namespace, name)): NamePath,
-    Query(wanted): Query<Wanted>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<impl IntoResponse, Failure> {
+    let Query(wanted) = wanted?;
     let kind = wanted.kind.filter(|kind| kind != "all").unwrap_or_default();
     if !kind.is_empty() && !KINDS.contains(&&*kind) {
         let message = format!("no such kind; use all, {}", KINDS.join(", "));

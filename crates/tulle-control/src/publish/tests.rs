@@ -232,7 +232,8 @@ fn follow(
     }
 }
 
-/// Edits at random; at each step, when nothing is held back any more, those who follow hold what a new process would compute.
+/// Edits at random; at each step, when nothing is held back any more, those who follow hold what
+/// a new process would compute.
 fn check_seed(seed: u64, steps: usize) -> usize {
     let mut random = Random(seed);
     let mut input = Input::default();

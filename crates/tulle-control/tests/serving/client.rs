@@ -146,3 +146,68 @@ impl Resource {
         self.body.windows(text.len()).any(|window| window == text.as_bytes())
     }
 }
+
+/// One stream of the state-of-the-world variant, as a stock Envoy speaks it.
+pub struct SotwClient {
+    send: mpsc::Sender<discovery::DiscoveryRequest>,
+    responses: Streaming<discovery::DiscoveryResponse>,
+    asked: BTreeMap<String, Vec<String>>,
+}
+
+/// What a response says.
+#[derive(Debug)]
+pub struct State {
+    pub rtype: ResourceType,
+    pub version: String,
+    pub names: Vec<String>,
+}
+
+impl SotwClient {
+    pub async fn connect(control: &Control) -> Self {
+        let (send, requests) = mpsc::channel(16);
+        let mut client =
+            discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient::new(
+                control.channel().await,
+            );
+        let responses = client.stream_aggregated_resources(ReceiverStream::new(requests)).await;
+        let responses = responses.expect("a stream").into_inner();
+        Self { send, responses, asked: BTreeMap::new() }
+    }
+
+    /// Subscribes, as a stock Envoy in namespace `shop`, and returns what comes.
+    pub async fn subscribe(&mut self, rtype: ResourceType, names: &[&str]) -> State {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.asked.insert(rtype.type_url().to_owned(), names.clone());
+        let id = "sidecar~10.9.9.9~caller-1.shop~shop.svc.cluster.local".to_owned();
+        let request = discovery::DiscoveryRequest {
+            node: Some(Node { id, ..Node::default() }),
+            type_url: rtype.type_url().to_owned(),
+            resource_names: names,
+            ..Default::default()
+        };
+        self.send.send(request).await.expect("the stream is open");
+        self.next().await
+    }
+
+    /// The next response, accepted.
+    pub async fn next(&mut self) -> State {
+        let response = tokio::time::timeout(DEADLINE, self.responses.message()).await;
+        let response = response.expect("in time").expect("no failure").expect("not ended");
+        let accepted = discovery::DiscoveryRequest {
+            type_url: response.type_url.clone(),
+            version_info: response.version_info.clone(),
+            response_nonce: response.nonce,
+            resource_names: self.asked[&response.type_url].clone(),
+            ..Default::default()
+        };
+        self.send.send(accepted).await.expect("the stream is open");
+        let name = |any: &tulle_xds::proto::Any| tulle_xds::decode::name_of(&any.value);
+        let mut names: Vec<String> = response.resources.iter().filter_map(name).collect();
+        names.sort();
+        State {
+            rtype: ResourceType::from_type_url(&response.type_url).expect("a type we know"),
+            version: response.version_info,
+            names,
+        }
+    }
+}

@@ -2,8 +2,8 @@
 
 use tulle_xds::session::message::ResourceType;
 
-use crate::client::Client;
-use crate::scene::{Control, Place, exists};
+use crate::client::{Client, SotwClient};
+use crate::scene::{Control, Place};
 
 pub fn service(host: &str, address: &str, endpoint: &str) -> String {
     let name = host.replace('.', "-");
@@ -125,7 +125,7 @@ async fn a_unix_socket_serves_and_goes_away() {
         let seen = client.fetch(ResourceType::Listener, "x.shop:80").await;
         assert_eq!(seen.only_removed(), ["x.shop:80"]);
         control.stop().await;
-        assert!(!exists(&path));
+        assert!(!path.exists());
     }
 }
 
@@ -176,5 +176,41 @@ async fn what_is_wrong_between_objects_is_found() {
         .wait("/api/v1/findings", |json| json["findings"].to_string().contains("lost.shop"))
         .await;
     assert!(json["findings"].to_string().contains("TUL0401"), "{json}");
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn an_origin_is_found_in_its_file() {
+    let place = Place::new(&[("route.yaml", ROUTE)]);
+    let control = Control::start(&place).await;
+    let path = "/api/v1/origin?origin=VirtualService+shop/order+spec.http%5B1%5D.route%5B0%5D";
+    let json = control.json(path).await;
+    assert_eq!((&json["line"], &json["column"]), (&9.into(), &13.into()), "{json}");
+    assert!(json["file"].as_str().is_some_and(|file| file.ends_with("/route.yaml")), "{json}");
+    let path = "/api/v1/origin?origin=VirtualService+shop/other";
+    let (status, _) = control.call("GET", path, "").await;
+    assert_eq!(status, 404);
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn a_stock_envoy_gets_everything_in_state_of_the_world() {
+    let order = service("order.shop", "10.1.2.3", "127.0.0.2");
+    let place = Place::new(&[("order.yaml", &order)]);
+    let control = Control::start(&place).await;
+    let mut client = SotwClient::connect(&control).await;
+    let clusters = client.subscribe(ResourceType::Cluster, &[]).await;
+    assert!(clusters.names.contains(&"outbound|80||order.shop".to_owned()), "{clusters:?}");
+    let name = "outbound|80||order.shop";
+    let endpoints = client.subscribe(ResourceType::Endpoints, &[name]).await;
+    assert_eq!(endpoints.names, [name]);
+    let listeners = client.subscribe(ResourceType::Listener, &[]).await;
+    let expected = ["10.1.2.3:80", "virtualInbound", "virtualOutbound"];
+    assert_eq!(listeners.names, expected, "{listeners:?}");
+
+    place.write("order.yaml", &order.replace("127.0.0.2", "127.0.0.3"));
+    let changed = client.next().await;
+    assert_eq!((changed.rtype, &*changed.names), (ResourceType::Endpoints, &[name.to_owned()][..]));
+    assert_ne!(changed.version, endpoints.version);
     control.stop().await;
 }

@@ -105,6 +105,7 @@ async fn every_described_path_is_served() {
             let (status, body) = control.call(&method.to_uppercase(), &path, "{}").await;
             // What is routed answers in JSON or with a success.
             assert!(status < 300 || body.contains("error"), "{method} {path}: {status} {body}");
+            assert!(!body.contains("no such path"), "{method} {path}: {body}");
             assert_ne!(status, 405, "{method} {path}");
         }
     }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -63,11 +62,7 @@ impl Control {
             xds,
             insecure_xds: false,
             admin: ([127, 0, 0, 1], 0).into(),
-            mesh: Mesh {
-                trust_domain: "cluster.local".into(),
-                domain: "cluster.local".into(),
-                root_namespace: "istio-system".into(),
-            },
+            mesh: Mesh { domain: "cluster.local".into(), root_namespace: "istio-system".into() },
             variables: Variables::default(),
         };
         let app = App::bind(settings).await.expect("bound");
@@ -149,8 +144,4 @@ impl Control {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-}
-
-pub fn exists(path: &Path) -> bool {
-    path.exists()
 }

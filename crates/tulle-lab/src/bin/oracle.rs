@@ -1,5 +1,5 @@
 //! Shows what the stock Envoy does in a row of the table, and where `tulle-proxy` differs:
-//! `cargo run -p tulle-lab --bin oracle -- [--subject envoy|tulle|none] [NAME-PART]…`.
+//! `cargo run -p tulle-lab --bin oracle -- [--subject envoy|tulle|none] [--group G] [NAME-PART]…`.
 
 use std::process::ExitCode;
 
@@ -11,8 +11,11 @@ use tulle_lab::oracle::{self, Group, Row, rows};
 /// Plays rows of the table against the stock Envoy.
 #[derive(Debug, Parser)]
 struct Settings {
-    /// Rows whose name, or whose group's name, contains this; all without it.
+    /// Rows whose name contains one of these; all without it.
     names: Vec<String>,
+    /// Rows of one group only: routing, http1, resilience, http2, tcp.
+    #[arg(long)]
+    group: Option<String>,
     /// Whom to compare with; `none` prints Envoy's transcripts.
     #[arg(long, value_enum, default_value = "tulle")]
     subject: Subject,
@@ -30,8 +33,11 @@ async fn main() -> Result<ExitCode> {
     let settings = Settings::parse();
     let mut disagreed = false;
     for group in Group::ALL {
+        if settings.group.as_ref().is_some_and(|wanted| wanted != group.name()) {
+            continue;
+        }
         let wanted = |row: &Row| {
-            let named = |part: &String| row.name.contains(part.as_str()) || group.name() == part;
+            let named = |part: &String| row.name.contains(part.as_str());
             settings.names.is_empty() || settings.names.iter().any(named)
         };
         let rows: Vec<Row> = rows::of(group).into_iter().filter(wanted).collect();

@@ -130,6 +130,8 @@ pub struct Row {
     pub kind: Kind,
     /// The listener it talks to, as the configuration names its port.
     pub listener: &'static str,
+    /// Whether the client comes from an address that is not loopback.
+    pub from_outside: bool,
     /// What is sent.
     pub client: Client,
     /// What the upstreams answer, by name; others answer `200 ok`, TCP ones echo.
@@ -142,7 +144,8 @@ impl Row {
     pub fn new(name: &'static str, behaviour: &'static str) -> Self {
         let client = Client::Http1(Vec::new());
         let (kind, listener) = (Kind::Http1, "http");
-        Self { name, behaviour, kind, listener, client, upstreams: Vec::new() }
+        let upstreams = Vec::new();
+        Self { name, behaviour, kind, listener, from_outside: false, client, upstreams }
     }
 
     /// Says what the row is about.
@@ -157,6 +160,13 @@ impl Row {
     pub fn at(mut self, listener: &'static str) -> Self {
         self.listener = listener;
         self
+    }
+
+    /// Talks to another listener from an address that is not loopback.
+    #[must_use]
+    pub fn at_from_outside(mut self, listener: &'static str) -> Self {
+        self.from_outside = true;
+        self.at(listener)
     }
 
     /// Sends GET requests one after the other and finds out whether the connection was kept.

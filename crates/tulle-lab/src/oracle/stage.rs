@@ -1,7 +1,7 @@
 //! One proxy with its listeners and the upstreams behind it: a stage on which rows are played.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -69,9 +69,10 @@ impl Stage {
             ports.insert((kind, name), port);
         }
         let directory = tempfile::tempdir()?;
-        let admin = port(&ports, "admin", "")?;
+        let listeners = ports.iter().filter(|((kind, _), _)| kind == "port");
+        let listeners: Vec<u16> = listeners.map(|(_, port)| *port).collect();
         let config = template::fill(config, &ports);
-        let process = program.start(&config, admin, directory.path()).await?;
+        let process = program.start(&config, &listeners, directory.path()).await?;
         let _leases = leases;
         Ok(Self { process, patience, ports, http1, http2, tcp, _leases, _directory: directory })
     }
@@ -122,7 +123,10 @@ impl Stage {
     }
 
     async fn client(&self, row: &Row) -> Result<Vec<String>> {
-        let address = port(&self.ports, "port", row.listener)?;
+        let mut address = port(&self.ports, "port", row.listener)?;
+        if row.from_outside {
+            address.set_ip(host_address());
+        }
         match &row.client {
             Client::Http1(steps) => {
                 let steps: Vec<_> = steps.iter().map(|step| self.with_ports(step)).collect();
@@ -204,6 +208,16 @@ fn port(ports: &BTreeMap<(String, String), u16>, kind: &str, name: &str) -> Resu
     let found = ports.get(&(kind.to_owned(), name.to_owned()));
     let port = found.with_context(|| format!("the configuration has no {kind} {name}"))?;
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
+}
+
+/// An address of this machine that is not loopback, if it has one.
+fn host_address() -> IpAddr {
+    // Connecting a UDP socket sends nothing; it only chooses a source address.
+    let chosen = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    chosen.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
 }
 
 async fn http1_client(address: SocketAddr, steps: &[Http1Step]) -> Result<Vec<String>> {

@@ -6,7 +6,7 @@ use http::HeaderMap;
 
 use crate::backend::{http1, http2, tcp};
 use crate::client::http1::{Exchange, Fate};
-use crate::client::http2::Http2Response;
+use crate::client::http2::{Http2Response, StreamEnd};
 use crate::message::{End, Framing, Message};
 
 /// Fields that name a time or a product.
@@ -55,7 +55,7 @@ pub fn http2_response(response: &Http2Response) -> Vec<String> {
     lines.extend(fields("header", &pairs(&response.headers)));
     lines.extend(body(&response.body));
     lines.extend(trailers(response.trailers.as_ref()));
-    lines.push(format!("  end {:?}", response.end));
+    lines.push(stream_end(&response.end));
     lines
 }
 
@@ -86,8 +86,21 @@ pub fn http2_received(received: &http2::Received) -> Vec<String> {
     lines.extend(fields("header", &pairs(&received.headers)));
     lines.extend(body(&received.body));
     lines.extend(trailers(received.trailers.as_ref()));
-    lines.push(format!("  end {:?}", received.end));
+    lines.push(stream_end(&received.end));
     lines
+}
+
+/// How a stream ended. Of the codes only REFUSED_STREAM means something to a peer: the request
+/// was not processed and may be sent again.
+fn stream_end(end: &StreamEnd) -> String {
+    const REFUSED_STREAM: u32 = 7;
+    match end {
+        StreamEnd::Complete => "  end".into(),
+        StreamEnd::Reset(REFUSED_STREAM) => "  end refused".into(),
+        StreamEnd::Reset(_) => "  end reset".into(),
+        StreamEnd::GoAway(_) => "  end goaway".into(),
+        StreamEnd::Broken => "  end broken".into(),
+    }
 }
 
 /// What a TCP peer saw.

@@ -1,5 +1,7 @@
 //! Finds the functions of a masked Rust source: where they are, how long, how many parameters.
 
+use std::ops::{Range, RangeInclusive};
+
 /// What the budgets need to know about one function.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Function {
@@ -8,6 +10,8 @@ pub(super) struct Function {
     pub line: usize,
     /// Parameters, `self` included.
     pub parameters: usize,
+    /// Whether somebody else's trait dictates the parameters.
+    pub dictated: bool,
     /// Lines of the body that are neither blank nor only comment; 0 without a body.
     pub body_lines: usize,
 }
@@ -15,6 +19,7 @@ pub(super) struct Function {
 /// All functions of `masked`, nested ones included.
 pub(super) fn find(masked: &str) -> Vec<Function> {
     let mut functions = Vec::new();
+    let trait_impls = trait_impls(masked);
     let mut from = 0;
     while let Some(offset) = masked[from..].find("fn ") {
         let at = from + offset;
@@ -22,10 +27,24 @@ pub(super) fn find(masked: &str) -> Vec<Function> {
         let preceded_by_word =
             masked[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '\'');
         if !preceded_by_word {
-            functions.extend(parse(masked, at));
+            let dictated = trait_impls.iter().any(|range| range.contains(&at));
+            functions.extend(parse(masked, at).map(|found| Function { dictated, ..found }));
         }
     }
     functions
+}
+
+/// Where `impl Trait for Type { … }` blocks are.
+fn trait_impls(masked: &str) -> Vec<Range<usize>> {
+    let starts = masked.match_indices("impl").map(|(at, _)| at);
+    let starts = starts.filter(|at| masked[..*at].ends_with(['\n', ' ']) || *at == 0);
+    starts
+        .filter_map(|at| {
+            let open = at + masked[at..].find(['{', ';', ')'])?;
+            let header = masked[at..open].contains(" for ") && masked[open..].starts_with('{');
+            header.then(|| open..open + braces_end(&masked[open..]))
+        })
+        .collect()
 }
 
 fn parse(masked: &str, at: usize) -> Option<Function> {
@@ -45,6 +64,7 @@ fn parse(masked: &str, at: usize) -> Option<Function> {
         name,
         line: masked[..at].matches('\n').count() + 1,
         parameters: count_parameters(&list[1..end - 1]),
+        dictated: false,
         body_lines: count_body_lines(&list[end..]),
     })
 }
@@ -115,7 +135,7 @@ fn braces_end(body: &str) -> usize {
 }
 
 /// The lines (counted from 1) of every inline `#[cfg(test)] mod … { … }`.
-pub(super) fn inline_test_lines(masked: &str) -> Vec<std::ops::RangeInclusive<usize>> {
+pub(super) fn inline_test_lines(masked: &str) -> Vec<RangeInclusive<usize>> {
     let line_of = |offset: usize| masked[..offset].matches('\n').count() + 1;
     let mut ranges = Vec::new();
     for (at, attribute) in masked.match_indices("#[cfg(test)]") {

@@ -52,6 +52,11 @@ fn too_many_parameters_are_found() {
     assert_planted("crates/a/src/a.rs", text, "parameter-count");
     let five = "//! Five.\nfn five(&self, a: (u8, u8), b: [u8; 2], c: Map<u8, u8>, d: u8) {}\n";
     assert_eq!(broken("crates/a/src/a.rs", five), Vec::<&str>::new());
+    let six = "fn six(&self, a: u8, b: u8, c: u8, d: u8, e: u8) {}";
+    let dictated = format!("//! Six.\nimpl<T> Verify<T> for A\n{{\n    {six}\n}}\n");
+    assert_eq!(broken("crates/a/src/a.rs", &dictated), Vec::<&str>::new());
+    let own = format!("//! Six.\nimpl A {{\n    {six}\n}}\n");
+    assert_eq!(broken("crates/a/src/a.rs", &own), ["parameter-count"]);
 }
 
 #[test]

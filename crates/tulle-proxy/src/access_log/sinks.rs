@@ -90,6 +90,13 @@ impl Sinks {
     }
 }
 
+/// This machine's name; empty where the system does not say.
+#[must_use]
+pub fn hostname() -> Arc<str> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().into()
+}
+
 fn open_sink(sink: &LogSink) -> io::Result<Arc<Sink>> {
     let target = match sink {
         LogSink::Stdout => Target::Stdout,
@@ -113,19 +120,27 @@ fn wanted(snapshot: &Snapshot, more: &[AccessLog]) -> HashSet<LogSink> {
 }
 
 /// A worker's side.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct WorkerLogs {
     queues: RefCell<Vec<(LogSink, Arc<Sink>, WorkerQueue)>>,
     line: RefCell<Vec<u8>>,
     /// Written where the configuration names no log at all.
     fallback: Vec<AccessLog>,
+    hostname: Arc<str>,
 }
 
 impl WorkerLogs {
-    /// One that writes `fallback` where a configuration has no access log.
+    /// One that writes `fallback` where a configuration has no access log, on the machine called
+    /// `hostname`.
     #[must_use]
-    pub fn new(fallback: Vec<AccessLog>) -> Self {
-        Self { fallback, ..Self::default() }
+    pub fn new(fallback: Vec<AccessLog>, hostname: Arc<str>) -> Self {
+        Self { queues: RefCell::default(), line: RefCell::default(), fallback, hostname }
+    }
+
+    /// This machine's name, for [`LogFields::hostname`].
+    #[must_use]
+    pub fn hostname(&self) -> &str {
+        &self.hostname
     }
 
     /// Takes note of what is open now.

@@ -9,7 +9,7 @@ use tulle_model::listener::Listener;
 use tulle_model::resource::Resource;
 use tulle_model::snapshot::{Change, Snapshot};
 
-use super::sinks::{Sinks, WorkerLogs};
+use super::sinks::{self, Sinks, WorkerLogs};
 use super::*;
 
 fn request() -> RequestHead {
@@ -40,7 +40,7 @@ fn check(fields: &LogFields<'_>, cases: &[(&str, &str)]) {
 fn the_default_line_is_envoys() {
     let (request, mut response) = (request(), ResponseHead::new());
     response.headers.append(KnownId::XEnvoyUpstreamServiceTime, b"3").expect("good");
-    let host = EndpointAddress::Socket(([10, 0, 0, 1], 80).into());
+    let host = Target::Socket(([10, 0, 0, 1], 80).into());
     let fields = LogFields {
         request: Some(&request),
         response: Some(&response),
@@ -67,7 +67,7 @@ fn commands_print_what_is_known() {
     let mut trailers = Headers::new();
     trailers.append("grpc-status", b"7").expect("good");
     let address = |last| Some(([10, 0, 0, last], 1000 + u16::from(last)).into());
-    let host = EndpointAddress::Pipe("/run/app.sock".into());
+    let host = Target::Pipe("/run/app.sock".into());
     let mut flags = ResponseFlags::from(ResponseFlag::UpstreamConnectionFailure);
     flags.insert(ResponseFlag::UpstreamRetryLimitExceeded);
     let known = LogFields {
@@ -215,7 +215,7 @@ fn a_worker_writes_what_its_configuration_names() {
     let path = directory.path().join("a").to_string_lossy().into_owned();
     let snapshot = Snapshot::new(false).with([listener(&path, "%RESPONSE_CODE%\n")]);
     let mut sinks = Sinks::default();
-    let worker = WorkerLogs::default();
+    let worker = WorkerLogs::new(Vec::new(), sinks::hostname());
     assert!(sinks.sync(&snapshot, &[]).is_empty());
     let before = sinks.open();
     assert!(sinks.sync(&snapshot, &[]).is_empty());
@@ -227,6 +227,7 @@ fn a_worker_writes_what_its_configuration_names() {
         worker.write(&logs, &LogFields { status, ..LogFields::at(UNIX_EPOCH) });
     }
     worker.write(&[], &LogFields::at(UNIX_EPOCH));
+    assert!(!worker.hostname().is_empty());
     drop(worker);
     assert_eq!(sinks.dropped(), 0);
     sinks.close(std::time::Instant::now() + Duration::from_secs(20));
@@ -247,7 +248,7 @@ fn a_log_that_cannot_be_written_is_named_and_harms_no_other() {
     assert_eq!(errors.len(), 1);
     let text = errors[0].to_string();
     assert!(text.contains("/nonexistent/dir/log") && text.contains("writable"), "{text}");
-    let worker = WorkerLogs::new(vec![fallback]);
+    let worker = WorkerLogs::new(vec![fallback], "".into());
     worker.set(&sinks.open());
     worker.write(&[], &LogFields::at(UNIX_EPOCH));
     drop(worker);

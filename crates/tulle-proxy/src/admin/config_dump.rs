@@ -115,8 +115,9 @@ pub fn field(inside: &dyn Inside, field: &str) -> Result<Value, DumpError> {
 fn part(dump: &Dump<'_>, kind: &str) -> Result<Option<Value>, DumpError> {
     Ok(Some(match kind {
         "bootstrap" => {
-            let wrap = |bootstrap: Value| json!({ "@type": format!("{TYPES}BootstrapConfigDump"), "bootstrap": bootstrap });
-            return Ok(dump.inside.bootstrap().map(wrap));
+            let kind = format!("{TYPES}BootstrapConfigDump");
+            let bootstrap = dump.inside.bootstrap();
+            return Ok(bootstrap.map(|own| json!({ "@type": kind, "bootstrap": own })));
         }
         "clusters" => dump.clusters()?,
         "endpoints" => dump.endpoints()?,

@@ -108,10 +108,11 @@ impl H1Server<'_> {
         let life = self.cx.manager.timeouts.max_connection_duration;
         let life = life.map(|life| self.cx.started + life);
         let deadline = idle.into_iter().chain(life).min();
+        let direction = self.cx.listener.direction;
         tokio::select! {
             biased;
             ready = self.io.readable() => ready.is_ok(),
-            () = worker.drain.wait_until(|view| view.close_idle || view.cut) => false,
+            () = worker.drain.wait_until(|_| worker.closes_idle(direction)) => false,
             () = self.timer.wait(deadline) => false,
         }
     }

@@ -3,6 +3,8 @@
 //! Reference: Istio "Standard metrics". Label sets are interned: one handle for each pair of peers,
 //! which keeps one series for each outcome.
 
+pub(super) mod handles;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,8 +226,8 @@ pub struct IstioHttp {
 type OutcomeKey = (u16, Option<u32>, ResponseFlags);
 
 impl IstioHttp {
-    pub(super) fn new(local: Local, peers: &Peers) -> Self {
-        Self { peers: peers.clone(), local, outcomes: RefCell::default() }
+    pub(super) fn new(local: Local, peers: Peers) -> Self {
+        Self { peers, local, outcomes: RefCell::default() }
     }
 
     /// Counts one request at its end.
@@ -265,8 +267,8 @@ pub struct IstioTcp {
 }
 
 impl IstioTcp {
-    pub(super) fn new(local: Local, peers: &Peers) -> Self {
-        Self { peers: peers.clone(), local, outcomes: RefCell::default() }
+    pub(super) fn new(local: Local, peers: Peers) -> Self {
+        Self { peers, local, outcomes: RefCell::default() }
     }
 
     /// The series of connections with these flags: none while one is open.

@@ -7,12 +7,12 @@ use tulle_model::cluster::PeerMetadata;
 use tulle_model::flag::{ResponseFlag, ResponseFlags};
 use tulle_model::head::Version;
 
-use super::istio::{Peer, Protocol, Reporter, RequestOutcome, Security, Service};
+use super::istio::RequestOutcome;
 use super::*;
 
 fn worker(dialect: Dialect) -> (Registry, WorkerMetrics) {
     let registry = Registry::new(&[dialect]);
-    let metrics = WorkerMetrics::new(&registry, 0);
+    let metrics = WorkerMetrics::new(&registry, 0, own());
     (registry, metrics)
 }
 
@@ -94,31 +94,23 @@ fn clusters_count_attempts_and_answers_by_status() {
     assert_lines(&registry.render(), &[line]);
 }
 
-fn peers() -> Peers {
-    let metadata = |workload: &str, labels: &[(&str, &str)]| {
-        Arc::new(PeerMetadata {
-            workload: workload.into(),
-            namespace: "shop".into(),
-            service_account: "default".into(),
-            labels: labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
-            cluster: "Kubernetes".into(),
-        })
-    };
-    Peers {
-        reporter: Reporter::Source,
-        source: Peer { metadata: metadata("client", &[]), principal: "".into() },
-        destination: Peer {
-            metadata: metadata("order-1", &[("app", "order"), ("version", "v1")]),
-            principal: "spiffe://cluster.local/ns/shop/sa/order".into(),
-        },
-        service: Service {
-            host: "order.shop.svc.cluster.local".into(),
-            name: "order".into(),
-            namespace: "shop".into(),
-        },
-        protocol: Protocol::Http,
-        security: Security::Unknown,
-    }
+fn metadata(workload: &str, labels: &[(&str, &str)]) -> Arc<PeerMetadata> {
+    Arc::new(PeerMetadata {
+        workload: workload.into(),
+        namespace: "shop".into(),
+        service_account: "default".into(),
+        labels: labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        cluster: "Kubernetes".into(),
+    })
+}
+
+fn own() -> Peer {
+    Peer { metadata: metadata("client", &[]), principal: "".into() }
+}
+
+fn order() -> (Arc<PeerMetadata>, ClusterName) {
+    let peer = metadata("order-1", &[("app", "order"), ("version", "v1")]);
+    (peer, ClusterName::outbound(80, "", "order.shop.svc.cluster.local"))
 }
 
 fn outcome(status: u16, flags: ResponseFlags) -> RequestOutcome {
@@ -135,17 +127,20 @@ fn outcome(status: u16, flags: ResponseFlags) -> RequestOutcome {
 #[test]
 fn requests_carry_istios_labels() {
     let (registry, metrics) = worker(Dialect::Istio);
-    let handle = metrics.istio_http(&peers());
+    let (peer, cluster) = order();
+    let handle = metrics.istio_http(&peer, &cluster, Protocol::Http);
     handle.count(&outcome(200, ResponseFlags::NONE));
     handle.count(&outcome(200, ResponseFlags::NONE));
     let unmatched = ResponseFlags::from(ResponseFlag::NoRouteFound);
-    metrics.istio_http(&peers()).count(&outcome(404, unmatched));
+    let again = metrics.istio_http(&peer, &cluster, Protocol::Http);
+    assert!(Rc::ptr_eq(&handle, &again));
+    again.count(&outcome(404, unmatched));
     let shared = "reporter=\"source\",source_workload=\"client\",\
         source_canonical_service=\"client\",source_canonical_revision=\"latest\",\
         source_workload_namespace=\"shop\",source_principal=\"unknown\",source_app=\"unknown\",\
         source_version=\"unknown\",source_cluster=\"Kubernetes\",\
         destination_workload=\"order-1\",destination_workload_namespace=\"shop\",\
-        destination_principal=\"spiffe://cluster.local/ns/shop/sa/order\",\
+        destination_principal=\"unknown\",\
         destination_app=\"order\",destination_version=\"v1\",\
         destination_service=\"order.shop.svc.cluster.local\",\
         destination_canonical_service=\"order\",destination_canonical_revision=\"v1\",\
@@ -169,33 +164,57 @@ fn requests_carry_istios_labels() {
 
 #[test]
 fn strangers_are_unknown() {
-    let (registry, metrics) = worker(Dialect::Istio);
-    let strangers = Peers {
-        source: Peer::default(),
-        destination: Peer::default(),
-        service: Service::default(),
-        protocol: Protocol::Tcp,
-        security: Security::MutualTls,
-        ..peers()
-    };
-    metrics.istio_tcp(&strangers).with_flags(ResponseFlags::NONE).opened().inc();
-    metrics.istio_tcp(&strangers).with_flags(ResponseFlags::NONE).sent_bytes().add(9);
+    let registry = Registry::new(&[Dialect::Istio]);
+    let metrics = WorkerMetrics::new(&registry, 0, Peer::default());
+    let (stranger, cluster) = (Arc::default(), ClusterName::from("other"));
+    metrics.istio_tcp(&stranger, &cluster).with_flags(ResponseFlags::NONE).opened().inc();
+    metrics.istio_tcp(&stranger, &cluster).with_flags(ResponseFlags::NONE).sent_bytes().add(9);
     let text = registry.render();
     let line = text.lines().find(|line| line.starts_with("istio_tcp_connections_opened_total{"));
     let line = line.expect("counted");
-    assert_eq!(line.matches("=\"unknown\"").count(), 19, "{line}");
-    assert!(line.ends_with("response_flags=\"-\"} 1") && line.contains("mutual_tls"), "{line}");
+    assert_eq!(line.matches("=\"unknown\"").count(), 20, "{line}");
+    assert!(line.ends_with("response_flags=\"-\"} 1"), "{line}");
     assert!(text.contains("istio_tcp_sent_bytes_total{"));
+}
+
+#[test]
+fn inbound_the_workload_itself_is_the_destination() {
+    let (registry, metrics) = worker(Dialect::Istio);
+    let cluster = ClusterName::inbound(80);
+    let handle = metrics.istio_http(&Arc::default(), &cluster, Protocol::Grpc);
+    handle.count(&RequestOutcome { grpc_status: Some(5), ..outcome(200, ResponseFlags::NONE) });
+    let text = registry.render();
+    let line = text.lines().find(|line| line.starts_with("istio_requests_total{"));
+    let line = line.expect("counted");
+    for label in [
+        "reporter=\"destination\"",
+        "source_workload=\"unknown\"",
+        "destination_workload=\"client\"",
+        "destination_service=\"client.shop\"",
+        "destination_service_namespace=\"shop\"",
+        "request_protocol=\"grpc\"",
+        "connection_security_policy=\"none\"",
+        "grpc_response_status=\"5\"",
+    ] {
+        assert!(line.contains(label), "{label} is not in {line}");
+    }
 }
 
 #[test]
 fn handles_that_nobody_keeps_are_forgotten() {
     let (_registry, metrics) = worker(Dialect::Envoy);
     let kept = metrics.http("kept");
-    let _ = (metrics.http("gone"), metrics.cluster("gone"), metrics.istio_http(&peers()));
+    let (peer, cluster) = order();
+    let first = metrics.istio_http(&peer, &cluster, Protocol::Http);
+    let _ = (metrics.http("gone"), metrics.cluster("gone"));
     metrics.forget_unused();
     let left = [metrics.http.borrow().len(), metrics.clusters.borrow().len()];
-    assert_eq!((left, metrics.istio_http.borrow().len()), ([1, 0], 0));
+    assert_eq!(left, [1, 0]);
+    assert!(Rc::ptr_eq(&first, &metrics.istio_http(&peer, &cluster, Protocol::Http)));
+    drop(peer);
+    metrics.forget_unused();
+    let (peer, cluster) = order();
+    assert!(!Rc::ptr_eq(&first, &metrics.istio_http(&peer, &cluster, Protocol::Http)));
     assert!(Rc::ptr_eq(&kept, &metrics.http("kept")));
 }
 

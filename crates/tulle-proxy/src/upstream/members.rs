@@ -241,8 +241,11 @@ impl Members {
             let index = balancer.pick(pick, active).ok_or(NoEndpoint::Unhealthy)?;
             let picked = &list[index];
             let was_tried = input.tried.iter().any(|tried| tried.is_same(picked));
-            if !was_tried || pick.choice >= input.other_choices {
+            if !was_tried || input.other_choices == 0 {
                 return Ok(Rc::clone(picked));
+            }
+            if pick.choice >= input.other_choices {
+                return Ok(Rc::clone(untried(&list, index, input.tried).unwrap_or(picked)));
             }
             pick.choice += 1;
             pick.random = pick.random.rotate_left(17).wrapping_add(1);
@@ -328,6 +331,23 @@ fn availability(endpoint: &UpstreamEndpoint) -> Availability {
         Health::Degraded => Availability::Degraded,
         Health::Unhealthy | Health::Draining | Health::Timeout => Availability::Unavailable,
     }
+}
+
+/// The next endpoint after `index` that may take requests and was not tried. Envoy gives up after
+/// some choices; a picker that prefers idle endpoints would then go back to one that is dead.
+fn untried<'l>(
+    list: &'l [Rc<UpstreamEndpoint>],
+    index: usize,
+    tried: &[Rc<UpstreamEndpoint>],
+) -> Option<&'l Rc<UpstreamEndpoint>> {
+    let priority = list[index].priority;
+    let (before, after) = list.split_at(index);
+    after.iter().chain(before).find(|one| {
+        one.priority == priority
+            && one.config.health.takes_requests()
+            && !one.is_ejected()
+            && !tried.iter().any(|tried| tried.is_same(one))
+    })
 }
 
 /// Where `address` is: at one place, or wherever its name resolves to.

@@ -184,6 +184,8 @@ pub trait ClientCore {
 #[derive(Debug)]
 pub(super) struct Streams {
     connected: bool,
+    /// When the last stream ended.
+    ended_at: Option<Instant>,
     /// Whether the node was sent on this stream.
     introduced: bool,
     /// Counts streams, so that what belongs to an old one is recognised.
@@ -194,7 +196,7 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn new(seed: u64) -> Streams {
-        Streams { connected: false, introduced: false, number: 0, attempt: 0, seed }
+        Streams { connected: false, ended_at: None, introduced: false, number: 0, attempt: 0, seed }
     }
 
     pub(super) fn connected(&self) -> bool {
@@ -206,15 +208,18 @@ impl Streams {
         self.number
     }
 
-    pub(super) fn open(&mut self) {
+    /// A stream is open; returns for how long there was none.
+    pub(super) fn open(&mut self, now: Instant) -> Duration {
         self.connected = true;
         self.introduced = false;
         self.number += 1;
+        self.ended_at.take().map_or(Duration::ZERO, |ended_at| now.duration_since(ended_at))
     }
 
     /// The stream ended; returns how long to wait before the next.
-    pub(super) fn end(&mut self) -> Duration {
+    pub(super) fn end(&mut self, now: Instant) -> Duration {
         self.connected = false;
+        self.ended_at.get_or_insert(now);
         let after = backoff(self.attempt, self.seed);
         self.attempt = self.attempt.saturating_add(1);
         after

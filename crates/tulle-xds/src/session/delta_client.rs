@@ -100,13 +100,13 @@ impl DeltaClient {
     }
 
     fn connect(&mut self, now: Instant) {
-        self.streams.open();
+        let down = self.streams.open(now);
         for (_, lane) in self.lanes.iter_mut() {
             lane.opened = false;
             lane.acks.clear();
             lane.unsubscribe.clear();
             lane.subscribe = lane.interest.names().cloned().collect();
-            lane.interest.restart(now);
+            lane.interest.restart(now, down);
         }
     }
 
@@ -184,8 +184,11 @@ impl DeltaClient {
         }
         for (rtype, lane) in self.lanes.iter_mut() {
             let mut changes = Changes { rtype, out };
-            for name in lane.interest.expired(now) {
-                lane.lose_interest(&name, &mut changes);
+            // Not while a response is applied: what it repeats is not decoded and must stay held.
+            if !self.unapplied.iter().any(|unapplied| unapplied.rtype == rtype) {
+                for name in lane.interest.expired(now) {
+                    lane.lose_interest(&name, &mut changes);
+                }
             }
             for name in lane.interest.unanswered(now) {
                 lane.learn(&name, Answer::Absent(AbsentReason::Unanswered), &mut changes);
@@ -201,6 +204,18 @@ impl DeltaClient {
         } else if lane.interest.use_name(&name, now) {
             lane.gain(name, &mut Changes { rtype, out });
         }
+    }
+
+    /// In which order names are said. Clusters that come by wildcard are to be sent before the
+    /// routes to them. Clusters named one by one were learned from routes, and these from
+    /// listeners: on a new stream what refers is told first, or a name would be denied that the
+    /// newer version of its referrer no longer has.
+    fn telling_order(&self) -> [ResourceType; 4] {
+        if self.lanes[ResourceType::Cluster].interest.wildcard() {
+            return ResourceType::ALL;
+        }
+        use ResourceType::{Cluster, Endpoints, Listener, Route};
+        [Listener, Route, Cluster, Endpoints]
     }
 
     /// Says which names are wanted, on a new stream together with what is held.
@@ -261,7 +276,7 @@ impl ClientCore for DeltaClient {
     fn take(&mut self, event: Event<DeltaResponse>, now: Instant, out: &mut Out) {
         match event {
             Event::Connected => self.connect(now),
-            Event::Disconnected => out.push(Action::Connect { after: self.streams.end() }),
+            Event::Disconnected => out.push(Action::Connect { after: self.streams.end(now) }),
             Event::Response(response) => self.receive(response, out),
             Event::Subscribe { rtype, name } => {
                 let lane = &mut self.lanes[rtype];
@@ -270,7 +285,9 @@ impl ClientCore for DeltaClient {
                 }
             }
             Event::Release { rtype, name, unused_since } => {
-                self.lanes[rtype].interest.release(&name, unused_since);
+                let lane = &mut self.lanes[rtype];
+                lane.interest.release(&name, unused_since);
+                lane.drop_pointless(&name, &mut Changes { rtype, out });
             }
             Event::Use { rtype, name } => self.want(rtype, name, now, out),
             Event::Applied { delivery, rejected } => self.apply(delivery, &rejected, out),
@@ -282,7 +299,7 @@ impl ClientCore for DeltaClient {
         if !self.streams.connected() {
             return;
         }
-        for rtype in ResourceType::ALL {
+        for rtype in self.telling_order() {
             self.flush_names(rtype, out);
         }
         for rtype in ResourceType::ALL {
@@ -315,8 +332,15 @@ impl Lane {
         }
     }
 
+    /// What is held, also under the aliases that lead to it: the server cannot know otherwise
+    /// that an alias has come to mean something else that is held too.
     fn versions(&self) -> BTreeMap<Name, Version> {
-        self.held.iter().map(|(name, held)| (name.clone(), held.version.clone())).collect()
+        let names = |(name, held): (&Name, &Held)| {
+            let aliases = held.asked_by.iter().cloned().chain([name.clone()]);
+            let version = held.version.clone();
+            aliases.map(move |name| (name, version.clone())).collect::<Vec<_>>()
+        };
+        self.held.iter().flat_map(names).collect()
     }
 
     fn holds(&self, name: &str, version: &str) -> bool {
@@ -406,6 +430,7 @@ impl Lane {
         }
         self.unlink(name, &before, changes);
         changes.answered(name, answer);
+        self.drop_pointless(name, changes);
         while let Some(oldest) = self.interest.negative_too_many() {
             self.lose_interest(&oldest, changes);
         }
@@ -419,6 +444,12 @@ impl Lane {
         if held.asked_by.is_empty() && !self.interest.wildcard() {
             self.held.remove(canonical);
             changes.forget(canonical.clone());
+        }
+    }
+
+    fn drop_pointless(&mut self, name: &Name, changes: &mut Changes<'_, DeltaRequest>) {
+        if self.interest.pointless(name) {
+            self.lose_interest(name, changes);
         }
     }
 

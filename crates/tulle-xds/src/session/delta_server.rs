@@ -13,8 +13,8 @@ use super::message::{
     DeltaRequest, DeltaResponse, Name, PerType, Resource, ResourceType, Version, WILDCARD,
 };
 use super::server::{
-    Flight, NAMES_LIMIT, Nonces, RESPONSE_BYTES, Served, StreamError, Verdict, View, check_names,
-    earliest,
+    Flight, NAMES_LIMIT, Nonces, RESPONSE_BYTES, Rejected, Served, StreamError, Verdict, View,
+    check_names, earliest,
 };
 
 /// One incremental ADS stream.
@@ -22,6 +22,10 @@ use super::server::{
 pub struct DeltaServer {
     lanes: PerType<Lane>,
     nonces: Nonces,
+    /// Whether the client came with something it holds.
+    resumed: bool,
+    /// Until when nothing that may be referred to is removed; set when `resumed` is first seen.
+    grace: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +43,7 @@ struct Lane {
     /// Whether a new wildcard has to be answered even with nothing: Envoy waits for it.
     unanswered: bool,
     flight: Option<Flight>,
-    rejected: Option<String>,
+    rejected: Rejected,
     hold: Hold,
 }
 
@@ -48,9 +52,8 @@ struct Lane {
 enum Asked {
     /// Not answered.
     Pending,
-    /// Not answered on this stream, but asked together with `initial_resource_versions`: if it
-    /// leads to a version held, the client knows.
-    Resumed,
+    /// Not answered on this stream, but the client knew it in this version.
+    Resumed(Version),
     Present(Name),
     Absent,
 }
@@ -110,29 +113,35 @@ impl DeltaServer {
         let names = request.subscribe.iter().chain(request.initial_versions.keys());
         check_names(rtype, names)?;
         let lane = &mut self.lanes[rtype];
-        let resumed = !lane.opened && !request.initial_versions.is_empty();
+        let initial = if lane.opened { BTreeMap::new() } else { request.initial_versions };
+        let resumed = !initial.is_empty();
+        self.resumed |= resumed;
         if !lane.opened {
             lane.opened = true;
             let unnamed = request.subscribe.is_empty() && request.unsubscribe.is_empty();
             if unnamed {
                 lane.subscribe_wildcard(resumed);
             }
-            for (name, version) in request.initial_versions {
-                lane.adopt(name, version);
+            for (name, version) in &initial {
+                lane.adopt(name.clone(), version.clone());
             }
         }
         for name in &request.unsubscribe {
             lane.unsubscribe(name);
         }
         for name in request.subscribe {
-            lane.subscribe(name, resumed);
+            let known = initial.get(&name).cloned();
+            match &*name {
+                WILDCARD => lane.subscribe_wildcard(resumed),
+                _ => lane.subscribe(name, known),
+            }
         }
         if lane.asked.len() > NAMES_LIMIT || lane.sent.len() > NAMES_LIMIT {
             return Err(StreamError::TooManyNames(rtype));
         }
         Ok(request.nonce.and_then(|nonce| {
-            lane.flight.take_if(|flight| flight.nonce == nonce)?;
-            lane.rejected = request.error.clone();
+            let flight = lane.flight.take_if(|flight| flight.nonce == nonce)?;
+            lane.rejected.answered(flight, request.error.as_deref(), false);
             Some(Verdict { rtype, nonce, error: request.error })
         }))
     }
@@ -160,20 +169,29 @@ impl DeltaServer {
         let mut progress: PerType<Progress> = PerType::default();
         for (rtype, lane) in self.lanes.iter_mut() {
             plans[rtype] = lane.plan(rtype, view);
+            lane.rejected.retain(|name| lane.sent.contains_key(name));
             progress[rtype] = lane.progress(&plans[rtype]);
+        }
+        if self.resumed {
+            self.grace.get_or_insert(now + gate::RESUME_GRACE);
+        }
+        let grace = self.grace.is_some_and(|end| now < end);
+        if !grace && self.grace.take().is_some() {
+            self.resumed = false;
         }
         let mut responses = Vec::new();
         for (rtype, plan) in plans.iter_mut() {
+            let grace = grace && gate::has_referrers(rtype);
             let lane = &mut self.lanes[rtype];
             let over = lane.hold.over(now);
             let (upserts, denials) = (plan.upserts.len(), plan.denials.len());
             if !over && !gate::may_add(&progress, rtype) {
                 plan.upserts.clear();
             }
-            if !over && !gate::may_deny(&progress, rtype) {
+            if grace || (!over && !gate::may_deny(&progress, rtype)) {
                 plan.denials.clear();
             }
-            if !gate::may_remove(&progress, rtype) {
+            if grace || !gate::may_remove(&progress, rtype) {
                 plan.removals.clear();
             }
             let held = plan.upserts.len() < upserts || plan.denials.len() < denials;
@@ -190,7 +208,7 @@ impl DeltaServer {
     /// When [`DeltaServer::offer`] is to be called even if nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
         let waiting = self.lanes.iter().filter(|(_, lane)| lane.flight.is_none());
-        earliest(waiting.map(|(_, lane)| lane.hold.ends()))
+        earliest(waiting.map(|(_, lane)| lane.hold.ends()).chain([self.grace]))
     }
 
     /// What the client holds of a type, or will when what is in flight has arrived.
@@ -210,9 +228,9 @@ impl DeltaServer {
         self.lanes[rtype].flight.is_some()
     }
 
-    /// Why the client rejected the last response of a type that it answered.
+    /// Why the client does not use the newest version of everything it was sent of a type.
     pub fn rejected(&self, rtype: ResourceType) -> Option<&str> {
-        self.lanes[rtype].rejected.as_deref()
+        self.lanes[rtype].rejected.why()
     }
 }
 
@@ -233,18 +251,14 @@ impl Plan {
 
 /// Subscriptions.
 impl Lane {
-    fn subscribe(&mut self, name: Name, resumed: bool) {
-        if &*name == WILDCARD {
-            self.subscribe_wildcard(resumed);
-            return;
-        }
+    fn subscribe(&mut self, name: Name, known: Option<Version>) {
         match self.asked.get_mut(&name) {
             // Asked again: the client may have forgotten it, so it gets it again.
             Some(_) => {
                 self.again.insert(name.clone());
             }
             None => {
-                let state = if resumed { Asked::Resumed } else { Asked::Pending };
+                let state = known.map_or(Asked::Pending, Asked::Resumed);
                 self.asked.insert(name.clone(), state);
             }
         }
@@ -276,12 +290,14 @@ impl Lane {
         let Some(asked) = self.asked.remove(name) else { return };
         self.dirty.remove(name);
         self.again.remove(name);
-        if let Asked::Present(canonical) = asked {
-            self.unlink(name, &canonical);
-            if !self.wildcard && !self.sent.get(&canonical).is_some_and(Sent::wanted) {
-                self.sent.remove(&canonical);
-                self.dirty.remove(&canonical);
-            }
+        let canonical = match asked {
+            Asked::Present(canonical) => canonical,
+            Asked::Pending | Asked::Resumed(_) | Asked::Absent => name.clone(),
+        };
+        self.unlink(name, &canonical);
+        if !self.wildcard && !self.sent.get(&canonical).is_some_and(Sent::wanted) {
+            self.sent.remove(&canonical);
+            self.dirty.remove(&canonical);
         }
         if self.wildcard {
             // The client cannot know whether the wildcard has it, so it is told either way.
@@ -327,22 +343,32 @@ impl Lane {
             }
             self.dirty.insert(name);
         }
+        // A name that had come to be left over may just have been found under an alias.
+        plan.removals.retain(|name| !plan.upserts.contains_key(name));
         plan
     }
 
     fn check(&mut self, rtype: ResourceType, name: &Name, view: &impl View) -> Check {
         let by_wildcard = self.wildcard && view.in_wildcard(rtype, name);
-        if !by_wildcard && !self.asked.contains_key(name) {
-            return self.check_leftover(rtype, name, view);
-        }
-        let Some(served) = view.resource(rtype, name) else {
-            return self.check_missing(name);
+        let asked = self.asked.contains_key(name);
+        let served = if by_wildcard || asked { view.resource(rtype, name) } else { None };
+        let Some(served) = served else {
+            return if asked {
+                self.check_missing(name)
+            } else {
+                self.check_leftover(rtype, name, view)
+            };
         };
         let leads_there = match self.asked.get(name) {
             Some(Asked::Present(canonical)) => *canonical == served.name,
             Some(Asked::Pending | Asked::Absent) => false,
-            Some(Asked::Resumed) | None => true,
+            Some(Asked::Resumed(version)) => *version == served.version,
+            None => true,
         };
+        if served.name != *name && matches!(self.asked.get(name), Some(Asked::Resumed(_))) {
+            // The client knew the name as an alias; it holds nothing that is called so.
+            self.sent.remove(name);
+        }
         match self.sent.get_mut(&served.name) {
             Some(sent)
                 if leads_there && sent.version == served.version && !self.again.contains(name) =>
@@ -362,8 +388,7 @@ impl Lane {
         match self.asked.get(name) {
             Some(Asked::Absent) if !self.again.contains(name) => Check::Same,
             Some(Asked::Present(_)) => Check::Remove { held: true },
-            Some(_) => Check::Remove { held: self.sent.contains_key(name) },
-            None => Check::Same,
+            _ => Check::Remove { held: self.sent.contains_key(name) },
         }
     }
 
@@ -381,7 +406,7 @@ impl Lane {
                 _ => Check::Same,
             };
         }
-        let open = |asked: &Asked| matches!(asked, Asked::Pending | Asked::Resumed);
+        let open = |asked: &Asked| matches!(asked, Asked::Pending | Asked::Resumed(_));
         if self.asked.values().any(open) { Check::Later } else { Check::Remove { held: true } }
     }
 
@@ -392,7 +417,7 @@ impl Lane {
             unsent: !self.dirty.is_empty(),
             in_flight: self.flight.is_some(),
             introduces: unsent || in_flight,
-            rejected: self.rejected.is_some(),
+            rejected: self.rejected.why().is_some(),
         }
     }
 }
@@ -420,6 +445,7 @@ impl Lane {
             bytes += resource.aliases.iter().map(|alias| alias.len()).sum::<usize>();
             response.resources.push(resource);
         }
+        let names = response.resources.iter().map(|resource| resource.name.clone()).collect();
         let mut removed = BTreeSet::new();
         for name in plan.removals.into_iter().chain(plan.denials) {
             if bytes > RESPONSE_BYTES {
@@ -429,7 +455,7 @@ impl Lane {
             self.send_removal(name, &mut removed);
         }
         response.removed = removed.into_iter().collect();
-        self.flight = Some(Flight { nonce, introduces });
+        self.flight = Some(Flight { nonce, introduces, names });
         response
     }
 

@@ -14,6 +14,10 @@ use super::message::{PerType, ResourceType};
 /// Additions, and the first answer "does not exist", wait no longer than this.
 pub const HOLD_LIMIT: Duration = Duration::from_secs(2);
 
+/// A client that comes back says type by type what it holds. For so long nothing that it may still
+/// refer to is taken away.
+pub const RESUME_GRACE: Duration = Duration::from_secs(1);
+
 /// What a type still has to do, as far as the others care.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
@@ -23,7 +27,7 @@ pub(super) struct Progress {
     pub(super) in_flight: bool,
     /// Among what is unsent or in flight are resources that are new to the client.
     pub(super) introduces: bool,
-    /// The client rejected the last response: it still uses what it had before.
+    /// The client rejected something that it holds: it still uses what it had before.
     pub(super) rejected: bool,
 }
 
@@ -53,6 +57,11 @@ pub(super) fn may_deny(progress: &PerType<Progress>, rtype: ResourceType) -> boo
         let progress = progress[*referrer];
         !progress.unsent && !progress.in_flight
     })
+}
+
+/// Whether anything could refer to a resource of this type.
+pub(super) fn has_referrers(rtype: ResourceType) -> bool {
+    !referrers(rtype).is_empty()
 }
 
 fn referrers(rtype: ResourceType) -> &'static [ResourceType] {

@@ -23,6 +23,8 @@ pub(super) struct Interest {
 #[derive(Debug)]
 struct Want {
     references: u32,
+    /// Whether traffic ever used it.
+    by_traffic: bool,
     /// Last use by traffic, or since when nobody refers to it.
     used_at: Instant,
     /// When it was asked for on the current stream.
@@ -39,10 +41,8 @@ impl Want {
 impl Interest {
     /// Counts one more referrer. True when the name is new.
     pub(super) fn subscribe(&mut self, name: &Name, now: Instant) -> bool {
-        let new = self.use_name(name, now);
-        if let Some(want) = self.names.get_mut(name) {
-            want.references += 1;
-        }
+        let new = !self.names.contains_key(name);
+        self.want(name, now).references += 1;
         new
     }
 
@@ -59,13 +59,30 @@ impl Interest {
 
     /// Notes a use by traffic. True when the name is new.
     pub(super) fn use_name(&mut self, name: &Name, now: Instant) -> bool {
-        if let Some(want) = self.names.get_mut(name) {
-            want.used_at = want.used_at.max(now);
-            return false;
-        }
-        let want = Want { references: 0, used_at: now, asked_at: now, answer: Answer::Unknown };
-        self.names.insert(name.clone(), want);
-        true
+        let new = !self.names.contains_key(name);
+        let want = self.want(name, now);
+        want.by_traffic = true;
+        want.used_at = want.used_at.max(now);
+        new
+    }
+
+    fn want(&mut self, name: &Name, now: Instant) -> &mut Want {
+        self.names.entry(name.clone()).or_insert_with(|| Want {
+            references: 0,
+            by_traffic: false,
+            used_at: now,
+            asked_at: now,
+            answer: Answer::Unknown,
+        })
+    }
+
+    /// Whether a name is absent and kept only because something referred to it lately. Should
+    /// something refer to it again, it has to be asked for anew: what existed together with its
+    /// former referrer may be created again together with the next.
+    pub(super) fn pointless(&self, name: &str) -> bool {
+        self.names.get(name).is_some_and(|want| {
+            want.idle() && !want.by_traffic && matches!(want.answer, Answer::Absent(_))
+        })
     }
 
     /// Drops a name.
@@ -74,12 +91,12 @@ impl Interest {
         self.names.remove(name).map(|want| want.answer)
     }
 
-    /// A stream opened: everything is asked for anew, and time without the server does not count
-    /// as time without use.
-    pub(super) fn restart(&mut self, now: Instant) {
+    /// A stream opened after there was none for a while: everything is asked for anew, and that
+    /// while does not count as time without use.
+    pub(super) fn restart(&mut self, now: Instant, down: Duration) {
         for want in self.names.values_mut() {
             want.asked_at = now;
-            want.used_at = now;
+            want.used_at = (want.used_at + down).min(now);
         }
     }
 

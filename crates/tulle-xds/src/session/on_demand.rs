@@ -98,6 +98,8 @@ pub struct OnDemand<C, P> {
     core: C,
     graph: Graph<P>,
     covered: PerType<Covered>,
+    /// Resources of our own configuration, which no server changes or removes.
+    own: BTreeSet<Key>,
     /// The answers that were passed on, of names that are still subscribed.
     told: BTreeMap<Name, Answer>,
 }
@@ -129,6 +131,7 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
             core,
             graph: Graph::default(),
             covered: PerType::default(),
+            own: BTreeSet::new(),
             told: BTreeMap::new(),
         }
     }
@@ -141,6 +144,18 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
         }
         let name = WILDCARD.into();
         self.core.take(Event::Subscribe { rtype, name }, now, &mut Vec::new());
+    }
+
+    /// Adds the resources of our own (static) configuration, all at once. What they refer to is
+    /// asked for, they are shown when that is there, and what a server sends under their names is
+    /// not used. To be called before the first stream.
+    pub fn provide(&mut self, resources: Vec<(Key, P)>, now: Instant) -> Vec<Change<P>> {
+        self.own.extend(resources.iter().map(|(key, _)| key.clone()));
+        for (key, value) in resources {
+            self.graph.accept(key, value);
+        }
+        let turn = self.begin(now);
+        changes(self.finish(turn))
     }
 
     /// Takes in what happened and says what follows.
@@ -157,8 +172,9 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
             Input::Tick => Event::Tick,
             Input::Use(name) => Event::Use { rtype: ResourceType::Listener, name },
             Input::Decoded { delivery, rtype, accepted, rejected } => {
-                for (name, value) in accepted {
-                    self.graph.accept((rtype, name), value);
+                let keys = accepted.into_iter().map(|(name, value)| ((rtype, name), value));
+                for (key, value) in keys.filter(|(key, _)| !self.own.contains(key)) {
+                    self.graph.accept(key, value);
                 }
                 Event::Applied { delivery, rejected }
             }
@@ -227,6 +243,7 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
             Action::Forget { rtype, name } => {
                 let key = (rtype, name);
                 match self.covered[rtype] {
+                    _ if self.own.contains(&key) => {}
                     Covered::No => self.graph.forget(&key),
                     Covered::Asked | Covered::Answered => self.graph.absent(&key),
                 }
@@ -269,7 +286,7 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
             Answer::Present(canonical) => *canonical != key.1,
             Answer::Unknown => false,
         };
-        if absent {
+        if absent && !self.own.contains(key) {
             self.graph.absent(key);
         }
     }
@@ -285,13 +302,10 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
                 turn.outputs.push(Output::Change(Change::Hidden { rtype, name }));
             }
             Step::Demand(key) => self.demand(key, turn),
+            Step::Release(key, _) if self.own.contains(&key) => {}
             Step::Release((rtype, name), why) => {
                 if self.covered[rtype] == Covered::No {
-                    let unused_since = match why {
-                        Why::Replaced => turn.now,
-                        // Its referrer was unused for long enough, or was taken away.
-                        Why::Hidden => turn.now.checked_sub(UNUSED_LIMIT).unwrap_or(turn.now),
-                    };
+                    let unused_since = self.unused_since(why, turn.now);
                     let event = Event::Release { rtype, name, unused_since };
                     self.core.take(event, turn.now, &mut turn.actions);
                 }
@@ -299,7 +313,21 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
         }
     }
 
+    /// What an edit dropped may come back with the next and is kept for a while; what went with
+    /// its referrer was unused for as long as that. Where listeners come by wildcard the server
+    /// decides what is needed, and the state of the world cannot even say that a route is gone.
+    fn unused_since(&self, why: Why, now: Instant) -> Instant {
+        let on_demand = self.covered[ResourceType::Listener] == Covered::No;
+        match why {
+            Why::Replaced if on_demand => now,
+            Why::Replaced | Why::Hidden => now.checked_sub(UNUSED_LIMIT).unwrap_or(now),
+        }
+    }
+
     fn demand(&mut self, key: Key, turn: &mut Turn<C::Request, P>) {
+        if self.own.contains(&key) {
+            return;
+        }
         let (rtype, name) = key.clone();
         match self.covered[rtype] {
             Covered::No => {
@@ -348,11 +376,13 @@ impl<P: Referrer + Clone> OnDemand<DeltaClient, P> {
         self.graph.accept(key, value);
         let mut turn = self.begin(now);
         turn.touched.extend(asked.iter().cloned());
-        let outputs = self.finish(turn).into_iter();
-        outputs
-            .filter_map(|output| if let Output::Change(c) = output { Some(c) } else { None })
-            .collect()
+        changes(self.finish(turn))
     }
+}
+
+fn changes<Q, P>(outputs: Vec<Output<Q, P>>) -> Vec<Change<P>> {
+    let change = |output| if let Output::Change(change) = output { Some(change) } else { None };
+    outputs.into_iter().filter_map(change).collect()
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 //! A server core is one stream. It is level-triggered: it remembers what it has sent and which
 //! names may have changed, and asks a [`View`] for what is true now whenever it may send.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::client::ERROR_DETAIL_BYTES;
 use super::message::{Name, Nonce, ResourceType, Version};
 
 /// Names one stream may subscribe to, per type.
@@ -77,6 +79,51 @@ pub(super) struct Flight {
     pub(super) nonce: Nonce,
     /// Whether it has something that is new to the client.
     pub(super) introduces: bool,
+    /// The canonical names it brings in a new version.
+    pub(super) names: Vec<Name>,
+}
+
+/// What the client may still hold an older version of, because it rejected a response.
+#[derive(Debug, Default)]
+pub(super) struct Rejected {
+    why: String,
+    names: BTreeSet<Name>,
+}
+
+impl Rejected {
+    /// Takes in the answer to a response. `whole`: an ACK accepts everything the client holds. The
+    /// protocol does not say which resources a NACK is about, but clients name them in its text;
+    /// if none is named, or the text may be cut, all are meant.
+    pub(super) fn answered(&mut self, flight: Flight, error: Option<&str>, whole: bool) {
+        let Some(why) = error else {
+            if whole {
+                self.names.clear();
+            }
+            self.names.retain(|name| !flight.names.contains(name));
+            return;
+        };
+        self.why = why[..why.floor_char_boundary(ERROR_DETAIL_BYTES)].to_owned();
+        let mentioned = |name: &Name| why.contains(&**name);
+        let cut = why.len() >= ERROR_DETAIL_BYTES / 2;
+        let all = cut || !flight.names.iter().any(mentioned);
+        for name in flight.names {
+            if all || mentioned(&name) {
+                self.names.insert(name);
+            } else {
+                self.names.remove(&name);
+            }
+        }
+    }
+
+    /// Keeps only what the client still holds.
+    pub(super) fn retain(&mut self, held: impl Fn(&Name) -> bool) {
+        self.names.retain(held);
+    }
+
+    /// The client's words, as long as they matter.
+    pub(super) fn why(&self) -> Option<&str> {
+        (!self.names.is_empty()).then_some(&*self.why)
+    }
 }
 
 /// The nonces of one stream.

@@ -88,13 +88,13 @@ impl SotwClient {
     }
 
     fn connect(&mut self, now: Instant) {
-        self.streams.open();
+        let down = self.streams.open(now);
         for (_, lane) in self.lanes.iter_mut() {
             lane.opened = false;
             lane.named = false;
             lane.nonce = None;
             lane.ack = None;
-            lane.interest.restart(now);
+            lane.interest.restart(now, down);
         }
     }
 
@@ -194,8 +194,11 @@ impl SotwClient {
         }
         for (rtype, lane) in self.lanes.iter_mut() {
             let mut changes = Changes { rtype, out };
-            for name in lane.interest.expired(now) {
-                lane.lose_interest(&name, &mut changes);
+            // Not while a response is applied: what it repeats is not decoded and must stay held.
+            if !self.unapplied.iter().any(|unapplied| unapplied.rtype == rtype) {
+                for name in lane.interest.expired(now) {
+                    lane.lose_interest(&name, &mut changes);
+                }
             }
             for name in lane.interest.unanswered(now) {
                 lane.learn(&name, Answer::Absent(AbsentReason::Unanswered), &mut changes);
@@ -257,7 +260,7 @@ impl ClientCore for SotwClient {
     fn take(&mut self, event: Event<SotwResponse>, now: Instant, out: &mut Out) {
         match event {
             Event::Connected => self.connect(now),
-            Event::Disconnected => out.push(Action::Connect { after: self.streams.end() }),
+            Event::Disconnected => out.push(Action::Connect { after: self.streams.end(now) }),
             Event::Response(response) => self.receive(response, out),
             Event::Subscribe { rtype, name } => {
                 let lane = &mut self.lanes[rtype];
@@ -266,7 +269,9 @@ impl ClientCore for SotwClient {
                 }
             }
             Event::Release { rtype, name, unused_since } => {
-                self.lanes[rtype].interest.release(&name, unused_since);
+                let lane = &mut self.lanes[rtype];
+                lane.interest.release(&name, unused_since);
+                lane.drop_pointless(&name, &mut Changes { rtype, out });
             }
             Event::Use { rtype, name } => self.want(rtype, name, now, out),
             Event::Applied { delivery, rejected } => self.apply(delivery, &rejected, out),
@@ -278,10 +283,21 @@ impl ClientCore for SotwClient {
         if !self.streams.connected() {
             return;
         }
-        for with_acks in [false, true] {
-            for rtype in ResourceType::ALL {
-                self.flush_lane(rtype, with_acks, out);
+        for rtype in ResourceType::ALL {
+            self.flush_lane(rtype, false, out);
+        }
+        // What is accepted may have brought new names: these are told first, be it in an ACK of
+        // their own type, so that a server which waits for an ACK knows them by then.
+        for rtype in ResourceType::ALL {
+            if self.lanes[rtype].changed {
+                self.flush_lane(rtype, true, out);
             }
+        }
+        if self.lanes.iter().any(|(_, lane)| lane.changed && lane.opened) {
+            return;
+        }
+        for rtype in ResourceType::ALL {
+            self.flush_lane(rtype, true, out);
         }
     }
 
@@ -339,8 +355,15 @@ impl Lane {
             return;
         }
         changes.answered(name, answer);
+        self.drop_pointless(name, changes);
         while let Some(oldest) = self.interest.negative_too_many() {
             self.lose_interest(&oldest, changes);
+        }
+    }
+
+    fn drop_pointless(&mut self, name: &Name, changes: &mut Changes<'_, SotwRequest>) {
+        if self.interest.pointless(name) {
+            self.lose_interest(name, changes);
         }
     }
 

@@ -1,8 +1,9 @@
 //! The server's side of state-of-the-world ADS: one stream.
 //!
 //! A response of listeners or clusters is the whole state; other types carry what changed. A
-//! request that does not answer the newest response of its type is stale and says nothing: the one
-//! that does will repeat all names.
+//! request that does not answer the newest response of its type is stale: it accepts and rejects
+//! nothing, and nothing is sent for it before that response is answered. Its names count, as they
+//! are newer than those of any earlier request: a route must wait for endpoints just asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -15,7 +16,8 @@ use super::message::{
     Name, Nonce, PerType, Resource, ResourceType, SotwRequest, SotwResponse, Version, WILDCARD,
 };
 use super::server::{
-    Flight, NAMES_LIMIT, Nonces, Served, StreamError, Verdict, View, check_names, earliest,
+    Flight, NAMES_LIMIT, Nonces, Rejected, Served, StreamError, Verdict, View, check_names,
+    earliest,
 };
 
 /// One state-of-the-world ADS stream.
@@ -43,7 +45,7 @@ struct Lane {
     resumed: Option<Version>,
     newest: Option<Nonce>,
     flight: Option<Flight>,
-    rejected: Option<String>,
+    rejected: Rejected,
     hold: Hold,
 }
 
@@ -71,7 +73,8 @@ impl Plan {
 }
 
 impl SotwServer {
-    /// Takes in a request; says whether it was an ACK or NACK of the response in flight.
+    /// Takes in a request; says whether it was an ACK or NACK of the response in flight. With any
+    /// other nonce it is neither.
     pub fn handle(&mut self, request: SotwRequest) -> Result<Option<Verdict>, StreamError> {
         let rtype = request.rtype;
         check_names(rtype, request.names.iter())?;
@@ -83,13 +86,11 @@ impl SotwServer {
             lane.opened = true;
             lane.unanswered = true;
             lane.resumed = (!request.version.is_empty()).then_some(request.version);
-        } else if request.nonce != lane.newest {
-            return Ok(None);
         }
         lane.subscribe(rtype, request.names);
         Ok(request.nonce.and_then(|nonce| {
-            lane.flight.take_if(|flight| flight.nonce == nonce)?;
-            lane.rejected = request.error.clone();
+            let flight = lane.flight.take_if(|flight| flight.nonce == nonce)?;
+            lane.rejected.answered(flight, request.error.as_deref(), rtype.whole_state());
             Some(Verdict { rtype, nonce, error: request.error })
         }))
     }
@@ -112,6 +113,7 @@ impl SotwServer {
         let mut progress: PerType<Progress> = PerType::default();
         for (rtype, lane) in self.lanes.iter_mut() {
             plans[rtype] = lane.plan(rtype, view);
+            lane.rejected.retain(|name| lane.sent.contains_key(name));
             progress[rtype] = lane.progress(&plans[rtype]);
         }
         let mut responses = Vec::new();
@@ -159,9 +161,9 @@ impl SotwServer {
         self.lanes[rtype].flight.is_some()
     }
 
-    /// Why the client rejected the last response of a type that it answered.
+    /// Why the client does not use the newest version of everything it was sent of a type.
     pub fn rejected(&self, rtype: ResourceType) -> Option<&str> {
-        self.lanes[rtype].rejected.as_deref()
+        self.lanes[rtype].rejected.why()
     }
 }
 
@@ -227,7 +229,7 @@ impl Lane {
             unsent: !plan.is_empty(),
             in_flight: self.flight.is_some(),
             introduces: unsent || in_flight,
-            rejected: self.rejected.is_some(),
+            rejected: self.rejected.why().is_some(),
         }
     }
 
@@ -241,12 +243,12 @@ impl Lane {
         self.sent.extend(plan.upserts);
         let names: Vec<Name> = match rtype.whole_state() {
             true => self.sent.keys().cloned().collect(),
-            false => changed,
+            false => changed.clone(),
         };
         self.again.clear();
         self.unanswered = false;
         self.newest = Some(nonce.clone());
-        self.flight = Some(Flight { nonce: nonce.clone(), introduces });
+        self.flight = Some(Flight { nonce: nonce.clone(), introduces, names: changed });
         let resource = |name: Name| {
             let held = self.sent.get(&name)?;
             let body = Some(held.body.clone());

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind};
 
 /// How long a file may be open for writing before it is read all the same.
-pub const WRITING_LIMIT: Duration = Duration::from_millis(250);
+pub const WRITING_LIMIT: Duration = Duration::from_secs(1);
 /// Most paths remembered; beyond that everything is looked at.
 const MAX_PATHS: usize = 10_000;
 

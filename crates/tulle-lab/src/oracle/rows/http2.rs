@@ -155,10 +155,6 @@ fn grpc() -> Vec<Row> {
             .http2([call(slow)])
             .kind(Kind::Error)
             .answer2("two", [Answer { wait_ms: 1500, ..Answer::grpc(b"late", "0") }]),
-        Row::new("grpc-timeout-asked", "a call brings its own deadline")
-            .http2([call("/grpc-timeout").header("grpc-timeout", "200m")])
-            .kind(Kind::Error)
-            .answer2("two", [Answer { wait_ms: 1500, ..Answer::grpc(b"late", "0") }]),
         Row::new("grpc-retry", "an unavailable call is tried again")
             .http2([call("/retry")])
             .answer2("two", [trailers_only("14"), Answer::grpc(b"answer", "0")]),

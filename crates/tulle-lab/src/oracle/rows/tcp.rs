@@ -113,7 +113,12 @@ fn detection() -> Vec<Row> {
             .http2([Http2Request::get("h", "/")]),
         Row::new("detect-other", "anything else is bytes")
             .at("detect")
-            .tcp([vec![Step::Send(vec![0, 1, 2, 0xff]), Step::HalfClose, Step::ReadToEnd]])
+            .tcp([vec![
+                Step::Send(vec![0, 1, 2, 0xff]),
+                Step::Read(4),
+                Step::HalfClose,
+                Step::ReadToEnd,
+            ]])
             .answer_tcp("t", [vec![Step::Echo]]),
     ]
 }

@@ -124,6 +124,7 @@ fn names_are_counted_and_said_once() {
     let mut talk = Talk::connected();
     assert_eq!(talk.subscribe(CDS, "a").len(), 1);
     assert!(talk.subscribe(CDS, "a").is_empty());
+    talk.receive(response(CDS, "1", vec![resource("a", "1", &[])], &[]), &[]);
     let unused_since = talk.now;
     let release = || Event::Release { rtype: CDS, name: "a".into(), unused_since };
     talk.feed(release());
@@ -135,7 +136,19 @@ fn names_are_counted_and_said_once() {
 }
 
 #[test]
-fn nothing_is_evicted_while_the_stream_is_down_and_time_starts_anew_after() {
+fn an_absent_name_that_nothing_refers_to_is_not_kept() {
+    let mut talk = Talk::connected();
+    talk.subscribe(CDS, "a");
+    talk.receive(response(CDS, "1", vec![], &["a"]), &[]);
+    let unused_since = talk.now;
+    let bye = talk.feed(Event::Release { rtype: CDS, name: "a".into(), unused_since });
+    assert_eq!(names(&sent(bye)[0].unsubscribe), ["a"]);
+    assert_eq!(names(&talk.subscribe(CDS, "a")[0].subscribe), ["a"], "it may exist by now");
+    assert_eq!(talk.client.answer(CDS, "a"), Answer::Unknown);
+}
+
+#[test]
+fn nothing_is_evicted_while_the_stream_is_down_and_that_time_does_not_count() {
     let mut talk = Talk::connected();
     talk.feed(Event::Use { rtype: LDS, name: "a".into() });
     talk.receive(response(LDS, "1", vec![resource("a", "1", &[])], &[]), &[]);
@@ -160,7 +173,9 @@ fn a_reconnect_tells_what_is_held_and_asks_new_names_after_it() {
     assert!(talk.subscribe(LDS, "10.0.0.2:80").is_empty());
     let again = sent(talk.feed(Event::Connected));
     assert_eq!(names(&again[0].subscribe), ["10.0.0.1:80"]);
-    assert_eq!(again[0].initial_versions.get("web:80").map(|v| &**v), Some("v1"));
+    for name in ["web:80", "10.0.0.1:80"] {
+        assert_eq!(again[0].initial_versions.get(name).map(|v| &**v), Some("v1"));
+    }
     assert!(again[0].with_node);
     // Possibly another alias of web:80, which a server told of web:80 would not send again.
     assert_eq!(names(&again[1].subscribe), ["10.0.0.2:80"]);
@@ -356,7 +371,7 @@ fn what_was_restored_is_offered_on_the_first_stream() {
     assert_eq!(talk.client.answer(LDS, "x"), Answer::Present("web".into()));
     let first = sent(talk.feed(Event::Connected));
     assert_eq!(names(&first[0].subscribe), ["x"]);
-    assert_eq!(first[0].initial_versions.len(), 1);
+    assert_eq!(first[0].initial_versions.len(), 2, "the name and its alias");
 }
 
 #[test]

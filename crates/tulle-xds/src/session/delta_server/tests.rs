@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::gate::HOLD_LIMIT;
+use super::super::gate::{HOLD_LIMIT, RESUME_GRACE};
 use super::super::server::fixture::Shelf;
 use super::*;
 
@@ -153,14 +153,19 @@ fn held_versions_are_not_sent_again_after_a_reconnect() {
     talk.shelf.put(CDS, "a", "1").put(CDS, "b", "2");
     let names = &["a", "b", "c"];
     let answer = talk.resume(CDS, names, &[("a", "1"), ("b", "1"), ("c", "1")]);
-    assert_eq!(all_said(&answer), ["b=2 -c"]);
+    assert_eq!(all_said(&answer), ["b=2"]);
+    assert_eq!(talk.ack(&answer[0]), vec![], "the client may hold a route to it");
+    assert_eq!(talk.server.deadline(), Some(talk.now + RESUME_GRACE));
+    talk.now += RESUME_GRACE;
+    assert_eq!(all_said(&talk.offer()), ["-c"]);
+    assert_eq!(talk.server.deadline(), None);
 }
 
 #[test]
 fn a_wildcard_reconnect_removes_what_is_gone() {
     let mut talk = Talk::new();
-    talk.shelf.list(CDS, "a", "1");
-    let answer = talk.resume(CDS, &["*"], &[("a", "1"), ("gone", "1")]);
+    talk.shelf.list(LDS, "a", "1");
+    let answer = talk.resume(LDS, &["*"], &[("a", "1"), ("gone", "1")]);
     assert_eq!(all_said(&answer), ["-gone"]);
 }
 
@@ -230,6 +235,18 @@ fn an_alias_that_moves_takes_its_old_resource_away() {
 }
 
 #[test]
+fn a_resource_left_over_and_found_again_at_once_is_not_removed() {
+    let mut talk = Talk::new();
+    talk.shelf.put(LDS, "web", "1").alias(LDS, "x", "web").alias(LDS, "y", "nowhere");
+    talk.settle(LDS, &["x", "y"]);
+    let away = talk.edit(|shelf| shelf.put(LDS, "two", "1").alias(LDS, "x", "two"));
+    assert_eq!(all_said(&away), ["two=1[x]"]);
+    talk.shelf.alias(LDS, "y", "web");
+    talk.server.mark_all_dirty(LDS);
+    assert_eq!(all_said(&talk.ack(&away[0])), ["web=1[y]"]);
+}
+
+#[test]
 fn an_alias_removed_takes_the_canonical_resource_with_it_if_nothing_else_asked() {
     let mut talk = Talk::new();
     talk.shelf.put(LDS, "web", "1").alias(LDS, "x", "web").alias(LDS, "y", "web");
@@ -244,8 +261,19 @@ fn an_alias_removed_takes_the_canonical_resource_with_it_if_nothing_else_asked()
 fn a_resumed_alias_is_silent_but_a_new_alias_of_something_held_is_answered() {
     let mut talk = Talk::new();
     talk.shelf.put(LDS, "web", "1").alias(LDS, "x", "web").alias(LDS, "y", "web");
-    assert_eq!(talk.resume(LDS, &["x"], &[("web", "1")]), vec![]);
+    assert_eq!(talk.resume(LDS, &["x"], &[("web", "1"), ("x", "1")]), vec![]);
     assert_eq!(all_said(&talk.subscribe(LDS, &["y"])), ["web=1[x,y]"]);
+}
+
+#[test]
+fn an_alias_that_moved_to_something_held_while_the_stream_was_down_is_answered() {
+    let mut talk = Talk::new();
+    talk.shelf.put(LDS, "one", "1").put(LDS, "two", "2").alias(LDS, "x", "two");
+    talk.shelf.alias(LDS, "y", "two");
+    let held = &[("one", "1"), ("x", "1"), ("two", "2"), ("y", "2")];
+    let answer = talk.resume(LDS, &["x", "y"], held);
+    assert_eq!(all_said(&answer), ["two=2[x,y]"]);
+    assert_eq!(all_said(&talk.ack(&answer[0])), ["-one"]);
 }
 
 #[test]

@@ -226,6 +226,24 @@ fn what_was_kept_on_disk_is_shown_before_the_first_connection() {
 }
 
 #[test]
+fn own_resources_ask_for_what_they_need_and_are_never_replaced() {
+    let mut mesh = Mesh::new();
+    let own = |rtype: ResourceType, name: &str, body: &str| {
+        ((rtype, Name::from(name)), Text(body.into()))
+    };
+    let resources = vec![own(Listener, "mine", "9 rr"), own(Cluster, "a", "9")];
+    let changes = mesh.client.provide(resources, mesh.now);
+    assert_eq!(changes.into_iter().map(word).collect::<Vec<_>>(), ["+Cluster a=9"]);
+    mesh.connect();
+    let changes = mesh.changes();
+    assert_eq!(changes.last().map(|change| &**change), Some("+Listener mine=9 rr"));
+    let asked: Vec<_> = mesh.asked.iter().filter(|request| request.rtype == Cluster).collect();
+    assert!(asked.iter().all(|request| !request.subscribe.contains(&"a".into())));
+    mesh.edit(|shelf| shelf.put(Route, "r", "2 cc"));
+    assert!(!mesh.changes().contains(&"-Cluster a".to_owned()), "it is not the server's");
+}
+
+#[test]
 fn too_many_new_names_are_refused_at_once_and_not_remembered() {
     let mut mesh = Mesh::new();
     for index in 0..150 {

@@ -115,6 +115,29 @@ fn names_wait_for_the_ack_of_a_response_that_is_being_applied() {
 }
 
 #[test]
+fn an_ack_waits_for_names_of_another_type_that_cannot_be_told_yet() {
+    let mut talk = Talk::connected();
+    talk.subscribe(CDS, WILDCARD);
+    talk.subscribe(EDS, "a");
+    let eds = talk.feed(Event::Response(response(EDS, "v1", "n1", &[("a", "1")])));
+    let cds = talk.feed(Event::Response(response(CDS, "v1", "n1", &[("a", "1"), ("b", "1")])));
+    let id = |actions: &[Action<SotwRequest>]| match actions {
+        [Action::Apply(delivery)] => delivery.id,
+        other => panic!("{other:?}"),
+    };
+    let mut out = Vec::new();
+    let applied = Event::Applied { delivery: id(&cds), rejected: vec![] };
+    talk.client.take(applied, talk.now, &mut out);
+    let b = Event::Subscribe { rtype: EDS, name: "b".into() };
+    talk.client.take(b, talk.now, &mut out);
+    talk.client.flush(&mut out);
+    assert!(sent(out).is_empty(), "a server would think that nothing is to be asked for");
+    let both = sent(talk.feed(Event::Applied { delivery: id(&eds), rejected: vec![] }));
+    assert_eq!([both[0].rtype, both[1].rtype], [EDS, CDS]);
+    assert_eq!(names(&both[0].names), ["a", "b"]);
+}
+
+#[test]
 fn a_response_overtaken_by_a_newer_one_is_not_acknowledged() {
     let mut talk = Talk::connected();
     talk.subscribe(EDS, "a");

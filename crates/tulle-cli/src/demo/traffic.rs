@@ -1,0 +1,279 @@
+//! The client of the demonstration: an open-loop load generator over kept connections.
+//!
+//! Requests begin at their time whether or not earlier ones have ended, as users do.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// A request that takes longer has failed.
+const REQUEST_LIMIT: Duration = Duration::from_secs(15);
+/// Every so many requests one is a POST.
+const POST_EVERY: u64 = 100;
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// One GET on a connection of its own.
+pub async fn get(
+    to: SocketAddr,
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Answer> {
+    let mut sender = connect(to).await?;
+    let mut request = Request::builder().uri(path).header("host", host);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    send(&mut sender, request.body(Full::default())?).await
+}
+
+async fn connect(to: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(to).await.with_context(|| format!("connecting to {to}"))?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    tokio::task::spawn_local(async move {
+        // Its end shows in the next request.
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+async fn send(
+    sender: &mut SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer> {
+    let answered = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await?.to_bytes();
+        anyhow::Ok(Answer { status, body })
+    };
+    timeout(REQUEST_LIMIT, answered).await.context("no answer in time")?
+}
+
+/// What came of many requests.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Requests that were answered with a 2xx.
+    pub good: u64,
+    /// GETs that were not, by what happened.
+    pub bad: BTreeMap<String, u64>,
+    /// POSTs that were not.
+    pub bad_posts: u64,
+    /// POSTs.
+    pub posts: u64,
+    /// Answers by the instance that gave them, whatever its depth in the call tree.
+    pub by_instance: BTreeMap<String, u64>,
+    /// Answers of payment by version.
+    pub payment: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    /// Requests.
+    pub fn total(&self) -> u64 {
+        self.good + self.failures()
+    }
+
+    /// Requests that failed.
+    pub fn failures(&self) -> u64 {
+        self.bad.values().sum::<u64>() + self.bad_posts
+    }
+
+    /// What failed, in words.
+    pub fn failed(&self) -> String {
+        let bad: Vec<String> =
+            self.bad.iter().map(|(why, count)| format!("{count} × {why}")).collect();
+        if self.failures() == 0 { "no failure".to_owned() } else { bad.join(", ") }
+    }
+
+    fn note(&mut self, is_post: bool, answer: Result<Answer>) {
+        self.posts += u64::from(is_post);
+        match answer {
+            Ok(answer) if (200..300).contains(&answer.status) => {
+                self.good += 1;
+                if let Ok(value) = serde_json::from_slice(&answer.body) {
+                    self.walk(&value);
+                }
+            }
+            Ok(answer) => {
+                self.fail(is_post, format!("status {} {}", answer.status, cause(&answer.body)));
+            }
+            Err(error) => self.fail(is_post, format!("{error:#}")),
+        }
+    }
+
+    fn fail(&mut self, is_post: bool, why: String) {
+        if is_post {
+            self.bad_posts += 1;
+        } else {
+            *self.bad.entry(why).or_default() += 1;
+        }
+    }
+
+    /// Counts who answered, from the answer down to those that were called for it.
+    fn walk(&mut self, answer: &Value) {
+        let text = |key: &str| answer.get(key).and_then(Value::as_str).unwrap_or_default();
+        *self.by_instance.entry(text("instance").to_owned()).or_default() += 1;
+        if text("service") == "payment" {
+            *self.payment.entry(text("version").to_owned()).or_default() += 1;
+        }
+        let calls = answer.get("calls").and_then(Value::as_array);
+        for call in calls.into_iter().flatten() {
+            if let Some(answer) = call.get("answer") {
+                self.walk(answer);
+            }
+        }
+    }
+}
+
+/// The innermost failure that an answer tells of, or its beginning.
+fn cause(body: &[u8]) -> String {
+    let mut cause = String::from_utf8_lossy(body).chars().take(160).collect();
+    let mut answer: Option<Value> = serde_json::from_slice(body).ok();
+    while let Some(call) = answer.as_ref().and_then(failed_call) {
+        let error = call.get("error").and_then(Value::as_str).unwrap_or_default();
+        cause = format!("{} from {}: {error}", call["status"], call["url"]);
+        answer = call.get("answer").cloned();
+        if let Some(Value::String(text)) = &answer {
+            cause.push_str(text);
+        }
+    }
+    cause
+}
+
+fn failed_call(answer: &Value) -> Option<Value> {
+    let calls = answer.get("calls")?.as_array()?;
+    let failed =
+        |call: &&Value| !call["status"].as_u64().is_some_and(|status| (200..500).contains(&status));
+    calls.iter().find(failed).cloned()
+}
+
+/// A load generator at work.
+#[derive(Debug)]
+pub struct Load {
+    shared: Rc<Shared>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    to: SocketAddr,
+    headers: Vec<(&'static str, String)>,
+    idle: RefCell<Vec<SendRequest<Full<Bytes>>>>,
+    counts: RefCell<Counts>,
+    under_way: Cell<u64>,
+    stop: Cell<bool>,
+    post_mark: Cell<u64>,
+    run: u32,
+}
+
+impl Load {
+    /// Begins to send `rate` requests a second to the gateway at `to`; `run` marks its POSTs.
+    pub fn start(to: SocketAddr, rate: u32, run: u32, headers: &[(&'static str, &str)]) -> Self {
+        let shared = Rc::new(Shared {
+            to,
+            headers: headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+            idle: RefCell::default(),
+            counts: RefCell::default(),
+            under_way: Cell::new(0),
+            stop: Cell::new(false),
+            post_mark: Cell::new(0),
+            run,
+        });
+        let task = tokio::task::spawn_local(generate(Rc::clone(&shared), rate.max(1)));
+        Self { shared, task }
+    }
+
+    /// Requests answered or failed so far.
+    pub fn done(&self) -> u64 {
+        self.shared.counts.borrow().total()
+    }
+
+    /// How often `instance` answered so far.
+    pub fn answers_of(&self, instance: &str) -> u64 {
+        self.shared.counts.borrow().by_instance.get(instance).copied().unwrap_or(0)
+    }
+
+    /// Stops, waits for what is under way, and tells what came of it.
+    pub async fn stop(self) -> Counts {
+        self.shared.stop.set(true);
+        let _ = self.task.await;
+        let deadline = Instant::now() + REQUEST_LIMIT;
+        while self.shared.under_way.get() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        std::mem::take(&mut self.shared.counts.borrow_mut())
+    }
+}
+
+/// What marks the POST with this number of a run.
+pub fn post_mark(run: u32, number: u64) -> String {
+    format!("post-{run:03}-{number:06}")
+}
+
+async fn generate(shared: Rc<Shared>, rate: u32) {
+    let interval = Duration::from_secs(1) / rate;
+    let mut next = Instant::now();
+    let mut number = 0;
+    while !shared.stop.get() {
+        sleep_until(next).await;
+        next += interval;
+        number += 1;
+        shared.under_way.set(shared.under_way.get() + 1);
+        tokio::task::spawn_local(one(Rc::clone(&shared), number));
+    }
+}
+
+async fn one(shared: Rc<Shared>, number: u64) {
+    let is_post = number % POST_EVERY == 0;
+    let answer = request(&shared, is_post).await;
+    shared.counts.borrow_mut().note(is_post, answer);
+    shared.under_way.set(shared.under_way.get() - 1);
+}
+
+async fn request(shared: &Shared, is_post: bool) -> Result<Answer> {
+    let kept = shared.idle.borrow_mut().pop().filter(|sender| !sender.is_closed());
+    let mut sender = match kept {
+        Some(sender) => sender,
+        None => connect(shared.to).await?,
+    };
+    sender.ready().await?;
+    let mut request = Request::builder().uri("/").header("host", "shop.example");
+    for (name, value) in &shared.headers {
+        request = request.header(*name, value);
+    }
+    let body = if is_post {
+        shared.post_mark.set(shared.post_mark.get() + 1);
+        let mark = post_mark(shared.run, shared.post_mark.get());
+        request = request.method(Method::POST).header("x-post-mark", mark);
+        Full::from("an order")
+    } else {
+        Full::default()
+    };
+    let answer = send(&mut sender, request.body(body)?).await?;
+    if sender.is_ready() {
+        shared.idle.borrow_mut().push(sender);
+    }
+    Ok(answer)
+}

@@ -1,0 +1,93 @@
+//! What the record of a request or connection has to say, as formats ask for it.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use super::{DownstreamFields, LogFields, UpstreamFields};
+use crate::http::context::Downstream;
+use crate::http::exchange::Exchange;
+use crate::tcp::{TcpProgress, TcpSession};
+use crate::upstream::{UpstreamCluster, UpstreamEndpoint};
+
+impl<'a> LogFields<'a> {
+    /// The fields of a request: at its end for the access log, before that for headers.
+    #[must_use]
+    pub fn of_exchange(x: &'a Exchange<'_>, hostname: &'a str) -> Self {
+        let record = &x.record;
+        Self {
+            duration: Some(record.started.elapsed()),
+            response_duration: record.answered_after,
+            request: Some(&x.request),
+            response: Some(&x.response),
+            protocol: Some(x.request.version),
+            status: record.status,
+            details: &record.details,
+            flags: record.flags,
+            bytes_received: record.request_bytes,
+            bytes_sent: record.response_bytes,
+            route_name: record.plan.as_ref().map_or("", |plan| &plan.route.name),
+            hostname,
+            downstream: DownstreamFields::of(&x.cx.downstream),
+            upstream: UpstreamFields {
+                cluster: record.cluster.as_deref().map_or("", stat_name),
+                host: record.endpoint.as_deref().map(host),
+                local: None,
+                transport_failure: record.transport_failure.as_deref().unwrap_or_default(),
+                attempts: record.attempts,
+            },
+            ..Self::at(record.started_at)
+        }
+    }
+
+    /// The fields of a connection that was passed through. `endpoint` is the one of `progress`.
+    #[must_use]
+    pub fn of_connection(
+        start: SystemTime,
+        downstream: &'a Downstream,
+        session: &'a TcpSession,
+        progress: &TcpProgress,
+        endpoint: Option<&'a UpstreamEndpoint>,
+    ) -> Self {
+        Self {
+            duration: start.elapsed().ok(),
+            bytes_received: progress.sent.get(),
+            bytes_sent: progress.received.get(),
+            downstream: DownstreamFields::of(downstream),
+            upstream: UpstreamFields {
+                cluster: stat_name(&session.cluster),
+                host: endpoint.map(host),
+                local: progress.upstream_local.get(),
+                transport_failure: "",
+                attempts: progress.attempts.get(),
+            },
+            ..Self::at(start)
+        }
+    }
+}
+
+impl<'a> DownstreamFields<'a> {
+    /// Of an accepted connection.
+    #[must_use]
+    pub fn of(downstream: &'a Downstream) -> Self {
+        let peer: SocketAddr = downstream.peer;
+        Self {
+            connection_id: downstream.id,
+            local: Some(downstream.local),
+            remote: Some(peer),
+            direct_remote: Some(peer),
+            server_name: &downstream.server_name,
+        }
+    }
+}
+
+/// `alt_stat_name` if there is one, as Envoy has it.
+fn stat_name(cluster: &UpstreamCluster) -> &str {
+    match &*cluster.config.alt_stat_name {
+        "" => cluster.config.name.as_str(),
+        alternative => alternative,
+    }
+}
+
+fn host(endpoint: &UpstreamEndpoint) -> &crate::upstream::Target {
+    &endpoint.target
+}
