@@ -6,16 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tulle_model::decide::destination::{self, Destination};
 use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
-use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand, TcpProxy};
-use tulle_model::lookup::{Absence, Decision, Lookup};
+use tulle_model::decide::request;
+use tulle_model::listener::{FilterChain, Listener, NetworkFilter, TcpProxy};
+use tulle_model::lookup::{Absence, Lookup};
 use tulle_model::name::{Direction, ListenerName};
 use tulle_model::snapshot::Snapshot;
 
 use crate::http;
 use crate::http::context::{Downstream, HttpContext};
-use crate::http::forward::cluster_ready;
 use crate::io::Io;
 use crate::listener::inspect::Protocol;
 use crate::listener::inspect::peek::protocol_of;
@@ -98,9 +97,9 @@ fn is_inbound(worker: &Worker, listener: &ListenerName) -> bool {
 /// Passes bytes on to the cluster of the filter.
 async fn serve_tcp(worker: &Rc<Worker>, proxy: &TcpProxy, downstream: Downstream, io: Io) {
     let Some(name) = tcp::cluster(proxy, worker.random()) else { return io.reset() };
-    let ready = worker.store.decide(|snapshot| cluster_ready(snapshot, name)).await;
+    let ready = worker.store.decide(|snapshot| request::cluster(snapshot, name)).await;
     let cluster = worker.upstreams.cluster(&worker.store.load(), name);
-    let (Ok(Ok(())), Lookup::Present(cluster)) = (ready, cluster) else { return io.reset() };
+    let (Ok(Ok(_)), Lookup::Present(cluster)) = (ready, cluster) else { return io.reset() };
     let session = TcpSession {
         cluster,
         buffers: worker.buffers.clone(),
@@ -126,25 +125,8 @@ async fn handed_over(
     original: Option<SocketAddr>,
 ) -> Result<Arc<Listener>, Absence> {
     let Some(original) = original else { return Ok(Arc::clone(bound)) };
-    let by_address = worker.store.load().listener_at(original).cloned();
-    if let Some(listener) = by_address.filter(|_| bound.use_original_dst) {
-        return Ok(listener);
-    }
-    if bound.on_demand != OnDemand::Transparent {
-        return Ok(Arc::clone(bound));
-    }
-    let owner = worker.store.decide(|snapshot| owner_of(snapshot, original)).await;
-    Ok(owner?.unwrap_or_else(|| Arc::clone(bound)))
-}
-
-fn owner_of(snapshot: &Snapshot, address: SocketAddr) -> Decision<Option<Arc<Listener>>> {
-    match destination::by_address(snapshot, address, &mut ()) {
-        Decision::Decided(Destination::Owned(listener)) => {
-            Decision::Decided(Some(Arc::clone(listener)))
-        }
-        Decision::Decided(Destination::Unowned(_)) => Decision::Decided(None),
-        Decision::Need(need) => Decision::Need(need),
-    }
+    let taken = |snapshot: &Snapshot| request::listener(snapshot, bound, original, &mut ());
+    worker.store.decide(taken).await
 }
 
 /// What the first bytes say, as far as the listener wants to know; `None` to close.
