@@ -8,11 +8,8 @@ use clap::{Parser, Subcommand};
 mod analyze;
 mod control;
 mod demo;
-<<<<<<< HEAD
-mod explain;
-=======
 mod duration;
->>>>>>> main
+mod explain;
 mod files;
 mod output;
 mod redirect;
@@ -30,13 +27,9 @@ struct CommandLine {
 enum Verb {
     Demo(demo::Settings),
     Analyze(analyze::Settings),
-<<<<<<< HEAD
     Explain(Box<explain::Settings>),
     Redirect(redirect::Settings),
     Version(version::Settings),
-=======
-    Redirect(redirect::Settings),
->>>>>>> main
     /// The application of the demonstration: answers with what it is and what it was asked.
     #[command(hide = true)]
     DemoApp(demo::app::Settings),
@@ -50,13 +43,9 @@ fn main() -> ExitCode {
     let outcome = match verb {
         Verb::Demo(settings) => demo::run(settings),
         Verb::Analyze(settings) => analyze::run(&settings),
-<<<<<<< HEAD
         Verb::Explain(settings) => explain::run(&settings),
         Verb::Redirect(settings) => redirect::run(settings),
         Verb::Version(settings) => version::run(&settings),
-=======
-        Verb::Redirect(settings) => redirect::run(settings),
->>>>>>> main
         Verb::DemoApp(settings) => demo::app::run(settings),
         Verb::DemoLoad(settings) => demo::load::run(settings),
     };
