@@ -158,7 +158,7 @@ fn for_people(told: &Value) -> String {
     let mut before = String::new();
     for step in steps {
         out.push_str(&format!("{:width$}  {}\n", text(&step["about"]), text(&step["outcome"])));
-        let by = [text(&step["origin"]), text(&step["place"])];
+        let by = [text(&step["origin"]), place(&step["place"])];
         let by: Vec<String> = by.into_iter().filter(|part| !part.is_empty()).collect();
         let by = by.join("  ");
         if !by.is_empty() && by != before {
@@ -168,6 +168,13 @@ fn for_people(told: &Value) -> String {
     }
     out.push_str(&format!("\n=> {}\n", end(&told["end"])));
     out
+}
+
+fn place(place: &Value) -> String {
+    let number = |name: &str| place[name].as_u64().unwrap_or_default();
+    place["file"]
+        .as_str()
+        .map_or(String::new(), |file| format!("{file}:{}:{}", number("line"), number("column")))
 }
 
 fn end(end: &Value) -> String {

@@ -12,6 +12,7 @@ mod duration;
 mod explain;
 mod files;
 mod output;
+mod proxy_status;
 mod redirect;
 mod version;
 
@@ -28,6 +29,7 @@ enum Verb {
     Demo(demo::Settings),
     Analyze(analyze::Settings),
     Explain(Box<explain::Settings>),
+    ProxyStatus(proxy_status::Settings),
     Redirect(redirect::Settings),
     Version(version::Settings),
     /// The application of the demonstration: answers with what it is and what it was asked.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Verb::Demo(settings) => demo::run(settings),
         Verb::Analyze(settings) => analyze::run(&settings),
         Verb::Explain(settings) => explain::run(&settings),
+        Verb::ProxyStatus(settings) => proxy_status::run(&settings),
         Verb::Redirect(settings) => redirect::run(settings),
         Verb::Version(settings) => version::run(&settings),
         Verb::DemoApp(settings) => demo::app::run(settings),

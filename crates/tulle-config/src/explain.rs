@@ -25,7 +25,7 @@ mod upstream;
 
 pub use call::{Call, Dialled, Speaks, client_of};
 pub use question::{Question, QuestionError};
-pub use report::{Report, StepReport};
+pub use report::{PlaceReport, Report, StepReport};
 
 use store::Store;
 

@@ -27,8 +27,19 @@ pub struct StepReport {
     pub outcome: String,
     /// The object and field that made it so: `Kind namespace/name [field]`.
     pub origin: Option<String>,
-    /// Where that stands: `file:line:column`.
-    pub place: Option<String>,
+    /// Where that stands.
+    pub place: Option<PlaceReport>,
+}
+
+/// A place in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlaceReport {
+    /// The file.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
 }
 
 impl Explanation {
@@ -45,9 +56,10 @@ impl Explanation {
     }
 }
 
-fn place(origin: &Origin, sources: &SourceMap) -> Option<String> {
+fn place(origin: &Origin, sources: &SourceMap) -> Option<PlaceReport> {
     let kind = Kind::ALL.iter().find(|kind| *kind.as_str() == *origin.kind)?;
     let id = ObjectId::new(*kind, &origin.namespace, &origin.name);
     let found = sources.place(&id, &origin.field)?;
-    Some(format!("{}:{}:{}", found.file, found.at.line, found.at.column))
+    let crate::tree::Position { line, column } = found.at;
+    Some(PlaceReport { file: found.file.to_string(), line, column })
 }
