@@ -41,6 +41,8 @@ pub use outlier::Outcome;
 pub use prepared::{Prepared, Preparer};
 pub use tcp::TcpLease;
 
+use crate::metrics::WorkerMetrics;
+
 use cluster::ClusterState;
 use outlier::Millis;
 
@@ -66,14 +68,15 @@ impl Clock {
 #[derive(Debug)]
 pub struct Upstreams {
     clock: Clock,
+    metrics: Rc<WorkerMetrics>,
     clusters: RefCell<HashMap<ClusterName, Rc<UpstreamCluster>>>,
 }
 
 impl Upstreams {
     /// No clusters yet.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
-        Self { clock, clusters: RefCell::default() }
+    pub fn new(clock: Clock, metrics: Rc<WorkerMetrics>) -> Self {
+        Self { clock, metrics, clusters: RefCell::default() }
     }
 
     /// Takes on a configuration, and what was prepared for it. What did not change is not
@@ -82,7 +85,7 @@ impl Upstreams {
         let mut clusters = self.clusters.borrow_mut();
         for config in snapshot.clusters() {
             let entry = clusters.entry(config.name.clone()).or_insert_with(|| {
-                let state = ClusterState::new(config, prepared, self.clock);
+                let state = ClusterState::new(config, prepared, self.clock, &self.metrics);
                 Rc::new(UpstreamCluster { config: Arc::clone(config), state: Rc::new(state) })
             });
             if !Arc::ptr_eq(&entry.config, config) {

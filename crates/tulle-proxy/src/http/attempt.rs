@@ -61,6 +61,8 @@ pub async fn attempt(
             return again_or(x, tries, Attempt::ConnectFailed, reply);
         }
     };
+    let _attempt = cluster.metrics().attempt();
+    x.record.upstream_local = lease.local();
     let framing = request_framing(x);
     let pool = x.cx.worker.buffers.clone();
     match lease {
@@ -262,7 +264,10 @@ async fn wait_for_head(
             end = &mut sending, if !*sent => {
                 *sent = true;
                 match end {
-                    Ok(()) => tries.clocks.request_sent(),
+                    Ok(()) => {
+                        tries.clocks.request_sent();
+                        x.record.request_sent_after = Some(x.record.started.elapsed());
+                    }
                     Err(PumpError::Source(abort)) => {
                         return Err(Told::Failed(failure::downstream(x, &abort)));
                     }

@@ -10,6 +10,7 @@ use tulle_model::http::HttpManager;
 use tulle_model::listener::Listener;
 
 use crate::http::codec::h1::{CodecSettings, Underscores};
+use crate::metrics::envoy::HttpMetrics;
 use crate::worker::Worker;
 
 /// Who is at the other end of a downstream connection, and how it came.
@@ -38,6 +39,8 @@ pub struct HttpContext {
     pub listener: Arc<Listener>,
     /// The connection manager that serves it.
     pub manager: Arc<HttpManager>,
+    /// What is counted of its connection manager.
+    pub metrics: Rc<HttpMetrics>,
     /// The connection.
     pub downstream: Downstream,
     /// Limits of its codec.
@@ -64,7 +67,8 @@ impl HttpContext {
             underscores: Underscores::Allow,
         };
         let (started, requests) = (Instant::now(), Cell::new(0));
-        Self { worker, listener, manager, downstream, codec, started, requests }
+        let metrics = worker.metrics.http(&manager.stat_prefix);
+        Self { worker, listener, manager, metrics, downstream, codec, started, requests }
     }
 
     /// Whether this connection should be given up after the request under way.

@@ -6,9 +6,11 @@
 use std::borrow::Cow;
 
 use tulle_model::head::{Headers, KnownId, RequestHead, split_path};
-use tulle_model::header_edit::{AppendAction, HeaderEdits};
+use tulle_model::header_edit::{AppendAction, HeaderAdd, HeaderEdits};
 use tulle_model::route::{Forward, HostRewrite, PathRewrite};
 
+use crate::access_log::LogFields;
+use crate::access_log::render::header_value;
 use crate::http::exchange::Exchange;
 use crate::http::redirect::replaced_prefix;
 use crate::http::route::Plan;
@@ -25,7 +27,7 @@ pub fn request(x: &mut Exchange<'_>, plan: &Plan, endpoint_host: Option<&str>) {
         if edits.is_empty() {
             continue;
         }
-        let values = rendered(edits);
+        let values = rendered(edits, x);
         apply(edits, values, &mut x.request.headers);
     }
     if let Some(forward) = plan.forward() {
@@ -46,7 +48,7 @@ pub fn response(x: &mut Exchange<'_>, plan: &Plan) {
         if edits.is_empty() {
             continue;
         }
-        let values = rendered(edits);
+        let values = rendered(edits, x);
         apply(edits, values, &mut x.response.headers);
     }
 }
@@ -61,16 +63,15 @@ fn ordered<'a>(
     levels
 }
 
-fn rendered(edits: &HeaderEdits) -> Vec<Vec<u8>> {
-    use tulle_model::header_edit::TemplatePart;
-    let render = |template: &tulle_model::header_edit::Template| {
-        let literal = |part: &TemplatePart| match part {
-            TemplatePart::Literal(text) => text.as_bytes().to_vec(),
-            TemplatePart::Command(_) => Vec::new(),
-        };
-        template.parts.iter().flat_map(literal).collect()
+/// Every value with what its commands stand for, before any of the edits is made.
+fn rendered(edits: &HeaderEdits, x: &Exchange<'_>) -> Vec<Vec<u8>> {
+    let fields = LogFields::of_exchange(x, x.cx.worker.logs.hostname());
+    let render = |add: &HeaderAdd| {
+        let mut value = Vec::new();
+        header_value(&add.value, &fields, &mut value);
+        value
     };
-    edits.add.iter().map(|add| render(&add.value)).collect()
+    edits.add.iter().map(render).collect()
 }
 
 /// Removes, then adds. A value with CR, LF or NUL in it is left out: it could forge a header.

@@ -100,6 +100,11 @@ impl DeltaClient {
         self.lanes[rtype].held.iter().map(|(name, held)| (name, &held.version))
     }
 
+    /// The version held of one resource, by its canonical name.
+    pub fn version(&self, rtype: ResourceType, name: &Name) -> Option<&Version> {
+        self.lanes[rtype].held.get(name).map(|held| &held.version)
+    }
+
     /// Whether a stream is open.
     pub fn connected(&self) -> bool {
         self.streams.connected()
