@@ -308,6 +308,9 @@ async fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Told> {
 
 /// Whether the answer whose head came is to be retried.
 fn retries(x: &mut Exchange<'_>, tries: &Tries) -> bool {
+    if tries.policy.is_none() {
+        return false;
+    }
     let head = std::mem::take(&mut x.response);
     let again = try_again(x, Attempt::Answered(&head), tries);
     x.response = head;

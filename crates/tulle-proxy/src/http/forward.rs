@@ -73,6 +73,9 @@ async fn find_cluster(
     forward: &Forward,
 ) -> Result<Rc<UpstreamCluster>, LocalReply> {
     let worker = &x.cx.worker;
+    if let Lookup::Present(cluster) = worker.upstreams.cluster(&worker.store.load(), name) {
+        return Ok(cluster);
+    }
     let found = worker.store.decide(|snapshot| request::cluster(snapshot, name)).await;
     match found.and_then(|ready| ready) {
         Ok(_) => match worker.upstreams.cluster(&worker.store.load(), name) {
