@@ -303,6 +303,8 @@ pub struct Endpoint {
     pub address: EndpointAddress,
     /// Its host name, for host rewriting.
     pub hostname: Arc<str>,
+    /// What is hashed for it in its address's place (`envoy.lb`: `hash_key`); empty for that.
+    pub hash_key: Arc<str>,
     /// Its share.
     pub weight: NonZeroU32,
     /// What the configuration says of its health.
@@ -318,6 +320,7 @@ impl Endpoint {
         Self {
             address,
             hostname: "".into(),
+            hash_key: "".into(),
             weight: NonZeroU32::MIN,
             health: Health::Unknown,
             peer: Arc::default(),

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::access_log::AccessLog;
 use crate::matcher::{Fraction, HeaderMatch};
 use crate::name::RouteConfigName;
@@ -41,6 +43,8 @@ pub struct HttpManager {
     pub http1: Http1Settings,
     /// HTTP/2 settings.
     pub http2: Http2Settings,
+    /// `Expect: 100-continue` is the upstream's to answer, not ours.
+    pub proxy_100_continue: bool,
     /// Where requests are logged.
     pub access_log: Vec<AccessLog>,
 }
@@ -64,6 +68,7 @@ impl HttpManager {
             upgrades: Vec::new(),
             http1: Http1Settings::default(),
             http2: Http2Settings::default(),
+            proxy_100_continue: false,
             access_log: Vec::new(),
         }
     }
@@ -240,6 +245,9 @@ pub struct Trust {
     pub preserve_external_request_id: bool,
     /// Write `x-request-id` into responses always.
     pub always_set_request_id_in_response: bool,
+    /// Callers at these addresses are inside the mesh: they may control retries and timeouts.
+    /// Nobody, if it is empty.
+    pub internal_addresses: Vec<IpNet>,
 }
 
 impl Default for Trust {
@@ -251,6 +259,7 @@ impl Default for Trust {
             generate_request_id: true,
             preserve_external_request_id: false,
             always_set_request_id_in_response: false,
+            internal_addresses: Vec::new(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tulle_model::http::HttpManager;
+use tulle_model::http::{FilterKind, HttpFilter, HttpManager};
 use tulle_model::listener::Listener;
 
 use crate::http::codec::h1::{CodecSettings, Underscores};
@@ -46,6 +46,8 @@ pub struct HttpContext {
     pub started: Instant,
     /// Requests served so far.
     pub requests: Cell<u32>,
+    /// Whether the router adds `x-envoy-*` headers.
+    pub envoy_headers: bool,
 }
 
 impl HttpContext {
@@ -64,7 +66,11 @@ impl HttpContext {
             underscores: Underscores::Allow,
         };
         let (started, requests) = (Instant::now(), Cell::new(0));
-        Self { worker, listener, manager, downstream, codec, started, requests }
+        let suppresses = |filter: &HttpFilter| {
+            matches!(&filter.kind, FilterKind::Router(router) if router.suppress_envoy_headers)
+        };
+        let envoy_headers = !manager.filters.iter().any(suppresses);
+        Self { worker, listener, manager, downstream, codec, started, requests, envoy_headers }
     }
 
     /// Whether this connection should be given up after the request under way.

@@ -41,9 +41,12 @@ fn begin_answer(
 ) -> Result<(), Failure> {
     let took = milliseconds_since(x.record.started);
     x.record.answered_after = Some(x.record.started.elapsed());
-    let _ = x.response.headers.set_with(KnownId::XEnvoyUpstreamServiceTime, |out| {
-        out.push_u64(took);
-    });
+    x.record.status = x.response.status;
+    if x.cx.envoy_headers {
+        let _ = x.response.headers.set_with(KnownId::XEnvoyUpstreamServiceTime, |out| {
+            out.push_u64(took);
+        });
+    }
     if route.plan.virtual_host.include_attempt_count_in_response {
         let attempts = u64::from(x.record.attempts);
         let _ = x.response.headers.set_with(KnownId::XEnvoyAttemptCount, |out| {
@@ -142,14 +145,13 @@ pub async fn tunnel(
         let Exchange { out, record, timer, body, .. } = &mut *x;
         let Some(down) = out.sink() else { return Told::Failed(Failure::Abort) };
         let mut both = std::pin::pin!(async {
-            let (sent, passed) = tokio::join!(
-                pump(body, up, |data| tries.received(data)),
-                pump(answer, down, |data| {
-                    record.response_bytes += data.len() as u64;
-                    tries.clocks.progress();
-                }),
-            );
-            sent.and(passed)
+            // Whichever breaks, both are over.
+            let sending = pump(body, up, |data| tries.received(data));
+            let passing = pump(answer, down, |data| {
+                record.response_bytes += data.len() as u64;
+                tries.clocks.progress();
+            });
+            tokio::try_join!(sending, passing).map(drop)
         });
         loop {
             tokio::select! {

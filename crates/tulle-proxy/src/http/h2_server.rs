@@ -118,15 +118,17 @@ async fn serve_stream(
     let body = H2Body::new(stream);
     let mut timer = Timer::default();
     let expects_continue = false;
+    let body_is_empty = body.is_end();
     let mut exchange = Exchange {
         cx: &cx,
         request: head,
         response,
-        body: if body.is_end() { Body::Empty } else { Body::H2(body, None) },
+        body: if body_is_empty { Body::Empty } else { Body::H2(body, None) },
         out: Responder::h2(respond),
         record,
         timer: &mut timer,
         expects_continue,
+        received: body_is_empty,
     };
     match read {
         Ok(()) => serve(&mut exchange).await,

@@ -4,7 +4,7 @@
 //! `path_with_escaped_slashes_action`.
 
 use tulle_model::flag::ResponseFlag;
-use tulle_model::head::{KnownId, RequestHead, split_path};
+use tulle_model::head::{KnownId, RequestHead, Version, split_path};
 use tulle_model::http::{EscapedSlashes, StripPort};
 
 use crate::http::context::HttpContext;
@@ -15,6 +15,7 @@ use crate::http::reply::LocalReply;
 /// # Errors
 /// The answer for a path that cannot be normalised or must not be.
 pub fn request(head: &mut RequestHead, cx: &HttpContext) -> Result<(), LocalReply> {
+    default_host(head, cx)?;
     strip_port(head, cx);
     let settings = cx.manager.path;
     let escaped = escaped_slashes(head, settings.escaped_slashes)?;
@@ -40,9 +41,24 @@ pub fn request(head: &mut RequestHead, cx: &HttpContext) -> Result<(), LocalRepl
     head.set_path(&path).map_err(|_| bad_path())
 }
 
+/// HTTP/1.0 callers need not say where they want to.
+fn default_host(head: &mut RequestHead, cx: &HttpContext) -> Result<(), LocalReply> {
+    if head.version != Version::Http10 || !head.authority().is_empty() {
+        return Ok(());
+    }
+    let host = &cx.manager.http1.default_host_for_http_10;
+    if host.is_empty() || head.set_authority(host.as_bytes()).is_err() {
+        return Err(LocalReply::new(400, "missing_host_header", "")
+            .flagged(ResponseFlag::DownstreamProtocolError)
+            .closing());
+    }
+    Ok(())
+}
+
 fn bad_path() -> LocalReply {
     LocalReply::new(400, "path_normalization_failed", "")
         .flagged(ResponseFlag::DownstreamProtocolError)
+        .closing()
 }
 
 fn strip_port(head: &mut RequestHead, cx: &HttpContext) {
@@ -81,7 +97,7 @@ fn escaped_slashes(
                 location.push_str(&String::from_utf8_lossy(query));
             }
             let reply = LocalReply::new(307, "path_normalization_failed", "");
-            Err(reply.header(KnownId::Location, location))
+            Err(reply.header(KnownId::Location, location).closing())
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tulle_model::decide::destination::{self, Destination};
 use tulle_model::decide::route::{RouteFacts, Routed, route, weighted};
 use tulle_model::flag::ResponseFlag;
-use tulle_model::head::{RequestHead, Scheme};
+use tulle_model::head::{KnownId, RequestHead, Scheme};
 use tulle_model::http::{HttpManager, RouteSource};
 use tulle_model::listener::{Listener, NetworkFilter, OnDemand};
 use tulle_model::lookup::{Absence, Decision, Lookup, Needed};
@@ -114,7 +114,7 @@ pub async fn resolve(cx: &HttpContext, head: &RequestHead) -> Resolution {
     let facts = RouteFacts {
         random: cx.worker.random(),
         is_tls: head.scheme == Some(Scheme::Https),
-        is_internal: !cx.manager.trust.use_remote_address,
+        is_internal: head.headers.contains(KnownId::XEnvoyInternal),
     };
     let name = destination_name(cx, head);
     let config = cx.worker.store.decide(|now| routes(cx, now, name.as_deref())).await;

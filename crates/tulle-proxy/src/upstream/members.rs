@@ -268,7 +268,11 @@ impl Members {
         let endpoints = source.as_ref().map(|source| &source.endpoints);
         let localities = endpoints.map(|one| &*one.localities).unwrap_or_default();
         let weights: Vec<_> = localities.iter().map(|locality| locality.weight).collect();
-        let keys: Vec<_> = list.iter().map(|endpoint| endpoint.target.to_string()).collect();
+        let key = |endpoint: &Rc<UpstreamEndpoint>| match &*endpoint.config.hash_key {
+            "" => endpoint.target.to_string(),
+            key => key.to_owned(),
+        };
+        let keys: Vec<_> = list.iter().map(key).collect();
         let hosts = list.iter().zip(&keys).map(|(endpoint, key)| Host {
             key,
             weight: endpoint.config.weight,

@@ -8,7 +8,7 @@ use tulle_model::cluster::{
 };
 
 use super::http::{http2, upstream_common};
-use super::metadata::Ours;
+use super::metadata::{Ours, with_hash_key};
 use super::tls;
 use super::value::{address, ads, duration, unless};
 use crate::decode::upstream::OPTIONS;
@@ -278,7 +278,7 @@ fn locality(group: &LocalityEndpoints) -> endpoint::LocalityLbEndpoints {
 }
 
 fn endpoint(item: &Endpoint) -> endpoint::LbEndpoint {
-    let Endpoint { address, hostname, weight, health, peer } = item;
+    let Endpoint { address, hostname, hash_key, weight, health, peer } = item;
     let health = match health {
         Health::Unknown => core::HealthStatus::Unknown,
         Health::Healthy => core::HealthStatus::Healthy,
@@ -289,6 +289,7 @@ fn endpoint(item: &Endpoint) -> endpoint::LbEndpoint {
     };
     let known = **peer != PeerMetadata::default();
     let metadata = known.then(|| Ours::default().peer(peer)).and_then(Ours::metadata);
+    let metadata = with_hash_key(metadata, hash_key);
     let endpoint = endpoint::Endpoint {
         address: Some(self::address(address)),
         hostname: hostname.to_string(),

@@ -13,7 +13,7 @@ use tulle_model::http::{
 use tulle_model::route::UpgradeSetting;
 
 use super::access_log::access_logs;
-use super::value::{ads, duration, extension, flag, fraction, limit, unless};
+use super::value::{ads, cidr, duration, extension, flag, fraction, limit, unless};
 use super::{matcher, route};
 use crate::proto::envoy::config::core::v3 as core;
 use crate::proto::envoy::config::route::v3::FilterConfig;
@@ -32,7 +32,7 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub fn manager(manager: &HttpManager) -> pb::HttpConnectionManager {
     let HttpManager { stat_prefix, codec, routes, filters, timeouts, limits, .. } = manager;
     let HttpManager { trust, path, strip_port, server, via, upgrades, .. } = manager;
-    let HttpManager { http1, http2, access_log, .. } = manager;
+    let HttpManager { http1, http2, proxy_100_continue, access_log, .. } = manager;
     let mut message = pb::HttpConnectionManager {
         codec_type: self::codec(*codec).into(),
         stat_prefix: stat_prefix.to_string(),
@@ -47,6 +47,7 @@ pub fn manager(manager: &HttpManager) -> pb::HttpConnectionManager {
         strip_matching_host_port: *strip_port == StripPort::Matching,
         strip_port_mode: (*strip_port == StripPort::Any)
             .then_some(inner::StripPortMode::StripAnyHostPort(true)),
+        proxy_100_continue: *proxy_100_continue,
         access_log: access_logs(access_log),
         ..pb::HttpConnectionManager::default()
     };
@@ -129,6 +130,7 @@ fn set_trust(trust: &Trust, message: &mut pb::HttpConnectionManager) {
         generate_request_id,
         preserve_external_request_id,
         always_set_request_id_in_response,
+        internal_addresses,
     } = trust;
     message.use_remote_address = flag(*use_remote_address);
     message.xff_num_trusted_hops = *xff_trusted_hops;
@@ -136,6 +138,11 @@ fn set_trust(trust: &Trust, message: &mut pb::HttpConnectionManager) {
     message.generate_request_id = unless(*generate_request_id, &true);
     message.preserve_external_request_id = *preserve_external_request_id;
     message.always_set_request_id_in_response = *always_set_request_id_in_response;
+    message.internal_address_config =
+        (!internal_addresses.is_empty()).then(|| inner::InternalAddressConfig {
+            unix_sockets: false,
+            cidr_ranges: internal_addresses.iter().map(cidr).collect(),
+        });
 }
 
 fn set_path(path: PathNormalization, message: &mut pb::HttpConnectionManager) {

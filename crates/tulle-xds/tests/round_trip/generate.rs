@@ -316,6 +316,7 @@ fn forward() -> BoxedStrategy<Forward> {
             hash: rest.1,
             upgrades: rest.2,
             priority: if flags.2 { Priority::High } else { Priority::Default },
+            body_buffer_bytes: flags.2.then_some(4096),
         })
         .boxed()
 }
@@ -489,6 +490,7 @@ fn trust() -> BoxedStrategy<Trust> {
             generate_request_id: flags[2],
             preserve_external_request_id: flags[3],
             always_set_request_id_in_response: flags[4],
+            internal_addresses: if flags[0] { vec!["10.0.0.0/8".parse().unwrap()] } else { vec![] },
         })
         .boxed()
 }
@@ -547,6 +549,7 @@ fn manager() -> BoxedStrategy<HttpManager> {
             upgrades: second.5,
             http1,
             http2,
+            proxy_100_continue: false,
             access_log,
         })
         .boxed()
@@ -690,6 +693,7 @@ fn assignment(
     let endpoint = (address, maybe(), weight(), health, peer()).prop_map(
         |(address, hostname, weight, health, peer)| Endpoint {
             address,
+            hash_key: hostname.clone(),
             hostname,
             weight,
             health,
