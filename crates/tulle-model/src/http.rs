@@ -43,6 +43,8 @@ pub struct HttpManager {
     pub http1: Http1Settings,
     /// HTTP/2 settings.
     pub http2: Http2Settings,
+    /// What becomes of headers with an underscore in their name.
+    pub underscores: HeaderUnderscores,
     /// `Expect: 100-continue` is the upstream's to answer, not ours.
     pub proxy_100_continue: bool,
     /// Where requests are logged.
@@ -68,6 +70,7 @@ impl HttpManager {
             upgrades: Vec::new(),
             http1: Http1Settings::default(),
             http2: Http2Settings::default(),
+            underscores: HeaderUnderscores::Allow,
             proxy_100_continue: false,
             access_log: Vec::new(),
         }
@@ -138,15 +141,23 @@ pub struct RouterSettings {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FaultSettings {
     /// A pause before the request goes on.
-    pub delay: Option<(Duration, Fraction)>,
+    pub delay: Option<(FaultDelay, Fraction)>,
     /// An answer in its place.
     pub abort: Option<(FaultAbort, Fraction)>,
     /// Only requests with these headers.
     pub headers: Vec<HeaderMatch>,
     /// Only requests to this cluster; empty for any.
     pub upstream_cluster: Arc<str>,
-    /// At most so many at once; `None` without limit.
-    pub max_active: Option<u32>,
+}
+
+/// How long an injected pause is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultDelay {
+    /// So long.
+    Fixed(Duration),
+    /// As the request says in `x-envoy-fault-delay-request`, ms, for at most the share that is
+    /// configured.
+    Header,
 }
 
 /// What an injected abort answers.
@@ -156,6 +167,9 @@ pub enum FaultAbort {
     Http(u16),
     /// A gRPC status, in an answer with HTTP status 200.
     Grpc(u32),
+    /// As the request says in `x-envoy-fault-abort-request` or
+    /// `x-envoy-fault-abort-grpc-request`, for at most the share that is configured.
+    Header,
 }
 
 /// Settings of one filter for one route, virtual host or weighted cluster.
@@ -287,6 +301,19 @@ pub enum EscapedSlashes {
     UnescapeAndRedirect,
     /// Unescaped.
     UnescapeAndForward,
+}
+
+/// What becomes of a request's headers with an underscore in their name
+/// (`HeadersWithUnderscoresAction`): some applications take it for a hyphen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeaderUnderscores {
+    /// They pass.
+    #[default]
+    Allow,
+    /// The request is refused: 400, or a reset in HTTP/2.
+    Reject,
+    /// They are left out.
+    Drop,
 }
 
 /// What happens to the port of the authority before routing.

@@ -24,8 +24,7 @@ use crate::http::forward::{overflow, try_again};
 use crate::http::reply::{LocalReply, http_status_of};
 use crate::http::sink::{PumpError, Sink, pump};
 use crate::http::tries::{Clocks, Expired, Tries};
-use crate::http::upstream_stream::{
-    Answer, Arrived, FinalHead, UpstreamStream, open_h1, open_h2};
+use crate::http::upstream_stream::{Answer, Arrived, FinalHead, UpstreamStream, open_h1, open_h2};
 use crate::timer::Timer;
 use crate::upstream::cluster::{HttpLease, HttpVersion, UpstreamCluster};
 use crate::upstream::endpoint::UpstreamEndpoint;
@@ -146,11 +145,7 @@ async fn expiry(timer: &mut Timer, clocks: &Clocks) -> Expired {
 }
 
 /// What follows when a clock ran out before the head of an answer.
-fn too_late(
-    x: &mut Exchange<'_>,
-    tries: &Tries,
-    expired: Expired,
-) -> Result<Attempted, Failure> {
+fn too_late(x: &mut Exchange<'_>, tries: &Tries, expired: Expired) -> Result<Attempted, Failure> {
     let reply = failure::expired(expired, x.received);
     match expired {
         Expired::Attempt => again_or(x, tries, Attempt::Reset, reply),
@@ -260,8 +255,10 @@ async fn converse_tunnel(
     if let Err(abort) = sink.flush().await {
         return Told::Broken { abort, touched: true, answered: false };
     }
-    let nothing = pin!(std::future::ready(Ok(())));
-    let head = match wait_for_head(x, tries, nothing, &mut false, &mut answer).await {
+    // Of the request all was sent that is sent before it is agreed to; it has not ended.
+    tries.clocks.request_sent();
+    let nothing = pin!(std::future::pending());
+    let head = match wait_for_head(x, tries, nothing, &mut true, &mut answer).await {
         Ok(head) => head,
         Err(told) => return told,
     };

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tulle_model::http::{FilterKind, HttpFilter, HttpManager};
+use tulle_model::http::{FilterKind, HeaderUnderscores, HttpFilter, HttpManager};
 use tulle_model::listener::Listener;
 
 use crate::http::codec::h1::{CodecSettings, Underscores};
@@ -63,12 +63,14 @@ impl HttpContext {
             max_head_bytes: manager.limits.head_bytes,
             max_fields: manager.limits.headers,
             accept_http_10: manager.http1.accept_http_10,
-            underscores: Underscores::Allow,
+            underscores: match manager.underscores {
+                HeaderUnderscores::Allow => Underscores::Allow,
+                HeaderUnderscores::Reject => Underscores::Reject,
+                HeaderUnderscores::Drop => Underscores::Drop,
+            },
         };
         let (started, requests) = (Instant::now(), Cell::new(0));
-        let suppresses = |filter: &HttpFilter| {
-            matches!(&filter.kind, FilterKind::Router(router) if router.suppress_envoy_headers)
-        };
+        let suppresses = |filter: &HttpFilter| matches!(&filter.kind, FilterKind::Router(router) if router.suppress_envoy_headers);
         let envoy_headers = !manager.filters.iter().any(suppresses);
         Self { worker, listener, manager, downstream, codec, started, requests, envoy_headers }
     }

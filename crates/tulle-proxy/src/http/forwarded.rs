@@ -43,9 +43,11 @@ pub fn request(head: &mut RequestHead, cx: &HttpContext) {
         let proto = head.headers.first(KnownId::XForwardedProto);
         head.scheme = proto.and_then(Scheme::parse).or(Some(Scheme::Http));
     }
-    let is_internal = caller.is_first && trust.internal_addresses.iter().any(|internal| {
-        caller.address.is_some_and(|address| internal.contains(&address))
-    });
+    let is_internal = caller.is_first
+        && trust
+            .internal_addresses
+            .iter()
+            .any(|internal| caller.address.is_some_and(|address| internal.contains(&address)));
     let is_edge = trust.use_remote_address && !is_internal;
     if is_internal {
         let _ = head.headers.set(KnownId::XEnvoyInternal, b"true");

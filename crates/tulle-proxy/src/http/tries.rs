@@ -133,10 +133,7 @@ impl Tries {
 /// The route's policy, changed as a caller asks who may.
 ///
 /// Reference: Envoy `RetryStateImpl`.
-fn asked_policy(
-    x: &Exchange<'_>,
-    policy: Option<Arc<RetryPolicy>>,
-) -> Option<Arc<RetryPolicy>> {
+fn asked_policy(x: &Exchange<'_>, policy: Option<Arc<RetryPolicy>>) -> Option<Arc<RetryPolicy>> {
     let text = |id| x.request.headers.first(id).and_then(|text| std::str::from_utf8(text).ok());
     let conditions = [KnownId::XEnvoyRetryOn, KnownId::XEnvoyRetryGrpcOn].map(text);
     let most = text(KnownId::XEnvoyMaxRetries).and_then(|text| text.parse().ok());

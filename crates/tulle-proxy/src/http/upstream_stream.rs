@@ -92,7 +92,10 @@ pub fn open_h1<'l>(
         interim: 0,
         touched: false,
     };
-    UpstreamStream { sink: Sink::H1(H1Sink::new(io, out, framing, true)), answer: Answer::H1(answer) }
+    UpstreamStream {
+        sink: Sink::H1(H1Sink::new(io, out, framing, true)),
+        answer: Answer::H1(answer),
+    }
 }
 
 /// Sends `head` on an HTTP/2 connection.

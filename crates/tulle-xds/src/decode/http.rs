@@ -89,6 +89,7 @@ pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpMa
             .map(|it| http1(it, &at.field("http_protocol_options"))).unwrap_or_default(),
         http2: http2_protocol_options
             .map(|it| http2(it, &at.field("http2_protocol_options"))).unwrap_or_default(),
+        underscores: connection.underscores,
         proxy_100_continue,
         access_log: each(at, "access_log", access_log, access_log::access_log),
     })

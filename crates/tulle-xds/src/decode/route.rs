@@ -68,8 +68,7 @@ fn virtual_host(message: pb::VirtualHost, at: &At<'_>) -> Option<Arc<VirtualHost
     if domains.is_empty() {
         at.field("domains").error("a virtual host needs a domain");
     }
-    let body_limit =
-        request_body_buffer_limit.or(per_request_buffer_limit_bytes.map(u64::from));
+    let body_limit = request_body_buffer_limit.or(per_request_buffer_limit_bytes.map(u64::from));
     Some(Arc::new(VirtualHost {
         name: name.into(),
         domains: each(at, "domains", domains, domain),

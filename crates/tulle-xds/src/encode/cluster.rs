@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tulle_model::cluster::{
-    Cluster, ClusterLimits, Discovery, Endpoint, Endpoints, Health, LbPolicy, Limits, Locality,
-    LocalityEndpoints, OutlierDetection, PeerMetadata, PoolSettings, UpstreamProtocol,
+    Cluster, ClusterLimits, Discovery, DnsFamily, Endpoint, Endpoints, Health, LbPolicy, Limits,
+    Locality, LocalityEndpoints, OutlierDetection, PeerMetadata, PoolSettings, UpstreamProtocol,
 };
 
 use super::http::{http2, upstream_common};
@@ -50,15 +50,23 @@ pub fn cluster(cluster: &Cluster) -> pb::Cluster {
 }
 
 fn set_discovery(discovery: &Discovery, cluster: &Cluster, message: &mut pb::Cluster) {
-    use pb::cluster::{ClusterDiscoveryType, DiscoveryType};
+    use pb::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily as Family};
     let kind = match discovery {
         Discovery::Static(endpoints) => {
             message.load_assignment = Some(self::endpoints(endpoints));
             DiscoveryType::Static
         }
-        Discovery::StrictDns { endpoints, refresh } => {
+        Discovery::StrictDns { endpoints, refresh, family } => {
             message.load_assignment = Some(self::endpoints(endpoints));
             message.dns_refresh_rate = Some(duration(*refresh));
+            message.dns_lookup_family = match family {
+                DnsFamily::V6Preferred => Family::Auto,
+                DnsFamily::V4Only => Family::V4Only,
+                DnsFamily::V6Only => Family::V6Only,
+                DnsFamily::V4Preferred => Family::V4Preferred,
+                DnsFamily::All => Family::All,
+            }
+            .into();
             DiscoveryType::StrictDns
         }
         Discovery::OriginalDst => DiscoveryType::OriginalDst,

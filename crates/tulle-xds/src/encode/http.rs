@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tulle_model::http::{
-    Codec, EscapedSlashes, FaultAbort, FaultSettings, FilterKind, FilterOverride, Http1Settings,
-    Http2Settings, HttpFilter, HttpLimits, HttpManager, HttpTimeouts, OverrideSetting,
-    PathNormalization, RouteSource, RouterSettings, ServerHeader, ServerHeaderWhen, StripPort,
-    Trust,
+    Codec, EscapedSlashes, FaultAbort, FaultDelay, FaultSettings, FilterKind, FilterOverride,
+    HeaderUnderscores, Http1Settings, Http2Settings, HttpFilter, HttpLimits, HttpManager,
+    HttpTimeouts, OverrideSetting, PathNormalization, RouteSource, RouterSettings, ServerHeader,
+    ServerHeaderWhen, StripPort, Trust,
 };
 use tulle_model::route::UpgradeSetting;
 
@@ -32,13 +32,13 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub fn manager(manager: &HttpManager) -> pb::HttpConnectionManager {
     let HttpManager { stat_prefix, codec, routes, filters, timeouts, limits, .. } = manager;
     let HttpManager { trust, path, strip_port, server, via, upgrades, .. } = manager;
-    let HttpManager { http1, http2, proxy_100_continue, access_log, .. } = manager;
+    let HttpManager { http1, http2, underscores, proxy_100_continue, access_log, .. } = manager;
     let mut message = pb::HttpConnectionManager {
         codec_type: self::codec(*codec).into(),
         stat_prefix: stat_prefix.to_string(),
         route_specifier: Some(route_source(routes)),
         http_filters: filters.iter().map(filter).collect(),
-        common_http_protocol_options: common(timeouts, limits),
+        common_http_protocol_options: common(timeouts, limits, *underscores),
         http_protocol_options: unless(self::http1(http1), &core::Http1ProtocolOptions::default()),
         http2_protocol_options: Some(self::http2(http2)),
         max_request_headers_kb: head_kib(limits.head_bytes),
@@ -78,7 +78,17 @@ fn route_source(routes: &RouteSource) -> inner::RouteSpecifier {
     }
 }
 
-fn common(timeouts: &HttpTimeouts, limits: &HttpLimits) -> Option<core::HttpProtocolOptions> {
+fn common(
+    timeouts: &HttpTimeouts,
+    limits: &HttpLimits,
+    underscores: HeaderUnderscores,
+) -> Option<core::HttpProtocolOptions> {
+    use core::http_protocol_options::HeadersWithUnderscoresAction as Action;
+    let action = match underscores {
+        HeaderUnderscores::Allow => Action::Allow,
+        HeaderUnderscores::Reject => Action::RejectRequest,
+        HeaderUnderscores::Drop => Action::DropHeader,
+    };
     let default = HttpLimits::default();
     let headers = unless(limits.headers, &default.headers);
     let message = core::HttpProtocolOptions {
@@ -87,6 +97,7 @@ fn common(timeouts: &HttpTimeouts, limits: &HttpLimits) -> Option<core::HttpProt
         max_stream_duration: limit(timeouts.max_stream_duration, None),
         max_headers_count: headers.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
         max_requests_per_connection: limits.requests_per_connection,
+        headers_with_underscores_action: action.into(),
         ..core::HttpProtocolOptions::default()
     };
     unless(message, &core::HttpProtocolOptions::default())
@@ -240,18 +251,22 @@ fn filter(filter: &HttpFilter) -> pb::HttpFilter {
 }
 
 fn fault_settings(settings: &FaultSettings) -> fault::HttpFault {
-    use common_fault::fault_delay::FaultDelaySecifier;
-    use fault::fault_abort::ErrorType;
-    let FaultSettings { delay, abort, headers, upstream_cluster, max_active } = settings;
+    use common_fault::fault_delay::{FaultDelaySecifier, HeaderDelay};
+    use fault::fault_abort::{ErrorType, HeaderAbort};
+    let FaultSettings { delay, abort, headers, upstream_cluster } = settings;
     let delay = delay.map(|(pause, chance)| common_fault::FaultDelay {
         percentage: Some(fraction(chance)),
-        fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(duration(pause))),
+        fault_delay_secifier: Some(match pause {
+            FaultDelay::Fixed(pause) => FaultDelaySecifier::FixedDelay(duration(pause)),
+            FaultDelay::Header => FaultDelaySecifier::HeaderDelay(HeaderDelay {}),
+        }),
     });
     let abort = abort.map(|(abort, chance)| fault::FaultAbort {
         percentage: Some(fraction(chance)),
         error_type: Some(match abort {
             FaultAbort::Http(status) => ErrorType::HttpStatus(status.into()),
             FaultAbort::Grpc(status) => ErrorType::GrpcStatus(status),
+            FaultAbort::Header => ErrorType::HeaderAbort(HeaderAbort {}),
         }),
         ..fault::FaultAbort::default()
     });
@@ -260,7 +275,6 @@ fn fault_settings(settings: &FaultSettings) -> fault::HttpFault {
         abort,
         headers: headers.iter().map(matcher::header).collect(),
         upstream_cluster: upstream_cluster.to_string(),
-        max_active_faults: *max_active,
         ..fault::HttpFault::default()
     }
 }
