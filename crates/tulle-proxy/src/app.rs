@@ -152,13 +152,17 @@ async fn in_mesh(
     configuration: &RefCell<Configuration>,
     tell: &watch::Sender<Condition>,
 ) {
-    let Some(Mesh { discovery, agent }) = mesh else { return std::future::pending().await };
+    let Some(Mesh { discovery, agent, inbound }) = mesh else {
+        return std::future::pending().await;
+    };
     let changed = |changes: Vec<Change>| {
         let errors = configuration.borrow_mut().apply(changes);
         for error in &errors {
             tracing::error!("{error}");
         }
-        let bound = !configuration.borrow().sockets().is_empty();
+        let configuration = configuration.borrow();
+        let bound = !configuration.sockets().is_empty()
+            && mesh::takes_in(configuration.snapshot(), &inbound);
         tell.send_if_modified(|condition| {
             let ready = bound && *condition == Condition::Starting;
             if ready {
