@@ -89,8 +89,9 @@ pub fn run(settings: &Settings) -> Result<ExitCode> {
         Some(Workload { namespace, name }) => format!("/api/v1/proxies/{namespace}/{name}"),
     };
     let told: Value = settings.control.ask(&path)?;
-    let proxies: Vec<Proxy> = Vec::deserialize(&told)
-        .with_context(|| format!("{} is no control plane of this version", settings.control.address))?;
+    let proxies: Vec<Proxy> = Vec::deserialize(&told).with_context(|| {
+        format!("{} is no control plane of this version", settings.control.address)
+    })?;
     match settings.output {
         Format::Json => output::json(&told)?,
         Format::Table => output::text(&for_people(&proxies, settings.workload.is_some()))?,
