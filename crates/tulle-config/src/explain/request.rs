@@ -5,7 +5,7 @@ use tulle_model::decide::request as joints;
 use tulle_model::decide::route::{RouteFacts, Routed, route};
 use tulle_model::flag::ResponseFlag;
 use tulle_model::head::{RequestHead, Scheme};
-use tulle_model::http::{FaultAbort, FaultSettings, HttpManager, OverrideSetting};
+use tulle_model::http::{FaultAbort, FaultDelay, FaultSettings, HttpManager, OverrideSetting};
 use tulle_model::lookup::{Absence, Decision};
 use tulle_model::matcher::Fraction;
 use tulle_model::name::ClusterName;
@@ -140,13 +140,19 @@ fn fault(
         return None;
     }
     if let Some((pause, share)) = delay {
-        let text = format!("{} wait {pause:?}", percent(*share));
+        let pause = match pause {
+            FaultDelay::Fixed(pause) => format!("{pause:?}"),
+            FaultDelay::Header => "as long as the request asks for".to_owned(),
+        };
+        let text = format!("{} wait {pause}", percent(*share));
         store.step(Step::new("fault", text).by(route.origin.as_ref()));
     }
     let (abort, share) = abort.as_ref()?;
     let (text, status) = match abort {
         FaultAbort::Http(status) => (format!("answer {status}"), *status),
         FaultAbort::Grpc(status) => (format!("answer gRPC status {status}"), 200),
+        // Mesh objects cannot ask for it; what the request says is not known here.
+        FaultAbort::Header => return None,
     };
     let text = format!("{} get the {text}", percent(*share));
     store.step(Step::new("fault", text).by(route.origin.as_ref()));

@@ -2,7 +2,7 @@
 
 use tulle_model::decide::path::{Path, normalize};
 use tulle_model::flag::ResponseFlag;
-use tulle_model::head::{KnownId, RequestHead};
+use tulle_model::head::{KnownId, RequestHead, Version};
 use tulle_model::http::StripPort;
 
 use crate::http::context::HttpContext;
@@ -13,6 +13,7 @@ use crate::http::reply::LocalReply;
 /// # Errors
 /// The answer for a path that cannot be normalised or must not be.
 pub fn request(head: &mut RequestHead, cx: &HttpContext) -> Result<(), LocalReply> {
+    default_host(head, cx)?;
     strip_port(head, cx);
     match normalize(head.path(), cx.manager.path) {
         Path::Same => Ok(()),
@@ -20,15 +21,30 @@ pub fn request(head: &mut RequestHead, cx: &HttpContext) -> Result<(), LocalRepl
         Path::Redirect(path) => {
             let reply = LocalReply::new(307, "path_normalization_failed", "");
             let location = String::from_utf8_lossy(&path).into_owned();
-            Err(reply.header(KnownId::Location, location))
+            Err(reply.header(KnownId::Location, location).closing())
         }
         Path::Refused => Err(bad_path()),
     }
 }
 
+/// HTTP/1.0 callers need not say where they want to.
+fn default_host(head: &mut RequestHead, cx: &HttpContext) -> Result<(), LocalReply> {
+    if head.version != Version::Http10 || !head.authority().is_empty() {
+        return Ok(());
+    }
+    let host = &cx.manager.http1.default_host_for_http_10;
+    if host.is_empty() || head.set_authority(host.as_bytes()).is_err() {
+        return Err(LocalReply::new(400, "missing_host_header", "")
+            .flagged(ResponseFlag::DownstreamProtocolError)
+            .closing());
+    }
+    Ok(())
+}
+
 fn bad_path() -> LocalReply {
     LocalReply::new(400, "path_normalization_failed", "")
         .flagged(ResponseFlag::DownstreamProtocolError)
+        .closing()
 }
 
 fn strip_port(head: &mut RequestHead, cx: &HttpContext) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tulle_model::decide::request;
 use tulle_model::decide::route::{RouteFacts, Routed, route, weighted};
 use tulle_model::flag::ResponseFlag;
-use tulle_model::head::{RequestHead, Scheme};
+use tulle_model::head::{KnownId, RequestHead, Scheme};
 use tulle_model::lookup::Absence;
 use tulle_model::name::ClusterName;
 use tulle_model::route::{
@@ -112,7 +112,7 @@ pub async fn resolve(cx: &HttpContext, head: &RequestHead) -> Resolution {
     let facts = RouteFacts {
         random: cx.worker.random(),
         is_tls: head.scheme == Some(Scheme::Https),
-        is_internal: !cx.manager.trust.use_remote_address,
+        is_internal: head.headers.contains(KnownId::XEnvoyInternal),
     };
     let name = request::destination_name(&cx.listener, cx.downstream.original, head);
     let find = |snapshot: &Snapshot| {

@@ -8,7 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 use tulle_model::address::EndpointAddress;
-use tulle_model::cluster::{Endpoint, Health, LbPolicy, OutlierDetection, UpstreamProtocol};
+use tulle_model::cluster::{
+    DnsFamily, Endpoint, Health, LbPolicy, OutlierDetection, UpstreamProtocol,
+};
 use tulle_model::flag::ResponseFlag;
 use tulle_model::http::Http2Settings;
 use tulle_model::lookup::Needed;
@@ -21,6 +23,7 @@ use bytes::Bytes;
 
 use super::dns::Names;
 use super::*;
+use crate::metrics::WorkerMetrics;
 
 /// Far longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -75,7 +78,9 @@ impl World {
         let mut world = Self {
             snapshot: Snapshot::new(false),
             preparer: Preparer::new(workers),
-            workers: (0..workers).map(|_| Upstreams::new(clock)).collect(),
+            workers: (0..workers)
+                .map(|_| Upstreams::new(clock, WorkerMetrics::detached()))
+                .collect(),
         };
         world.apply([Change::Put(Resource::Cluster(Arc::new(config)), vec![])]);
         world
@@ -677,7 +682,10 @@ async fn names_are_resolved_and_pick_waits_for_them() {
         let name = Endpoint::new(EndpointAddress::Dns("localhost".into(), 80));
         let endpoints = Arc::new(Endpoints::of("c".into(), vec![name]));
         let refresh = Duration::from_millis(10);
-        let config = Cluster::new("c".into(), Discovery::StrictDns { endpoints, refresh });
+        let config = Cluster::new(
+            "c".into(),
+            Discovery::StrictDns { endpoints, refresh, family: DnsFamily::All },
+        );
         let mut world = World::new(config);
         let cluster = world.cluster();
         let unknown = cluster.pick(&PickInput::default()).expect_err("not resolved yet");
