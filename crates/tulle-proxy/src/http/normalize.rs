@@ -23,6 +23,9 @@ pub fn request(head: &mut RequestHead, cx: &HttpContext) -> Result<(), LocalRepl
         return Ok(());
     }
     let (path, query) = split_path(head.path());
+    if escaped.is_none() && is_normal(path) {
+        return Ok(());
+    }
     let mut path = escaped.unwrap_or_else(|| path.to_vec());
     if settings.normalize {
         path = normalized(&path).ok_or_else(bad_path)?;
@@ -38,6 +41,12 @@ pub fn request(head: &mut RequestHead, cx: &HttpContext) -> Result<(), LocalRepl
         return Ok(());
     }
     head.set_path(&path).map_err(|_| bad_path())
+}
+
+/// Whether nothing in the path could be normalised, which is so for nearly all of them.
+fn is_normal(path: &[u8]) -> bool {
+    let plain = path.iter().all(|byte| !matches!(byte, b'%' | b'\\'));
+    plain && path.windows(2).all(|pair| !matches!(pair, b"/." | b"//"))
 }
 
 fn bad_path() -> LocalReply {
@@ -179,7 +188,16 @@ mod tests {
         ] {
             let normal = normalized(path.as_bytes());
             assert_eq!(normal.as_deref(), expected.map(str::as_bytes), "{path}");
+            if is_normal(path.as_bytes()) {
+                assert_eq!(normal.as_deref(), Some(path.as_bytes()), "{path} is left alone");
+            }
         }
+    }
+
+    #[test]
+    fn ordinary_paths_are_left_alone() {
+        assert!(is_normal(b"/") && is_normal(b"/a/b.c/d-e"));
+        assert!(!is_normal(b"/a/.b") && !is_normal(b"//a") && !is_normal(b"/%41"));
     }
 
     #[test]
