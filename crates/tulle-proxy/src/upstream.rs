@@ -14,6 +14,7 @@ pub mod http1;
 pub mod http2;
 pub mod limits;
 pub mod members;
+mod name_hash;
 pub mod outlier;
 pub mod prepared;
 pub mod tcp;
@@ -42,6 +43,7 @@ pub use prepared::{Prepared, Preparer};
 pub use tcp::TcpLease;
 
 use cluster::ClusterState;
+use name_hash::NameHash;
 use outlier::Millis;
 
 /// The time of the proxy: every worker must count from the same moment.
@@ -66,7 +68,7 @@ impl Clock {
 #[derive(Debug)]
 pub struct Upstreams {
     clock: Clock,
-    clusters: RefCell<HashMap<ClusterName, Rc<UpstreamCluster>>>,
+    clusters: RefCell<HashMap<ClusterName, Rc<UpstreamCluster>, NameHash>>,
 }
 
 impl Upstreams {
