@@ -14,6 +14,7 @@ pub mod http1;
 pub mod http2;
 pub mod limits;
 pub mod members;
+mod name_hash;
 pub mod outlier;
 pub mod prepared;
 pub mod tcp;
@@ -44,6 +45,7 @@ pub use tcp::TcpLease;
 use crate::metrics::WorkerMetrics;
 
 use cluster::ClusterState;
+use name_hash::NameHash;
 use outlier::Millis;
 
 /// The time of the proxy: every worker must count from the same moment.
@@ -69,7 +71,7 @@ impl Clock {
 pub struct Upstreams {
     clock: Clock,
     metrics: Rc<WorkerMetrics>,
-    clusters: RefCell<HashMap<ClusterName, Rc<UpstreamCluster>>>,
+    clusters: RefCell<HashMap<ClusterName, Rc<UpstreamCluster>, NameHash>>,
 }
 
 impl Upstreams {

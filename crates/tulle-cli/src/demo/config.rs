@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-/// Who enters by the gateway, and where.
+/// Who enters by the gateway, and where. What asks may be asked again; what orders may not, unless
+/// nothing of it can have arrived.
 pub fn gateway(port: u16) -> String {
     format!(
         "apiVersion: networking.istio.io/v1
@@ -23,9 +24,13 @@ spec:
   hosts: [shop.example]
   gateways: [shop]
   http:
-  - route:
+  - match:
+    - method: {{exact: GET}}
+    route:
     - destination: {{host: order, port: {{number: 9090}}}}
     retries: {{attempts: 3, retryOn: \"connect-failure,refused-stream,reset\"}}
+  - route:
+    - destination: {{host: order, port: {{number: 9090}}}}
 "
     )
 }

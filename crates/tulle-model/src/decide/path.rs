@@ -42,7 +42,7 @@ pub fn normalize(target: &[u8], settings: PathNormalization) -> Path {
         _ => {}
     }
     let plain = !settings.normalize && !settings.merge_slashes && unescaped.is_none();
-    if plain || target.first() != Some(&b'/') {
+    if plain || target.first() != Some(&b'/') || (unescaped.is_none() && is_normal(path)) {
         return Path::Same;
     }
     let mut path = unescaped.unwrap_or_else(|| path.to_vec());
@@ -57,6 +57,12 @@ pub fn normalize(target: &[u8], settings: PathNormalization) -> Path {
     }
     let path = with_query(path);
     if path == target { Path::Same } else { Path::Changed(path) }
+}
+
+/// Whether nothing in the path could be normalised, which is so for nearly all of them.
+fn is_normal(path: &[u8]) -> bool {
+    let plain = path.iter().all(|byte| !matches!(byte, b'%' | b'\\'));
+    plain && path.windows(2).all(|pair| !matches!(pair, b"/." | b"//"))
 }
 
 fn unescape_slashes(path: &[u8]) -> Option<Vec<u8>> {

@@ -134,16 +134,15 @@ fn request_id(head: &mut RequestHead, cx: &HttpContext, replace: bool) {
 /// A version 4 UUID (RFC 9562) of 128 random bits, as text.
 fn uuid(high: u64, low: u64) -> [u8; 36] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    /// Where the two digits of each byte stand.
+    const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
     let high = (high & !0xf000) | 0x4000;
     let low = (low & !(0b11 << 62)) | (0b10 << 62);
     let bits = (u128::from(high) << 64) | u128::from(low);
     let mut text = [b'-'; 36];
-    let mut shift = 128;
-    for (index, byte) in text.iter_mut().enumerate() {
-        if !matches!(index, 8 | 13 | 18 | 23) {
-            shift -= 4;
-            *byte = DIGITS[(bits >> shift) as usize & 0xf];
-        }
+    for (byte, place) in bits.to_be_bytes().into_iter().zip(PLACES) {
+        text[place] = DIGITS[usize::from(byte >> 4)];
+        text[place + 1] = DIGITS[usize::from(byte & 0xf)];
     }
     text
 }
@@ -180,5 +179,7 @@ mod tests {
     fn request_ids_are_version_4_uuids() {
         let id = uuid(u64::MAX, 0);
         assert_eq!(&id, b"ffffffff-ffff-4fff-8000-000000000000");
+        let id = uuid(0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);
+        assert_eq!(&id, b"01234567-89ab-4def-bedc-ba9876543210");
     }
 }
