@@ -50,7 +50,6 @@ macro_rules! groups {
             }
 
             #[tokio::test]
-            #[ignore = "rows still disagree: cargo run -p tulle-lab --bin oracle lists them"]
             async fn proxy_agrees_with_envoy() {
                 super::proxy_agrees_with_envoy(Group::$group).await;
             }

@@ -4,6 +4,7 @@
 //! at run time (failures, load) lives in the proxy and survives changes here (design D8).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,11 +88,43 @@ pub enum Discovery {
         endpoints: Arc<Endpoints>,
         /// How often they are resolved.
         refresh: Duration,
+        /// Which of the addresses found are used.
+        family: DnsFamily,
     },
     /// The destination that the client dialled.
     OriginalDst,
     /// Discovered under this name.
     Eds(EndpointsName),
+}
+
+/// Which addresses of a name are used (`DnsLookupFamily`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DnsFamily {
+    /// All of them.
+    #[default]
+    All,
+    /// IPv4 only.
+    V4Only,
+    /// IPv6 only.
+    V6Only,
+    /// IPv6 if there is any, else IPv4 (`AUTO`).
+    V6Preferred,
+    /// IPv4 if there is any, else IPv6.
+    V4Preferred,
+}
+
+impl DnsFamily {
+    /// Whether `address` is used; `found` are all addresses of the name.
+    #[must_use]
+    pub fn takes(self, address: IpAddr, found: &[IpAddr]) -> bool {
+        match self {
+            Self::All => true,
+            Self::V4Only => address.is_ipv4(),
+            Self::V6Only => address.is_ipv6(),
+            Self::V6Preferred => address.is_ipv6() || !found.iter().any(IpAddr::is_ipv6),
+            Self::V4Preferred => address.is_ipv4() || !found.iter().any(IpAddr::is_ipv4),
+        }
+    }
 }
 
 /// How an endpoint is picked.
@@ -303,6 +336,8 @@ pub struct Endpoint {
     pub address: EndpointAddress,
     /// Its host name, for host rewriting.
     pub hostname: Arc<str>,
+    /// What is hashed for it in its address's place (`envoy.lb`: `hash_key`); empty for that.
+    pub hash_key: Arc<str>,
     /// Its share.
     pub weight: NonZeroU32,
     /// What the configuration says of its health.
@@ -318,6 +353,7 @@ impl Endpoint {
         Self {
             address,
             hostname: "".into(),
+            hash_key: "".into(),
             weight: NonZeroU32::MIN,
             health: Health::Unknown,
             peer: Arc::default(),
@@ -364,4 +400,27 @@ pub struct PeerMetadata {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     /// Its cluster id.
     pub cluster: Arc<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_choose_among_the_addresses_of_a_name() {
+        let (four, six): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), "2001:db8::1".parse().unwrap());
+        let both = [four, six];
+        for (family, of_both, of_four) in [
+            (DnsFamily::All, vec![four, six], vec![four]),
+            (DnsFamily::V4Only, vec![four], vec![four]),
+            (DnsFamily::V6Only, vec![six], vec![]),
+            (DnsFamily::V6Preferred, vec![six], vec![four]),
+            (DnsFamily::V4Preferred, vec![four], vec![four]),
+        ] {
+            let used = |found: &[IpAddr]| -> Vec<IpAddr> {
+                found.iter().copied().filter(|one| family.takes(*one, found)).collect()
+            };
+            assert_eq!((used(&both), used(&[four])), (of_both, of_four), "{family:?}");
+        }
+    }
 }

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::access_log::AccessLog;
 use crate::matcher::{Fraction, HeaderMatch};
 use crate::name::RouteConfigName;
@@ -41,6 +43,10 @@ pub struct HttpManager {
     pub http1: Http1Settings,
     /// HTTP/2 settings.
     pub http2: Http2Settings,
+    /// What becomes of headers with an underscore in their name.
+    pub underscores: HeaderUnderscores,
+    /// `Expect: 100-continue` is the upstream's to answer, not ours.
+    pub proxy_100_continue: bool,
     /// Where requests are logged.
     pub access_log: Vec<AccessLog>,
 }
@@ -64,6 +70,8 @@ impl HttpManager {
             upgrades: Vec::new(),
             http1: Http1Settings::default(),
             http2: Http2Settings::default(),
+            underscores: HeaderUnderscores::Allow,
+            proxy_100_continue: false,
             access_log: Vec::new(),
         }
     }
@@ -133,15 +141,23 @@ pub struct RouterSettings {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FaultSettings {
     /// A pause before the request goes on.
-    pub delay: Option<(Duration, Fraction)>,
+    pub delay: Option<(FaultDelay, Fraction)>,
     /// An answer in its place.
     pub abort: Option<(FaultAbort, Fraction)>,
     /// Only requests with these headers.
     pub headers: Vec<HeaderMatch>,
     /// Only requests to this cluster; empty for any.
     pub upstream_cluster: Arc<str>,
-    /// At most so many at once; `None` without limit.
-    pub max_active: Option<u32>,
+}
+
+/// How long an injected pause is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultDelay {
+    /// So long.
+    Fixed(Duration),
+    /// As the request says in `x-envoy-fault-delay-request`, ms, for at most the share that is
+    /// configured.
+    Header,
 }
 
 /// What an injected abort answers.
@@ -151,6 +167,9 @@ pub enum FaultAbort {
     Http(u16),
     /// A gRPC status, in an answer with HTTP status 200.
     Grpc(u32),
+    /// As the request says in `x-envoy-fault-abort-request` or
+    /// `x-envoy-fault-abort-grpc-request`, for at most the share that is configured.
+    Header,
 }
 
 /// Settings of one filter for one route, virtual host or weighted cluster.
@@ -240,6 +259,9 @@ pub struct Trust {
     pub preserve_external_request_id: bool,
     /// Write `x-request-id` into responses always.
     pub always_set_request_id_in_response: bool,
+    /// Callers at these addresses are inside the mesh: they may control retries and timeouts.
+    /// Nobody, if it is empty.
+    pub internal_addresses: Vec<IpNet>,
 }
 
 impl Default for Trust {
@@ -251,6 +273,7 @@ impl Default for Trust {
             generate_request_id: true,
             preserve_external_request_id: false,
             always_set_request_id_in_response: false,
+            internal_addresses: Vec::new(),
         }
     }
 }
@@ -278,6 +301,19 @@ pub enum EscapedSlashes {
     UnescapeAndRedirect,
     /// Unescaped.
     UnescapeAndForward,
+}
+
+/// What becomes of a request's headers with an underscore in their name
+/// (`HeadersWithUnderscoresAction`): some applications take it for a hyphen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeaderUnderscores {
+    /// They pass.
+    #[default]
+    Allow,
+    /// The request is refused: 400, or a reset in HTTP/2.
+    Reject,
+    /// They are left out.
+    Drop,
 }
 
 /// What happens to the port of the authority before routing.

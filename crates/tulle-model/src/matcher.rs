@@ -205,7 +205,7 @@ pub struct HeaderMatch {
 pub enum HeaderCheck {
     /// It is there (`true`) or not there (`false`).
     Present(bool),
-    /// The value, several of them joined by a comma, matches.
+    /// A value of it matches.
     String(StringMatch),
     /// The value is an integer in `start..end`.
     Range {
@@ -224,26 +224,25 @@ impl HeaderMatch {
     #[must_use]
     pub fn matches_request(&self, head: &RequestHead) -> bool {
         if self.name.is_pseudo() {
-            return self.matches_value(head.value((&self.name).into()));
+            return self.matches_values(head.value((&self.name).into()).into_iter());
         }
         self.matches(&head.headers)
     }
 
-    /// Whether `headers` satisfy the match; several values of one name are joined by a comma.
+    /// Whether `headers` satisfy the match. Of several values of one name each is looked at by
+    /// itself and one is enough, or none may match where the match is inverted.
     #[must_use]
     pub fn matches(&self, headers: &Headers) -> bool {
-        let mut values = headers.all(&self.name);
-        match (values.next(), values.next()) {
-            (_, Some(_)) => self.matches_value(Some(&joined(headers, &self.name))),
-            (value, None) => self.matches_value(value),
-        }
+        self.matches_values(headers.all(&self.name))
     }
 
-    fn matches_value(&self, value: Option<&[u8]>) -> bool {
-        let found = match (&self.check, value) {
-            (HeaderCheck::Present(present), value) => value.is_some() == *present,
+    fn matches_values<'v>(&self, values: impl Iterator<Item = &'v [u8]>) -> bool {
+        let mut values = values.peekable();
+        let found = match (&self.check, values.peek()) {
+            (HeaderCheck::Present(present), first) => first.is_some() == *present,
             (_, None) if !self.treat_missing_as_empty => return self.invert,
-            (_, value) => self.value_matches(value.unwrap_or_default()),
+            (_, None) => self.value_matches(b""),
+            (_, Some(_)) => values.any(|value| self.value_matches(value)),
         };
         found != self.invert
     }
@@ -258,18 +257,6 @@ impl HeaderMatch {
                 .is_some_and(|number| (*start..*end).contains(&number)),
         }
     }
-}
-
-/// Every value of the header, joined by a comma, as Envoy compares repeated headers.
-fn joined(headers: &Headers, name: &HeaderName) -> Vec<u8> {
-    let mut all = Vec::new();
-    for value in headers.all(name) {
-        if !all.is_empty() {
-            all.push(b',');
-        }
-        all.extend_from_slice(value);
-    }
-    all
 }
 
 /// A match over one query parameter (`QueryParameterMatcher`).

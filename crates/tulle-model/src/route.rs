@@ -223,6 +223,9 @@ pub struct Forward {
     pub upgrades: Vec<UpgradeSetting>,
     /// Which circuit-breaker limits count.
     pub priority: Priority,
+    /// Bytes of a request body that are held to be sent again (`request_body_buffer_limit`);
+    /// `None` as the proxy does by default.
+    pub body_buffer_bytes: Option<u64>,
 }
 
 impl Forward {
@@ -241,6 +244,7 @@ impl Forward {
             hash: Vec::new(),
             upgrades: Vec::new(),
             priority: Priority::Default,
+            body_buffer_bytes: None,
         }
     }
 }

@@ -6,16 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tulle_model::decide::destination::{self, Destination};
 use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
-use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand, TcpProxy};
-use tulle_model::lookup::{Decision, Lookup};
+use tulle_model::decide::request;
+use tulle_model::listener::{FilterChain, Listener, NetworkFilter, TcpProxy};
+use tulle_model::lookup::{Absence, Lookup};
 use tulle_model::name::{Direction, ListenerName};
 use tulle_model::snapshot::Snapshot;
 
 use crate::http;
 use crate::http::context::{Downstream, HttpContext};
-use crate::http::forward::cluster_ready;
 use crate::io::Io;
 use crate::listener::inspect::Protocol;
 use crate::listener::inspect::peek::protocol_of;
@@ -54,7 +53,10 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
         Lookup::Absent(_) | Lookup::Unknown => return,
     };
     let original = original_dst(&bound, &stream, local);
-    let listener = handed_over(&worker, &bound, original).await;
+    let Ok(listener) = handed_over(&worker, &bound, original).await else {
+        // Who owns the destination cannot be learnt now: nobody is let past on a guess.
+        return Io::tcp(stream, peer).reset();
+    };
     let Some(protocol) = inspected(&worker, &listener, &stream).await else {
         return series.pre_cx_timeout().inc();
     };
@@ -122,8 +124,8 @@ async fn serve_tcp(worker: &Rc<Worker>, proxy: &TcpProxy, downstream: &Downstrea
 /// The cluster of a connection, asked for if need be.
 async fn tcp_cluster(worker: &Worker, proxy: &TcpProxy) -> Option<Rc<UpstreamCluster>> {
     let name = tcp::cluster(proxy, worker.random())?;
-    let ready = worker.store.decide(|snapshot| cluster_ready(snapshot, name)).await;
-    let Ok(Ok(())) = ready else { return None };
+    let ready = worker.store.decide(|snapshot| request::cluster(snapshot, name)).await;
+    let Ok(Ok(_)) = ready else { return None };
     worker.upstreams.cluster(&worker.store.load(), name).present()
 }
 
@@ -141,27 +143,10 @@ async fn handed_over(
     worker: &Rc<Worker>,
     bound: &Arc<Listener>,
     original: Option<SocketAddr>,
-) -> Arc<Listener> {
-    let Some(original) = original else { return Arc::clone(bound) };
-    let by_address = worker.store.load().listener_at(original).cloned();
-    if let Some(listener) = by_address.filter(|_| bound.use_original_dst) {
-        return listener;
-    }
-    if bound.on_demand != OnDemand::Transparent {
-        return Arc::clone(bound);
-    }
-    let owner = worker.store.decide(|snapshot| owner_of(snapshot, original)).await;
-    owner.ok().flatten().unwrap_or_else(|| Arc::clone(bound))
-}
-
-fn owner_of(snapshot: &Snapshot, address: SocketAddr) -> Decision<Option<Arc<Listener>>> {
-    match destination::by_address(snapshot, address, &mut ()) {
-        Decision::Decided(Destination::Owned(listener)) => {
-            Decision::Decided(Some(Arc::clone(listener)))
-        }
-        Decision::Decided(Destination::Unowned(_)) => Decision::Decided(None),
-        Decision::Need(need) => Decision::Need(need),
-    }
+) -> Result<Arc<Listener>, Absence> {
+    let Some(original) = original else { return Ok(Arc::clone(bound)) };
+    let taken = |snapshot: &Snapshot| request::listener(snapshot, bound, original, &mut ());
+    worker.store.decide(taken).await
 }
 
 /// What the first bytes say, as far as the listener wants to know; `None` to close.

@@ -173,6 +173,25 @@ impl Io {
         poll_fn(|cx| self.poll_read_buf(cx, buf, max)).await
     }
 
+    /// Comes back when the peer has reset the connection. Bytes that it sent and its orderly end
+    /// are no reason, and once there are any nothing more is noticed.
+    pub async fn broken(&self) {
+        let mut spoken = false;
+        poll_fn(|cx| if spoken { Poll::Pending } else { self.poll_broken(cx, &mut spoken) }).await;
+    }
+
+    fn poll_broken(&self, cx: &mut Context<'_>, spoken: &mut bool) -> Poll<()> {
+        let mut inner = self.inner.borrow_mut();
+        let mut byte = [0];
+        let peeked = match &mut inner.stream {
+            Stream::Tcp(tcp) => ready!(tcp.poll_peek(cx, &mut ReadBuf::new(&mut byte))),
+            Stream::Unix(_) => return Poll::Pending,
+            Stream::Tls(tls) => return tls.get_ref().0.poll_broken(cx, spoken),
+        };
+        *spoken = peeked.is_ok();
+        if *spoken { Poll::Pending } else { Poll::Ready(()) }
+    }
+
     /// Waits until reading would not wait.
     ///
     /// # Errors

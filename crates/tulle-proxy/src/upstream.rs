@@ -109,18 +109,16 @@ impl Upstreams {
     /// a cluster whose endpoints nobody has asked for is not known yet either.
     #[must_use]
     pub fn cluster(&self, snapshot: &Snapshot, name: &ClusterName) -> Lookup<Rc<UpstreamCluster>> {
+        // Whatever `sync` left here is in the snapshot: one lookup for a cluster that is there.
+        if let Some(found) = self.clusters.borrow().get(name) {
+            return match found.config.endpoints_name().map(|name| snapshot.endpoints(name)) {
+                Some(Lookup::Unknown) => Lookup::Unknown,
+                _ => Lookup::Present(Rc::clone(found)),
+            };
+        }
         match snapshot.cluster(name.as_str()) {
-            Lookup::Present(config) => {
-                if let Some(endpoints) = config.endpoints_name()
-                    && snapshot.endpoints(endpoints) == Lookup::Unknown
-                {
-                    return Lookup::Unknown;
-                }
-                let found = self.clusters.borrow().get(name).cloned();
-                found.map_or(Lookup::Unknown, Lookup::Present)
-            }
+            Lookup::Present(_) | Lookup::Unknown => Lookup::Unknown,
             Lookup::Absent(absence) => Lookup::Absent(absence),
-            Lookup::Unknown => Lookup::Unknown,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tulle_model::head::HeaderName;
 use tulle_model::header_edit::{AppendAction, HeaderAdd, HeaderEdits, Template};
-use tulle_model::http::{FaultAbort, FaultSettings};
+use tulle_model::http::{FaultAbort, FaultDelay, FaultSettings};
 use tulle_model::matcher::{Fraction, Substitution};
 use tulle_model::retry::RetryOn;
 use tulle_model::route::DirectResponse;
@@ -362,7 +362,9 @@ pub(super) fn fault(field: &Field<'_>) -> Option<FaultSettings> {
         field.problem(Code::MissingField, "the fault does nothing", "set delay or abort");
     }
     let settings = FaultSettings {
-        delay: delay.and_then(|field| fault_delay(&field)),
+        delay: delay
+            .and_then(|field| fault_delay(&field))
+            .map(|(pause, share)| (FaultDelay::Fixed(pause), share)),
         abort: abort.and_then(|field| fault_abort(&field)),
         ..FaultSettings::default()
     };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tulle_model::address::EndpointAddress;
 use tulle_model::cluster::{
-    Cluster, ClusterLimits, Discovery, Endpoint, Endpoints, LbPolicy, Limits, OutlierDetection,
-    RetryBudget, UpstreamProtocol,
+    Cluster, ClusterLimits, Discovery, DnsFamily, Endpoint, Endpoints, LbPolicy, Limits,
+    OutlierDetection, RetryBudget, UpstreamProtocol,
 };
 use tulle_model::http::Http2Settings;
 use tulle_model::name::{ClusterName, Direction, EndpointsName};
@@ -118,7 +118,10 @@ fn outbound(context: &Context<'_>, name: &ClusterName) -> Option<Cluster> {
         Resolution::Static => base(name, Discovery::Eds(EndpointsName::from(name.shared()))),
         Resolution::Dns => {
             let endpoints = Arc::new(endpoint::of_part(context, name, &part));
-            base(name, Discovery::StrictDns { endpoints, refresh: DNS_REFRESH })
+            base(
+                name,
+                Discovery::StrictDns { endpoints, refresh: DNS_REFRESH, family: DnsFamily::All },
+            )
         }
     };
     cluster.protocol = protocol(part.port.protocol, settings.pool.as_ref());

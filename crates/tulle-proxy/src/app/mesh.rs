@@ -25,7 +25,9 @@ pub struct Mesh {
 }
 
 /// The mesh parts of `settings`, if it has any.
-#[must_use]
+///
+/// # Errors
+/// The state directory cannot be used.
 pub fn mesh(
     settings: &Settings,
     seed: u64,

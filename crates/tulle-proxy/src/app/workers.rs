@@ -168,10 +168,10 @@ fn apply(worker: &Rc<Worker>, loops: &AcceptLoops, config: &WorkerConfig) {
     worker.set_tls(&config.prepared.tls);
     worker.upstreams.sync(&config.snapshot, &config.prepared);
     worker.store.replace(&config.snapshot);
-    if worker.drain.view().phase < Phase::Closing {
-        if let Err(error) = loops.sync(worker, &config.sockets) {
-            tracing::error!(%error, "a listening socket cannot be used");
-        }
+    if worker.drain.view().phase < Phase::Closing
+        && let Err(error) = loops.sync(worker, &config.sockets)
+    {
+        tracing::error!(%error, "a listening socket cannot be used");
     }
     worker.reports.serves(config.revision);
 }

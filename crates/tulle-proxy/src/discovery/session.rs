@@ -18,7 +18,7 @@ use tulle_xds::session::graph::{Key, Referrer};
 use tulle_xds::session::message::{
     DeltaRequest, DeltaResponse, Name, Resource as Encoded, ResourceType,
 };
-use tulle_xds::session::on_demand::{Change as Told, Input, OnDemand, Output};
+use tulle_xds::session::on_demand::{Change as Told, Input, Kept, OnDemand, Output};
 
 use crate::discovery::saved::SavedResource;
 
@@ -104,7 +104,8 @@ impl Session {
             };
             let key = (rtype, name);
             self.bodies.insert(key.clone(), body);
-            let told = self.client.restore(key, version, &asked, Held(decoded), now);
+            let kept = Kept { key, version, asked, value: Held(decoded) };
+            let told = self.client.restore(kept, now);
             changes.extend(told.into_iter().filter_map(change));
         }
         changes

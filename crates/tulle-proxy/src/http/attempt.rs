@@ -17,13 +17,15 @@ use crate::http::body::Body;
 use crate::http::codec::abort::Abort;
 use crate::http::codec::h1::Framing;
 use crate::http::deliver::{self, Route};
+use crate::http::edit;
 use crate::http::exchange::{Exchange, Failure};
 use crate::http::failure::{self, BrokenFacts};
 use crate::http::forward::{overflow, try_again};
-use crate::http::reply::LocalReply;
+use crate::http::reply::{LocalReply, http_status_of};
 use crate::http::sink::{PumpError, Sink, pump};
-use crate::http::tries::{Expired, Tries};
+use crate::http::tries::{Clocks, Expired, Tries};
 use crate::http::upstream_stream::{Answer, Arrived, FinalHead, UpstreamStream, open_h1, open_h2};
+use crate::timer::Timer;
 use crate::upstream::cluster::{HttpLease, HttpVersion, UpstreamCluster};
 use crate::upstream::endpoint::UpstreamEndpoint;
 use crate::upstream::members::PickInput;
@@ -50,7 +52,18 @@ pub async fn attempt(
 ) -> Result<Attempted, Failure> {
     let endpoint = pick(x, route, cluster, tries)?;
     x.record.endpoint = Some(Rc::clone(&endpoint));
-    let lease = match cluster.acquire_http(&endpoint, version(x, cluster), route.priority).await {
+    edit::endpoint_host(x, route.plan, &endpoint.config);
+    tries.clocks.attempt_begins();
+    let connecting = cluster.acquire_http(&endpoint, version(x, cluster), route.priority);
+    let connected = tokio::select! {
+        biased;
+        connected = connecting => connected,
+        expired = expiry(x.timer, &tries.clocks) => {
+            cluster.report(&endpoint, Outcome::TimedOut);
+            return too_late(x, tries, expired);
+        }
+    };
+    let lease = match connected {
         Ok(lease) => lease,
         Err(failed) if failed.is_overflow() => return Err(overflow().into()),
         Err(failed) => {
@@ -61,9 +74,10 @@ pub async fn attempt(
             return again_or(x, tries, Attempt::ConnectFailed, reply);
         }
     };
+    cluster.report(&endpoint, Outcome::Connected);
     let _attempt = cluster.metrics().attempt();
     x.record.upstream_local = lease.local();
-    let framing = request_framing(x);
+    let framing = tries.framing;
     let pool = x.cx.worker.buffers.clone();
     match lease {
         HttpLease::H1(mut lease) => {
@@ -122,7 +136,28 @@ fn version(x: &Exchange<'_>, cluster: &UpstreamCluster) -> HttpVersion {
     }
 }
 
-fn request_framing(x: &Exchange<'_>) -> Framing {
+/// Comes back when a clock ran out.
+async fn expiry(timer: &mut Timer, clocks: &Clocks) -> Expired {
+    loop {
+        timer.wait(clocks.next()).await;
+        if let Some(expired) = clocks.expired(Instant::now()) {
+            return expired;
+        }
+    }
+}
+
+/// What follows when a clock ran out before the head of an answer.
+fn too_late(x: &mut Exchange<'_>, tries: &Tries, expired: Expired) -> Result<Attempted, Failure> {
+    let reply = failure::expired(expired, x.received);
+    match expired {
+        Expired::Attempt => again_or(x, tries, Attempt::Reset, reply),
+        _ => Err(reply.into()),
+    }
+}
+
+/// How the request is framed for an HTTP/1 upstream, before anything of its body was read.
+#[must_use]
+pub fn request_framing(x: &Exchange<'_>) -> Framing {
     if x.request.protocol().is_some() || x.request.method == Method::Connect {
         return Framing::Tunnel;
     }
@@ -155,7 +190,7 @@ pub enum Told {
         answered: bool,
     },
     /// A clock ran out before the head of an answer.
-    Expired(Expired, bool),
+    Expired(Expired),
     /// The stream cannot be saved.
     Failed(Failure),
 }
@@ -167,14 +202,14 @@ async fn converse(
     tries: &Tries,
     stream: UpstreamStream<'_>,
 ) -> Told {
-    if std::mem::take(&mut x.expects_continue) {
+    if !x.cx.manager.proxy_100_continue && std::mem::take(&mut x.expects_continue) {
         x.response.clear();
         x.response.status = 100;
         if x.out.interim(&x.response).await.is_err() {
             return Told::Failed(x.record.downstream_gone());
         }
     }
-    if request_framing(x) == Framing::Tunnel {
+    if tries.framing == Framing::Tunnel {
         return converse_tunnel(x, route, tries, stream).await;
     }
     let UpstreamStream { mut sink, mut answer } = stream;
@@ -222,8 +257,10 @@ async fn converse_tunnel(
     if let Err(abort) = sink.flush().await {
         return Told::Broken { abort, touched: true, answered: false };
     }
-    let nothing = pin!(std::future::ready(Ok(())));
-    let head = match wait_for_head(x, tries, nothing, &mut false, &mut answer).await {
+    // Of the request all was sent that is sent before it is agreed to; it has not ended.
+    tries.clocks.request_sent();
+    let nothing = pin!(std::future::pending());
+    let head = match wait_for_head(x, tries, nothing, &mut true, &mut answer).await {
         Ok(head) => head,
         Err(told) => return told,
     };
@@ -265,6 +302,7 @@ async fn wait_for_head(
                 *sent = true;
                 match end {
                     Ok(()) => {
+                        x.received = true;
                         tries.clocks.request_sent();
                         x.record.request_sent_after = Some(x.record.started.elapsed());
                     }
@@ -287,19 +325,16 @@ async fn wait_for_head(
                     return Err(Told::Broken { abort, touched: true, answered });
                 }
             },
-            () = x.timer.wait(tries.clocks.next()) => {
-                if let Some(expired) = tries.clocks.expired(Instant::now()) {
-                    return Err(Told::Expired(expired, *sent));
-                }
-            }
+            expired = expiry(x.timer, &tries.clocks) => return Err(Told::Expired(expired)),
             () = x.out.reset_by_peer() => return Err(Told::Failed(x.record.downstream_gone())),
         }
     }
 }
 
-/// Passes an interim head on; `100` is ours to give, and was given.
+/// Passes an interim head on; `100` is ours to give, and was given, unless it is configured to be
+/// the upstream's.
 async fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Told> {
-    if x.response.status == 100 {
+    if x.response.status == 100 && !std::mem::take(&mut x.expects_continue) {
         return Ok(());
     }
     let passed = x.out.interim(&x.response).await;
@@ -308,6 +343,9 @@ async fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Told> {
 
 /// Whether the answer whose head came is to be retried.
 fn retries(x: &mut Exchange<'_>, tries: &Tries) -> bool {
+    if tries.policy.is_none() {
+        return false;
+    }
     let head = std::mem::take(&mut x.response);
     let again = try_again(x, Attempt::Answered(&head), tries);
     x.response = head;
@@ -324,11 +362,14 @@ fn finish(
 ) -> Result<Attempted, Failure> {
     match told {
         Told::Answered { status, .. } => {
-            cluster.report(endpoint, Outcome::Answered(status));
+            let judged = x.record.grpc_status.map_or(status, http_status_of);
+            cluster.report(endpoint, Outcome::Answered(judged));
             Ok(Attempted::Answered)
         }
         Told::Retry { status } => {
-            cluster.report(endpoint, Outcome::Answered(status));
+            let grpc = x.response.headers.first(KnownId::GrpcStatus).and_then(parse_u64);
+            let grpc = grpc.and_then(|status| u32::try_from(status).ok());
+            cluster.report(endpoint, Outcome::Answered(grpc.map_or(status, http_status_of)));
             Ok(Attempted::Again)
         }
         Told::Broken { abort, touched, answered } => {
@@ -337,14 +378,9 @@ fn finish(
             let (attempt, reply) = failure::broken(&abort, facts);
             again_or(x, tries, attempt, reply)
         }
-        Told::Expired(Expired::Attempt, complete) => {
+        Told::Expired(expired) => {
             cluster.report(endpoint, Outcome::TimedOut);
-            let reply = failure::expired(Expired::Attempt, complete);
-            again_or(x, tries, Attempt::Reset, reply)
-        }
-        Told::Expired(expired, complete) => {
-            cluster.report(endpoint, Outcome::TimedOut);
-            Err(failure::expired(expired, complete).into())
+            too_late(x, tries, expired)
         }
         Told::Failed(failure) => Err(failure),
     }

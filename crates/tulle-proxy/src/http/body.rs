@@ -49,7 +49,9 @@ impl Body<'_> {
                 if body.next_chunk().await? {
                     return Ok(Piece::Data);
                 }
-                *trailers = body.trailers().await?;
+                if trailers.is_none() {
+                    *trailers = body.trailers().await?;
+                }
                 Ok(if trailers.is_some() { Piece::Trailers } else { Piece::End })
             }
             Self::Held(bytes, trailers) if bytes.is_empty() => {
@@ -88,16 +90,6 @@ impl Body<'_> {
             Self::Empty => None,
             Self::H1(body) => Some(&body.trailers),
             Self::H2(_, trailers) | Self::Held(_, trailers) => trailers.as_ref(),
-        }
-    }
-
-    /// Whether the next pull will not wait.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        match self {
-            Self::Empty | Self::Held(..) => true,
-            Self::H1(body) => body.is_ready(),
-            Self::H2(body, _) => body.is_end(),
         }
     }
 
@@ -166,6 +158,7 @@ pub struct H1Body<'c> {
     buffer: &'c mut ReadBuffer,
     pool: &'c BufferPool,
     settings: &'c CodecSettings,
+    keeps_trailers: bool,
     framing: Framing,
     progress: Progress,
     trailers: Headers,
@@ -194,6 +187,8 @@ pub struct H1Source<'c> {
     pub pool: &'c BufferPool,
     /// Limits of trailers and chunks.
     pub settings: &'c CodecSettings,
+    /// Whether trailers are passed on; else they are read and left out.
+    pub trailers: bool,
 }
 
 impl<'c> H1Body<'c> {
@@ -207,9 +202,9 @@ impl<'c> H1Body<'c> {
             Framing::UntilClose => Progress::Raw,
             Framing::Tunnel => Progress::Held,
         };
-        let H1Source { io, buffer, pool, settings } = source;
+        let H1Source { io, buffer, pool, settings, trailers: keeps_trailers } = source;
         let trailers = Headers::new();
-        Self { io, buffer, pool, settings, framing, progress, trailers, pulled: 0 }
+        Self { io, buffer, pool, settings, keeps_trailers, framing, progress, trailers, pulled: 0 }
     }
 
     async fn next(&mut self) -> Result<Piece, Abort> {
@@ -228,6 +223,8 @@ impl<'c> H1Body<'c> {
     fn step(&mut self) -> Result<Option<Piece>, Abort> {
         let available = self.buffer.unread().len();
         match &mut self.progress {
+            // Asked again, because the request is sent again.
+            Progress::Done if !self.trailers.is_empty() => Ok(Some(Piece::Trailers)),
             Progress::Done => Ok(Some(Piece::End)),
             Progress::Held => Err(Abort::Protocol("an upgrade that was not agreed to")),
             _ if available == 0 => Ok(None),
@@ -260,6 +257,9 @@ impl<'c> H1Body<'c> {
                     ChunkStep::End { consumed } => {
                         self.buffer.consume(consumed);
                         self.progress = Progress::Done;
+                        if !self.keeps_trailers {
+                            self.trailers.clear();
+                        }
                         let none = self.trailers.is_empty();
                         Ok(Some(if none { Piece::End } else { Piece::Trailers }))
                     }
@@ -280,10 +280,6 @@ impl<'c> H1Body<'c> {
 
     fn data(&self) -> &[u8] {
         &self.buffer.unread()[..self.pulled]
-    }
-
-    fn is_ready(&self) -> bool {
-        matches!(self.progress, Progress::Done) || self.buffer.unread().len() > self.pulled
     }
 
     fn is_last(&self) -> bool {

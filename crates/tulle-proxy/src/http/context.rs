@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tulle_model::http::HttpManager;
+use tulle_model::http::{FilterKind, HeaderUnderscores, HttpManager};
 use tulle_model::listener::Listener;
 
 use crate::http::codec::h1::{CodecSettings, Underscores};
@@ -49,6 +49,8 @@ pub struct HttpContext {
     pub started: Instant,
     /// Requests served so far.
     pub requests: Cell<u32>,
+    /// Whether the router adds `x-envoy-*` headers.
+    pub envoy_headers: bool,
 }
 
 impl HttpContext {
@@ -64,11 +66,29 @@ impl HttpContext {
             max_head_bytes: manager.limits.head_bytes,
             max_fields: manager.limits.headers,
             accept_http_10: manager.http1.accept_http_10,
-            underscores: Underscores::Allow,
+            underscores: match manager.underscores {
+                HeaderUnderscores::Allow => Underscores::Allow,
+                HeaderUnderscores::Reject => Underscores::Reject,
+                HeaderUnderscores::Drop => Underscores::Drop,
+            },
         };
         let (started, requests) = (Instant::now(), Cell::new(0));
         let metrics = worker.metrics.http(&manager.stat_prefix);
-        Self { worker, listener, manager, metrics, downstream, codec, started, requests }
+        let envoy_headers = !manager.filters.iter().any(|filter| match &filter.kind {
+            FilterKind::Router(router) => router.suppress_envoy_headers,
+            FilterKind::Fault(_) => false,
+        });
+        Self {
+            worker,
+            listener,
+            manager,
+            metrics,
+            downstream,
+            codec,
+            started,
+            requests,
+            envoy_headers,
+        }
     }
 
     /// Whether this connection should be given up after the request under way.

@@ -14,7 +14,7 @@ use crate::http::body::Body;
 use crate::http::codec::h1::Framing;
 use crate::http::edit;
 use crate::http::exchange::{Exchange, Failure, begin};
-use crate::http::failure::{broken_midway, expired_midway, milliseconds_since};
+use crate::http::failure::{broken_midway, expired_midway};
 use crate::http::filter::Filters;
 use crate::http::route::Plan;
 use crate::http::sink::{PumpError, Sink, pump};
@@ -39,11 +39,15 @@ fn begin_answer(
     route: &mut Route<'_>,
     framing: Framing,
 ) -> Result<(), Failure> {
-    let took = milliseconds_since(x.record.started);
-    x.record.answered_after = Some(x.record.started.elapsed());
-    let _ = x.response.headers.set_with(KnownId::XEnvoyUpstreamServiceTime, |out| {
-        out.push_u64(took);
-    });
+    let after = x.record.started.elapsed();
+    let took = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    x.record.answered_after = Some(after);
+    x.record.status = x.response.status;
+    if x.cx.envoy_headers {
+        let _ = x.response.headers.set_with(KnownId::XEnvoyUpstreamServiceTime, |out| {
+            out.push_u64(took);
+        });
+    }
     if route.plan.virtual_host.include_attempt_count_in_response {
         let attempts = u64::from(x.record.attempts);
         let _ = x.response.headers.set_with(KnownId::XEnvoyAttemptCount, |out| {
@@ -142,14 +146,13 @@ pub async fn tunnel(
         let Exchange { out, record, timer, body, .. } = &mut *x;
         let Some(down) = out.sink() else { return Told::Failed(Failure::Abort) };
         let mut both = std::pin::pin!(async {
-            let (sent, passed) = tokio::join!(
-                pump(body, up, |data| tries.received(data)),
-                pump(answer, down, |data| {
-                    record.response_bytes += data.len() as u64;
-                    tries.clocks.progress();
-                }),
-            );
-            sent.and(passed)
+            // Whichever breaks, both are over.
+            let sending = pump(body, up, |data| tries.received(data));
+            let passing = pump(answer, down, |data| {
+                record.response_bytes += data.len() as u64;
+                tries.clocks.progress();
+            });
+            tokio::try_join!(sending, passing).map(drop)
         });
         loop {
             tokio::select! {

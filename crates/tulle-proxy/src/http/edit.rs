@@ -5,7 +5,9 @@
 
 use std::borrow::Cow;
 
-use tulle_model::head::{Headers, KnownId, RequestHead, split_path};
+use tulle_model::address::EndpointAddress;
+use tulle_model::cluster::Endpoint;
+use tulle_model::head::{Headers, KnownId, split_path};
 use tulle_model::header_edit::{AppendAction, HeaderAdd, HeaderEdits};
 use tulle_model::route::{Forward, HostRewrite, PathRewrite};
 
@@ -16,7 +18,7 @@ use crate::http::redirect::replaced_prefix;
 use crate::http::route::Plan;
 
 /// Edits the request as the plan says, then rewrites path and host.
-pub fn request(x: &mut Exchange<'_>, plan: &Plan, endpoint_host: Option<&str>) {
+pub fn request(x: &mut Exchange<'_>, plan: &Plan) {
     let levels = [
         plan.weighted().map(|cluster| &cluster.request_headers),
         Some(&plan.route.request_headers),
@@ -27,12 +29,12 @@ pub fn request(x: &mut Exchange<'_>, plan: &Plan, endpoint_host: Option<&str>) {
         if edits.is_empty() {
             continue;
         }
-        let values = rendered(edits, x);
+        let values = rendered(x, edits);
         apply(edits, values, &mut x.request.headers);
     }
     if let Some(forward) = plan.forward() {
-        rewrite_path(&mut x.request, plan, forward);
-        rewrite_host(&mut x.request, plan, forward, endpoint_host);
+        rewrite_path(x, plan, forward);
+        rewrite_host(x, plan, forward);
     }
 }
 
@@ -48,7 +50,7 @@ pub fn response(x: &mut Exchange<'_>, plan: &Plan) {
         if edits.is_empty() {
             continue;
         }
-        let values = rendered(edits, x);
+        let values = rendered(x, edits);
         apply(edits, values, &mut x.response.headers);
     }
 }
@@ -64,7 +66,7 @@ fn ordered<'a>(
 }
 
 /// Every value with what its commands stand for, before any of the edits is made.
-fn rendered(edits: &HeaderEdits, x: &Exchange<'_>) -> Vec<Vec<u8>> {
+fn rendered(x: &Exchange<'_>, edits: &HeaderEdits) -> Vec<Vec<u8>> {
     let fields = LogFields::of_exchange(x, x.cx.worker.logs.hostname());
     let render = |add: &HeaderAdd| {
         let mut value = Vec::new();
@@ -96,8 +98,9 @@ fn apply(edits: &HeaderEdits, values: Vec<Vec<u8>>, headers: &mut Headers) {
     }
 }
 
-fn rewrite_path(head: &mut RequestHead, plan: &Plan, forward: &Forward) {
+fn rewrite_path(x: &mut Exchange<'_>, plan: &Plan, forward: &Forward) {
     let Some(rewrite) = &forward.path_rewrite else { return };
+    let head = &mut x.request;
     let old = head.path().to_vec();
     let (path, query) = split_path(&old);
     let new = match rewrite {
@@ -110,25 +113,18 @@ fn rewrite_path(head: &mut RequestHead, plan: &Plan, forward: &Forward) {
         new.extend_from_slice(query);
     }
     // A path that cannot stand in a request is not written: the old one goes on.
-    if head.set_path(&new).is_ok() {
+    if head.set_path(&new).is_ok() && x.cx.envoy_headers {
         let _ = head.headers.set(KnownId::XEnvoyOriginalPath, &old);
     }
 }
 
-fn rewrite_host(
-    head: &mut RequestHead,
-    plan: &Plan,
-    forward: &Forward,
-    endpoint_host: Option<&str>,
-) {
+fn rewrite_host(x: &mut Exchange<'_>, plan: &Plan, forward: &Forward) {
     let of_cluster = plan.weighted().and_then(|cluster| cluster.host_rewrite.as_deref());
+    let head = &x.request;
     let new: Option<Vec<u8>> = match (of_cluster, &forward.host_rewrite) {
         (Some(host), _) => Some(host.as_bytes().to_vec()),
-        (None, None) => None,
+        (None, None | Some(HostRewrite::Endpoint)) => None,
         (None, Some(HostRewrite::Literal(host))) => Some(host.as_bytes().to_vec()),
-        (None, Some(HostRewrite::Endpoint)) => {
-            endpoint_host.filter(|host| !host.is_empty()).map(|host| host.as_bytes().to_vec())
-        }
         (None, Some(HostRewrite::Header(name))) => {
             head.headers.first(name).filter(|value| !value.is_empty()).map(<[u8]>::to_vec)
         }
@@ -136,10 +132,34 @@ fn rewrite_host(
             Some(substitution.apply(head.path_without_query()))
         }
     };
-    let Some(new) = new else { return };
+    if let Some(new) = new {
+        set_host(x, forward, &new);
+    }
+}
+
+/// Rewrites the host to that of the endpoint that was picked, where the route says so.
+pub fn endpoint_host(x: &mut Exchange<'_>, plan: &Plan, endpoint: &Endpoint) {
+    let Some(forward) = plan.forward() else { return };
+    if forward.host_rewrite != Some(HostRewrite::Endpoint) {
+        return;
+    }
+    let host = match (&*endpoint.hostname, &endpoint.address) {
+        ("", EndpointAddress::Dns(name, _)) => &**name,
+        (hostname, _) => hostname,
+    };
+    if !host.is_empty() && x.request.authority() != host.as_bytes() {
+        set_host(x, forward, host.as_bytes());
+    }
+}
+
+fn set_host(x: &mut Exchange<'_>, forward: &Forward, new: &[u8]) {
+    let head = &mut x.request;
+    let old = head.authority().to_vec();
     if forward.append_x_forwarded_host {
-        let old = head.authority().to_vec();
         let _ = head.headers.join(KnownId::XForwardedHost, b",", &old);
     }
-    let _ = head.set_authority(&new);
+    // A host that cannot stand in a request is not written: the old one goes on.
+    if head.set_authority(new).is_ok() && x.cx.envoy_headers {
+        let _ = head.headers.append_if_absent(KnownId::XEnvoyOriginalHost, &old);
+    }
 }

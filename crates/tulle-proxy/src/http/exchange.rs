@@ -16,6 +16,7 @@ use crate::http::reply::LocalReply;
 use crate::http::responder::Responder;
 use crate::http::route::{self, Resolution};
 use crate::http::{edit, forward, forwarded, normalize, reason, redirect};
+use crate::io::Io;
 use crate::record::{self, Record};
 use crate::timer::Timer;
 
@@ -41,6 +42,8 @@ pub struct Exchange<'c> {
     pub timer: &'c mut Timer,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// Whether the request was received to its end.
+    pub received: bool,
 }
 
 /// Why a request did not go its way.
@@ -62,15 +65,34 @@ impl From<LocalReply> for Failure {
 pub async fn serve(x: &mut Exchange<'_>) {
     record::begin(x);
     let mut filters = Filters::of(&x.cx.manager);
-    let result = match phases(x, &mut filters).await {
-        Err(Failure::Reply(reply)) => answer(x, &mut filters, &reply).await,
-        other => other,
+    let connection = x.out.h1_io();
+    let result = tokio::select! {
+        biased;
+        result = answered(x, &mut filters) => Some(result),
+        () = broken(connection) => None,
     };
+    let result = result.unwrap_or_else(|| Err(x.record.downstream_gone()));
     if result.is_err() {
         x.out.abort(Reason::INTERNAL_ERROR);
     }
     filters.on_end(&mut x.record);
     x.record.complete = x.out.is_finished();
+}
+
+/// Runs the phases and answers for the one that failed.
+async fn answered(x: &mut Exchange<'_>, filters: &mut Filters) -> Result<(), Failure> {
+    match phases(x, filters).await {
+        Err(Failure::Reply(reply)) => answer(x, filters, &reply).await,
+        other => other,
+    }
+}
+
+/// Comes back when the caller reset its connection.
+async fn broken(connection: Option<&Io>) {
+    match connection {
+        Some(io) => io.broken().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Answers a request that could not even be read.
@@ -116,6 +138,7 @@ async fn answer(
         return Err(Failure::Abort);
     }
     let body = Bytes::copy_from_slice(reply.write(&mut x.response, is_grpc(&x.request)));
+    x.record.status = x.response.status;
     if let Some(plan) = &x.record.plan.clone() {
         edit::response(x, plan);
     }
@@ -144,7 +167,9 @@ async fn answer(
 pub fn begin(x: &mut Exchange<'_>, framing: Framing) -> Result<(), Failure> {
     forwarded::response(&x.request, &mut x.response, x.cx);
     x.record.response_begins(&x.response);
-    let begun = x.out.begin(&x.response, framing, x.cx.is_spent());
+    // What of the request is still to come could not be told from the next one.
+    let last = x.cx.is_spent() || !(x.received || framing == Framing::Tunnel);
+    let begun = x.out.begin(&x.response, framing, last);
     begun.map_err(|_| x.record.downstream_gone())
 }
 

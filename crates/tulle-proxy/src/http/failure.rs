@@ -1,6 +1,5 @@
 //! The answers to failures of the upstream side, in Envoy's words.
 
-use tokio::time::Instant;
 use tulle_model::decide::retry::Attempt;
 use tulle_model::flag::ResponseFlag;
 
@@ -14,12 +13,11 @@ const PREFIX: &str = "upstream connect error or disconnect/reset before headers.
 
 /// The answer when no connection could be made.
 pub fn connect(x: &mut Exchange<'_>, failed: &ConnectFailure) -> LocalReply {
-    let mut body = format!("{PREFIX}{}", failed.reason);
     if !failed.detail.is_empty() {
         x.record.transport_failure = Some(failed.detail.to_string());
-        body.push_str(", transport failure reason: ");
-        body.push_str(&failed.detail);
     }
+    // What the transport said is for the log: it names addresses and certificates.
+    let body = format!("{PREFIX}{}", failed.reason);
     let mut reply = LocalReply::new(503, "", body).flagged(failed.flag);
     reply.details = match failed.detail.is_empty() {
         true => details(failed.reason, ""),
@@ -82,6 +80,13 @@ pub fn expired(expired: Expired, request_complete: bool) -> LocalReply {
             LocalReply::new(504, "upstream_per_try_timeout", "upstream request timeout")
                 .flagged(ResponseFlag::UpstreamRequestTimeout)
         }
+        Expired::Request => {
+            LocalReply::new(408, "request_overall_timeout", "request timeout").closing()
+        }
+        Expired::Duration => {
+            LocalReply::new(408, "max_duration_timeout", "downstream duration timeout")
+                .flagged(ResponseFlag::DurationTimeout)
+        }
         Expired::Idle => {
             let status = if request_complete { 504 } else { 408 };
             LocalReply::new(status, "stream_idle_timeout", "stream timeout")
@@ -112,14 +117,18 @@ pub fn downstream(x: &mut Exchange<'_>, abort: &Abort) -> Failure {
 
 /// Notes a clock that ran out in the middle of an answer.
 pub fn expired_midway(x: &mut Exchange<'_>, expired: Expired) {
-    x.record.flags.insert(match expired {
-        Expired::Response | Expired::Attempt => ResponseFlag::UpstreamRequestTimeout,
-        Expired::Idle => ResponseFlag::StreamIdleTimeout,
-    });
-    x.record.details = match expired {
-        Expired::Response | Expired::Attempt => "response_timeout".into(),
-        Expired::Idle => "stream_idle_timeout".into(),
+    let (flag, details) = match expired {
+        Expired::Response | Expired::Attempt => {
+            (Some(ResponseFlag::UpstreamRequestTimeout), "response_timeout")
+        }
+        Expired::Idle => (Some(ResponseFlag::StreamIdleTimeout), "stream_idle_timeout"),
+        Expired::Duration => (Some(ResponseFlag::DurationTimeout), "max_duration_timeout"),
+        Expired::Request => (None, "request_overall_timeout"),
     };
+    if let Some(flag) = flag {
+        x.record.flags.insert(flag);
+    }
+    x.record.details = details.into();
 }
 
 /// Notes an upstream that broke in the middle of its answer.
@@ -135,10 +144,4 @@ pub fn broken_midway(x: &mut Exchange<'_>, abort: &Abort) {
     };
     x.record.flags.insert(flag);
     x.record.details = format!("upstream_reset_after_response_started{{{reason}}}").into();
-}
-
-/// Milliseconds since `start`, as the headers count them.
-#[must_use]
-pub fn milliseconds_since(start: Instant) -> u64 {
-    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
+use tulle_model::decide::request;
 use tulle_model::decide::retry::{Attempt, AttemptFacts, RetryDecision, retry};
 use tulle_model::flag::ResponseFlag;
-use tulle_model::head::{KnownId, RequestHead};
-use tulle_model::lookup::{Absence, Decision, Lookup, Needed};
+use tulle_model::head::KnownId;
+use tulle_model::lookup::{Absence, Lookup};
 use tulle_model::name::ClusterName;
 use tulle_model::route::Forward;
-use tulle_model::snapshot::Snapshot;
 
 use crate::http::attempt::{self, Attempted};
 use crate::http::deliver::Route;
@@ -40,12 +40,12 @@ pub async fn forward(
     let _request = cluster.admit(forward.priority).map_err(|_| overflow())?;
     let policy = forward.retry.as_ref().or(plan.virtual_host.retry.as_ref()).cloned();
     let mut tries = Tries::new(x, forward, policy);
-    timeout_headers(&mut x.request, &tries);
-    edit::request(x, plan, None);
+    control_headers(x, &tries);
+    edit::request(x, plan);
     let hash = hash::of(x, &forward.hash);
     let mut route = Route { plan, filters, hash, priority: forward.priority };
     loop {
-        count_attempts(x, plan);
+        count_attempts(x, plan, &tries);
         match attempt::attempt(x, &mut route, &cluster, &mut tries).await? {
             Attempted::Answered => return Ok(()),
             Attempted::Again => tries.pause().await,
@@ -73,9 +73,12 @@ async fn find_cluster(
     forward: &Forward,
 ) -> Result<Rc<UpstreamCluster>, LocalReply> {
     let worker = &x.cx.worker;
-    let found = worker.store.decide(|snapshot| cluster_ready(snapshot, name)).await;
+    if let Lookup::Present(cluster) = worker.upstreams.cluster(&worker.store.load(), name) {
+        return Ok(cluster);
+    }
+    let found = worker.store.decide(|snapshot| request::cluster(snapshot, name)).await;
     match found.and_then(|ready| ready) {
-        Ok(()) => match worker.upstreams.cluster(&worker.store.load(), name) {
+        Ok(_) => match worker.upstreams.cluster(&worker.store.load(), name) {
             Lookup::Present(cluster) => Ok(cluster),
             Lookup::Absent(_) | Lookup::Unknown => Err(no_cluster(forward)),
         },
@@ -85,19 +88,6 @@ async fn find_cluster(
             let reply = LocalReply::new(503, "cluster_not_found", body);
             Err(reply.flagged(ResponseFlag::NoClusterFound))
         }
-    }
-}
-
-/// Whether the cluster can be used; asks for it and for its endpoints.
-pub fn cluster_ready(snapshot: &Snapshot, name: &ClusterName) -> Decision<Result<(), Absence>> {
-    let cluster = match snapshot.cluster(name.as_str()) {
-        Lookup::Present(cluster) => cluster,
-        Lookup::Absent(absence) => return Decision::Decided(Err(absence)),
-        Lookup::Unknown => return Decision::Need(Needed::Cluster(name.clone())),
-    };
-    match cluster.endpoints_name().map(|name| (name, snapshot.endpoints(name))) {
-        Some((name, Lookup::Unknown)) => Decision::Need(Needed::Endpoints(name.clone())),
-        _ => Decision::Decided(Ok(())),
     }
 }
 
@@ -115,26 +105,37 @@ pub fn overflow() -> LocalReply {
         .header(KnownId::XEnvoyOverloaded, "true")
 }
 
-/// Tells the upstream how long it has, and takes away what was only for us.
-fn timeout_headers(head: &mut RequestHead, tries: &Tries) {
+/// Takes away what was only for us.
+fn control_headers(x: &mut Exchange<'_>, tries: &Tries) {
     for id in [
         KnownId::XEnvoyUpstreamRequestTimeoutMs,
         KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs,
         KnownId::XEnvoyRetryOn,
+        KnownId::XEnvoyRetryGrpcOn,
         KnownId::XEnvoyMaxRetries,
+        KnownId::XEnvoyRetriableHeaderNames,
+        KnownId::XEnvoyRetriableStatusCodes,
+        KnownId::XEnvoyHedgeOnPerTryTimeout,
         KnownId::XEnvoyUpstreamAltStatName,
     ] {
-        head.headers.remove(id);
+        x.request.headers.remove(id);
     }
-    if let Some(expected) = tries.expected_timeout() {
-        let _ = head.headers.set_with(KnownId::XEnvoyExpectedRqTimeoutMs, |out| {
-            out.push_u64(u64::try_from(expected.as_millis()).unwrap_or(u64::MAX));
-        });
-    }
+    expected_timeout(x, tries);
 }
 
-fn count_attempts(x: &mut Exchange<'_>, plan: &Plan) {
+/// Tells the upstream how long it has.
+fn expected_timeout(x: &mut Exchange<'_>, tries: &Tries) {
+    let Some(expected) = tries.expected_timeout().filter(|_| x.cx.envoy_headers) else { return };
+    let _ = x.request.headers.set_with(KnownId::XEnvoyExpectedRqTimeoutMs, |out| {
+        out.push_u64(u64::try_from(expected.as_micros().div_ceil(1000)).unwrap_or(u64::MAX));
+    });
+}
+
+fn count_attempts(x: &mut Exchange<'_>, plan: &Plan, tries: &Tries) {
     x.record.attempts += 1;
+    if x.record.attempts > 1 {
+        expected_timeout(x, tries);
+    }
     if plan.virtual_host.include_request_attempt_count {
         let count = u64::from(x.record.attempts);
         let _ = x.request.headers.set_with(KnownId::XEnvoyAttemptCount, |out| {
@@ -151,8 +152,15 @@ pub fn try_again(x: &mut Exchange<'_>, outcome: Attempt<'_>, tries: &Tries) -> b
         idempotent: x.request.method.is_idempotent(),
         replayable: tries.is_replayable(),
     };
+    tries.end_retry();
     match retry(policy, outcome, facts) {
-        RetryDecision::Retry => true,
+        RetryDecision::Retry => {
+            let permitted = tries.begin_retry(x.record.cluster.as_deref());
+            if !permitted {
+                x.record.flags.insert(ResponseFlag::UpstreamOverflow);
+            }
+            permitted
+        }
         RetryDecision::LimitReached if policy.max_retries > 0 => {
             x.record.flags.insert(ResponseFlag::UpstreamRetryLimitExceeded);
             false

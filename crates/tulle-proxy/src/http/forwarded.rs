@@ -9,8 +9,8 @@ use tulle_model::http::{ServerHeaderWhen, Trust};
 
 use crate::http::context::HttpContext;
 
-/// Control headers that only this side of the edge may set.
-const INTERNAL_HEADERS: [KnownId; 12] = [
+/// Control headers that only callers inside the mesh may set.
+const CONTROL_HEADERS: [KnownId; 13] = [
     KnownId::XEnvoyRetriableStatusCodes,
     KnownId::XEnvoyRetriableHeaderNames,
     KnownId::XEnvoyRetryOn,
@@ -23,27 +23,43 @@ const INTERNAL_HEADERS: [KnownId; 12] = [
     KnownId::XEnvoyForceTrace,
     KnownId::XEnvoyIpTags,
     KnownId::XEnvoyOriginalMethod,
+    KnownId::XEnvoyHedgeOnPerTryTimeout,
 ];
 
 /// Writes what the request says of its caller. Every value is ours or was checked at parsing, so
 /// an edit cannot fail but for the limit on the head's size, where it is left out.
 pub fn request(head: &mut RequestHead, cx: &HttpContext) {
     let trust = &cx.manager.trust;
-    let is_edge = trust.use_remote_address;
-    if is_edge {
-        for id in INTERNAL_HEADERS {
-            head.headers.remove(id);
-        }
-        forwarded_for(head, cx, trust);
+    head.headers.remove(KnownId::XEnvoyInternal);
+    head.headers.remove(KnownId::XForwardedClientCert);
+    let caller = caller(head, cx, trust);
+    if trust.use_remote_address {
+        forwarded_by(head, cx, trust);
     }
-    if !head.headers.contains(KnownId::XForwardedProto) || (is_edge && trust.xff_trusted_hops == 0)
-    {
-        let scheme = if cx.downstream.is_tls { Scheme::Https } else { Scheme::Http };
-        let _ = head.headers.set(KnownId::XForwardedProto, scheme.as_str().as_bytes());
+    if !head.headers.contains(KnownId::XForwardedProto) {
+        set_proto(head, cx);
     }
     if head.scheme.is_none() {
         let proto = head.headers.first(KnownId::XForwardedProto);
         head.scheme = proto.and_then(Scheme::parse).or(Some(Scheme::Http));
+    }
+    let is_internal = caller.is_first
+        && trust
+            .internal_addresses
+            .iter()
+            .any(|internal| caller.address.is_some_and(|address| internal.contains(&address)));
+    let is_edge = trust.use_remote_address && !is_internal;
+    if is_internal {
+        let _ = head.headers.set(KnownId::XEnvoyInternal, b"true");
+    } else {
+        external(head, is_edge);
+    }
+    if let (Some(address), true) = (caller.address, is_edge) {
+        let text = address.to_string();
+        let _ = head.headers.set(KnownId::XEnvoyExternalAddress, text.as_bytes());
+    }
+    if !cx.manager.proxy_100_continue {
+        head.headers.remove(KnownId::Expect);
     }
     request_id(head, cx, is_edge && !trust.preserve_external_request_id);
     if !cx.manager.via.is_empty() {
@@ -51,23 +67,58 @@ pub fn request(head: &mut RequestHead, cx: &HttpContext) {
     }
 }
 
-fn forwarded_for(head: &mut RequestHead, cx: &HttpContext, trust: &Trust) {
-    let peer = cx.downstream.peer.ip();
-    let client = client_address(head, trust).unwrap_or(peer);
-    if !trust.skip_xff_append {
-        let text = peer.to_string();
-        let _ = head.headers.join(KnownId::XForwardedFor, b",", text.as_bytes());
-    }
-    let client = client.to_string();
-    let _ = head.headers.set(KnownId::XEnvoyExternalAddress, client.as_bytes());
+/// Where a request comes from, as far as that is believed.
+struct Caller {
+    /// The address; `None` where only `x-forwarded-for` counts and there is no good one.
+    address: Option<IpAddr>,
+    /// Nobody passed the request on before, or only one hop says so.
+    is_first: bool,
 }
 
-/// The address that `x-forwarded-for` gives, if enough hops are trusted.
-fn client_address(head: &RequestHead, trust: &Trust) -> Option<IpAddr> {
-    let hops = usize::try_from(trust.xff_trusted_hops).ok()?.checked_sub(1)?;
-    let list = head.headers.first(KnownId::XForwardedFor)?;
-    let list = std::str::from_utf8(list).ok()?;
-    list.rsplit(',').nth(hops)?.trim().parse().ok()
+fn caller(head: &RequestHead, cx: &HttpContext, trust: &Trust) -> Caller {
+    let hops = usize::try_from(trust.xff_trusted_hops).unwrap_or(usize::MAX);
+    if !trust.use_remote_address {
+        let address = forwarded_address(head, hops);
+        let list = head.headers.first(KnownId::XForwardedFor).unwrap_or_default();
+        return Caller { address, is_first: hops == 0 && !list.contains(&b',') };
+    }
+    let trusted = hops.checked_sub(1).and_then(|skip| forwarded_address(head, skip));
+    Caller {
+        address: Some(trusted.unwrap_or_else(|| cx.downstream.peer.ip())),
+        is_first: !head.headers.contains(KnownId::XForwardedFor),
+    }
+}
+
+/// The address that many before the last one of `x-forwarded-for`.
+fn forwarded_address(head: &RequestHead, skip: usize) -> Option<IpAddr> {
+    let list = std::str::from_utf8(head.headers.first(KnownId::XForwardedFor)?).ok()?;
+    list.rsplit(',').nth(skip)?.trim().parse().ok()
+}
+
+fn forwarded_by(head: &mut RequestHead, cx: &HttpContext, trust: &Trust) {
+    if !trust.skip_xff_append {
+        let peer = cx.downstream.peer.ip().to_string();
+        let _ = head.headers.join(KnownId::XForwardedFor, b",", peer.as_bytes());
+    }
+    if trust.xff_trusted_hops == 0 {
+        set_proto(head, cx);
+    }
+}
+
+fn set_proto(head: &mut RequestHead, cx: &HttpContext) {
+    let scheme = if cx.downstream.is_tls { Scheme::Https } else { Scheme::Http };
+    let _ = head.headers.set(KnownId::XForwardedProto, scheme.as_str().as_bytes());
+}
+
+/// Takes away what a caller outside must not say.
+fn external(head: &mut RequestHead, is_edge: bool) {
+    if is_edge {
+        head.headers.remove(KnownId::XEnvoyDownstreamServiceCluster);
+        head.headers.remove(KnownId::XEnvoyDownstreamServiceNode);
+    }
+    for id in CONTROL_HEADERS {
+        head.headers.remove(id);
+    }
 }
 
 fn request_id(head: &mut RequestHead, cx: &HttpContext, replace: bool) {
@@ -111,10 +162,10 @@ pub fn response(request: &RequestHead, head: &mut ResponseHead, cx: &HttpContext
     if !head.headers.contains(KnownId::Date) {
         let _ = head.headers.append(KnownId::Date, &cx.worker.clock.http_date());
     }
-    if cx.manager.trust.always_set_request_id_in_response {
-        if let Some(id) = request.headers.first(KnownId::XRequestId) {
-            let _ = head.headers.set(KnownId::XRequestId, id);
-        }
+    if cx.manager.trust.always_set_request_id_in_response
+        && let Some(id) = request.headers.first(KnownId::XRequestId)
+    {
+        let _ = head.headers.set(KnownId::XRequestId, id);
     }
     if !cx.manager.via.is_empty() {
         let _ = head.headers.join(KnownId::Via, b", ", cx.manager.via.as_bytes());

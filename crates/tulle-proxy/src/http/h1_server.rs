@@ -32,12 +32,22 @@ pub async fn serve_connection(cx: Rc<HttpContext>, io: Io, buffer: ReadBuffer) {
         out: Vec::new(),
         timer: Timer::default(),
         idle_since: Instant::now(),
+        cut: false,
     };
     while let Some(next) = connection.next_request().await {
-        if !connection.serve(next).await {
-            connection.linger().await;
-            break;
+        if connection.serve(next).await {
+            continue;
         }
+        if !connection.cut {
+            connection.linger().await;
+        }
+        break;
+    }
+    let cut = connection.cut;
+    drop(connection);
+    if cut {
+        // Its end would be taken for the end of the body.
+        io.reset();
     }
 }
 
@@ -48,6 +58,8 @@ struct H1Server<'c> {
     out: Vec<u8>,
     timer: Timer,
     idle_since: Instant,
+    /// The last answer was broken off, and its peer can only tell by a reset.
+    cut: bool,
 }
 
 /// A request whose head was read.
@@ -132,12 +144,14 @@ impl H1Server<'_> {
             version: request.version,
             method: request.method,
             keep_alive: parsed.is_reusable,
+            trailers: self.cx.manager.http1.enable_trailers,
         };
         let source = H1Source {
             io: self.io,
             buffer: &mut self.buffer,
             pool: &worker.buffers,
             settings: &self.cx.codec,
+            trailers: self.cx.manager.http1.enable_trailers,
         };
         let mut exchange = Exchange {
             cx: self.cx,
@@ -148,11 +162,14 @@ impl H1Server<'_> {
             record,
             timer: &mut self.timer,
             expects_continue: parsed.expects_continue,
+            received: parsed.framing.is_empty(),
         };
         serve(&mut exchange).await;
         let unfinished = !exchange.body.is_finished();
+        let cut = exchange.out.must_reset();
         let (out, keep_alive) = exchange.take_out().into_h1();
         drop(exchange);
+        self.cut = cut;
         self.out = out;
         self.idle_since = Instant::now();
         keep_alive && !unfinished
@@ -167,7 +184,7 @@ impl H1Server<'_> {
         response: ResponseHead,
     ) {
         let status = violation.status();
-        let reply = LocalReply::new(status, violation.detail(), bad_request_body(status))
+        let reply = LocalReply::new(status, violation.detail(), bad_request_body(violation))
             .flagged(ResponseFlag::DownstreamProtocolError);
         record.replied(&reply);
         self.answer_broken(&reply, record, request, response).await;
@@ -179,7 +196,7 @@ impl H1Server<'_> {
         request: RequestHead,
         response: ResponseHead,
     ) {
-        let reply = LocalReply::new(408, "request_header_timeout", "Request Timeout")
+        let reply = LocalReply::new(408, "request_header_timeout", "request header timeout")
             .flagged(ResponseFlag::StreamIdleTimeout);
         record.replied(&reply);
         self.answer_broken(&reply, record, request, response).await;
@@ -198,6 +215,7 @@ impl H1Server<'_> {
             version: Version::Http11,
             method: Method::Get,
             keep_alive: false,
+            trailers: false,
         };
         let mut exchange = Exchange {
             cx: self.cx,
@@ -208,6 +226,7 @@ impl H1Server<'_> {
             record,
             timer: &mut self.timer,
             expects_continue: false,
+            received: false,
         };
         crate::http::exchange::refuse(&mut exchange, reply).await;
         drop(exchange);
@@ -237,12 +256,13 @@ impl H1Server<'_> {
     }
 }
 
-fn bad_request_body(status: u16) -> &'static str {
-    match status {
+fn bad_request_body(violation: &Violation) -> &'static str {
+    match violation.status() {
+        // Envoy's connection manager notices this, not its codec.
+        _ if *violation == Violation::MissingHost => "",
         431 => "Request Header Fields Too Large",
         426 => "Upgrade Required",
         501 => "Not Implemented",
-        505 => "HTTP Version Not Supported",
         _ => "Bad Request",
     }
 }

@@ -4,15 +4,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tulle_model::flag::ResponseFlag;
 use tulle_runtime::drain::Phase;
 
 use crate::http::body::Body;
-use crate::http::codec::h2::{H2Body, read_request};
+use crate::http::codec::h2::{H2Body, UNDERSCORE, check_underscores, read_request};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, refuse, serve};
 use crate::http::reply::LocalReply;
@@ -120,22 +120,30 @@ async fn serve_stream(
     let (parts, stream) = request.into_parts();
     let record = Record::open(Instant::now(), cx.worker.clock.now());
     let (mut head, response) = cx.worker.heads.take();
-    let read = read_request(&parts, &mut head);
+    let read = read_request(&parts, &mut head)
+        .and_then(|()| check_underscores(&mut head, cx.codec.underscores));
     let body = H2Body::new(stream);
     let mut timer = Timer::default();
     let expects_continue = false;
+    let body_is_empty = body.is_end();
     let mut exchange = Exchange {
         cx: &cx,
         request: head,
         response,
-        body: if body.is_end() { Body::Empty } else { Body::H2(body, None) },
+        body: if body_is_empty { Body::Empty } else { Body::H2(body, None) },
         out: Responder::h2(respond),
         record,
         timer: &mut timer,
         expects_continue,
+        received: body_is_empty,
     };
     match read {
         Ok(()) => serve(&mut exchange).await,
+        Err(UNDERSCORE) => {
+            exchange.record.details = UNDERSCORE.into();
+            exchange.record.flags.insert(ResponseFlag::DownstreamProtocolError);
+            exchange.out.abort(Reason::PROTOCOL_ERROR);
+        }
         Err(refusal) => {
             let reply =
                 LocalReply::new(400, refusal, "").flagged(ResponseFlag::DownstreamProtocolError);

@@ -60,6 +60,13 @@ impl LocalReply {
         self
     }
 
+    /// The same, and the connection ends after it.
+    #[must_use]
+    pub fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
     /// Fills `head`; returns the body to send, which is empty for gRPC.
     pub fn write(&self, head: &mut ResponseHead, to_grpc: bool) -> &[u8] {
         head.clear();

@@ -39,6 +39,8 @@ pub struct H1Wire<'c> {
     pub method: Method,
     /// Whether the connection will serve another request; answers may take it back.
     pub keep_alive: bool,
+    /// Whether trailers are passed on.
+    pub trailers: bool,
 }
 
 impl<'c> Responder<'c> {
@@ -101,7 +103,7 @@ impl<'c> Responder<'c> {
                     (false, _) => ConnectionOption::Close,
                 };
                 encode_response(head, framing, option, wire.version, &mut out);
-                self.sink = Some(Sink::H1(H1Sink::new(wire.io, out, framing)));
+                self.sink = Some(Sink::H1(H1Sink::new(wire.io, out, framing, wire.trailers)));
             }
             Wire::H2(stream) => {
                 let ended = framing.is_empty();
@@ -164,6 +166,22 @@ impl<'c> Responder<'c> {
         }
         if let Wire::H1(wire) = &mut self.wire {
             wire.keep_alive = false;
+        }
+    }
+
+    /// Whether an answer was broken off whose body ends with its connection: only a reset says
+    /// that it is not whole.
+    #[must_use]
+    pub fn must_reset(&self) -> bool {
+        self.aborted && self.sink.as_ref().is_some_and(Sink::ends_with_connection)
+    }
+
+    /// The connection of an HTTP/1 caller.
+    #[must_use]
+    pub fn h1_io(&self) -> Option<&'c Io> {
+        match &self.wire {
+            Wire::H1(wire) => Some(wire.io),
+            Wire::H2(_) | Wire::Gone => None,
         }
     }
 

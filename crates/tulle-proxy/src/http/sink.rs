@@ -1,6 +1,9 @@
 //! Where a body goes: small pieces are gathered so that a head and its body leave in one write.
 
+use std::future::{Future, poll_fn};
 use std::io::IoSlice;
+use std::pin::pin;
+use std::task::Poll;
 
 use bytes::Bytes;
 use h2::Reason;
@@ -31,16 +34,19 @@ pub struct H1Sink<'c> {
     /// Bytes that wait: the head, small pieces, framing.
     out: Vec<u8>,
     framing: Framing,
+    keeps_trailers: bool,
     /// Whether any byte of this message was given to the connection.
     touched: bool,
     finished: bool,
 }
 
 impl<'c> H1Sink<'c> {
-    /// A body framed as `framing`, after what already waits in `out`.
+    /// A body framed as `framing`, after what already waits in `out`; with its trailers or
+    /// without.
     #[must_use]
-    pub fn new(io: &'c Io, out: Vec<u8>, framing: Framing) -> Self {
-        Self { io, out, framing, touched: false, finished: framing.is_empty() }
+    pub fn new(io: &'c Io, out: Vec<u8>, framing: Framing, keeps_trailers: bool) -> Self {
+        let finished = framing.is_empty();
+        Self { io, out, framing, keeps_trailers, touched: false, finished }
     }
 
     async fn data(&mut self, data: &[u8]) -> Result<(), Abort> {
@@ -75,7 +81,9 @@ impl<'c> H1Sink<'c> {
     async fn end(&mut self, trailers: Option<&Headers>) -> Result<(), Abort> {
         match self.framing {
             Framing::Length(left) if left > 0 => return Err(Abort::Truncated),
-            Framing::Chunked => encode_last_chunk(trailers, &mut self.out),
+            Framing::Chunked => {
+                encode_last_chunk(trailers.filter(|_| self.keeps_trailers), &mut self.out);
+            }
             _ => {}
         }
         self.finished = true;
@@ -146,6 +154,23 @@ impl Sink<'_> {
         }
     }
 
+    /// Gives the peer what was passed on before the message is broken off, as far as that goes
+    /// without waiting for a window.
+    async fn settle(&mut self) {
+        match self {
+            // The message is being broken off already.
+            Self::H1(sink) => drop(sink.flush().await),
+            // A reset overtakes what its connection has not written yet: that goes first.
+            Self::H2(_) => tokio::task::yield_now().await,
+        }
+    }
+
+    /// Whether the body ends with the connection.
+    #[must_use]
+    pub fn ends_with_connection(&self) -> bool {
+        matches!(self, Self::H1(sink) if sink.framing == Framing::UntilClose)
+    }
+
     /// Whether any byte may have reached the peer.
     #[must_use]
     pub fn is_touched(&self) -> bool {
@@ -201,10 +226,14 @@ pub async fn pump(
     mut on_data: impl FnMut(&[u8]),
 ) -> Result<(), PumpError> {
     loop {
-        if !body.is_ready() {
-            sink.flush().await.map_err(PumpError::Sink)?;
-        }
-        match next_piece(body, sink).await? {
+        let piece = match next_piece(body, sink).await {
+            Err(PumpError::Source(abort)) => {
+                sink.settle().await;
+                return Err(PumpError::Source(abort));
+            }
+            piece => piece?,
+        };
+        match piece {
             Piece::Data => {
                 on_data(body.data());
                 sink.data(body).await.map_err(PumpError::Sink)?;
@@ -217,10 +246,19 @@ pub async fn pump(
     }
 }
 
-/// The next piece, or that the peer of an HTTP/2 sink no longer wants any.
+/// The next piece, or that the peer of an HTTP/2 sink no longer wants any. What waits to be
+/// written goes out before the next piece is waited for.
 async fn next_piece(body: &mut Body<'_>, sink: &mut Sink<'_>) -> Result<Piece, PumpError> {
     match sink {
-        Sink::H1(_) => body.next().await.map_err(PumpError::Source),
+        Sink::H1(sink) => {
+            let mut next = pin!(body.next());
+            let there = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
+            if let Poll::Ready(piece) = there {
+                return piece.map_err(PumpError::Source);
+            }
+            sink.flush().await.map_err(PumpError::Sink)?;
+            next.await.map_err(PumpError::Source)
+        }
         Sink::H2(sink) => tokio::select! {
             biased;
             piece = body.next() => piece.map_err(PumpError::Source),

@@ -9,14 +9,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 use tulle_model::head::KnownId;
-use tulle_model::retry::RetryPolicy;
-use tulle_model::route::Forward;
+use tulle_model::retry::{RetryOn, RetryPolicy};
+use tulle_model::route::{Forward, Priority};
 
+use crate::http::attempt::request_framing;
+use crate::http::codec::h1::Framing;
 use crate::http::exchange::Exchange;
+use crate::upstream::cluster::UpstreamCluster;
 use crate::upstream::endpoint::UpstreamEndpoint;
+use crate::upstream::limits::RetryPermit;
 
-/// Bytes of a body that are held to be sent again.
-pub const REPLAY_BYTES: usize = 64 * 1024;
+/// Bytes of a body that are held to be sent again where the route does not say.
+pub const REPLAY_BYTES: u64 = 64 * 1024;
+/// Most bytes of a body that are held to be sent again, whatever the route says.
+pub const MAX_REPLAY_BYTES: u64 = 1024 * 1024;
 
 /// The attempts of one request.
 #[derive(Debug)]
@@ -29,9 +35,13 @@ pub struct Tries {
     pub tried: Vec<Rc<UpstreamEndpoint>>,
     /// Body bytes that came from the downstream.
     pub received_bytes: Cell<u64>,
+    /// How the request is framed, in each attempt.
+    pub framing: Framing,
     /// The clocks.
     pub clocks: Clocks,
-    timeout: Option<Duration>,
+    replay_bytes: u64,
+    priority: Priority,
+    retrying: RefCell<Option<RetryPermit>>,
     held: RefCell<Vec<u8>>,
     lost: Cell<bool>,
     random: u64,
@@ -41,17 +51,18 @@ impl Tries {
     /// Before the first attempt.
     #[must_use]
     pub fn new(x: &Exchange<'_>, forward: &Forward, policy: Option<Arc<RetryPolicy>>) -> Self {
-        let asked = milliseconds(x, KnownId::XEnvoyUpstreamRequestTimeoutMs);
-        let timeout = asked.or(forward.timeout).filter(|timeout| !timeout.is_zero());
-        let idle = forward.idle_timeout.or(x.cx.manager.timeouts.stream_idle);
-        let per_try = policy.as_ref().and_then(|policy| policy.per_try_timeout);
+        let policy = asked_policy(x, policy);
+        let replay_bytes = forward.body_buffer_bytes.unwrap_or(REPLAY_BYTES);
         Self {
+            clocks: Clocks::new(x, forward, policy.as_deref()),
             policy,
             retries: 0,
             tried: Vec::new(),
             received_bytes: Cell::new(0),
-            clocks: Clocks::new(timeout, per_try, idle.filter(|idle| !idle.is_zero())),
-            timeout,
+            framing: request_framing(x),
+            replay_bytes: replay_bytes.min(MAX_REPLAY_BYTES),
+            priority: forward.priority,
+            retrying: RefCell::default(),
             held: RefCell::default(),
             lost: Cell::new(false),
             random: x.cx.worker.random(),
@@ -61,7 +72,21 @@ impl Tries {
     /// What the upstream is told of the time it has.
     #[must_use]
     pub fn expected_timeout(&self) -> Option<Duration> {
-        self.clocks.per_try.filter(|per_try| Some(*per_try) < self.timeout).or(self.timeout)
+        self.clocks.per_try.or_else(|| self.clocks.left())
+    }
+
+    /// The retry that was under way is over.
+    pub fn end_retry(&self) {
+        *self.retrying.borrow_mut() = None;
+    }
+
+    /// Whether the limits of the cluster allow one more retry, which counts from now on.
+    #[must_use]
+    pub fn begin_retry(&self, cluster: Option<&UpstreamCluster>) -> bool {
+        let permit = cluster.and_then(|cluster| cluster.retry_permit(self.priority).ok());
+        let permitted = permit.is_some();
+        *self.retrying.borrow_mut() = permit;
+        permitted
     }
 
     /// Counts and, as long as it may be wanted again, keeps a piece of the body.
@@ -73,7 +98,7 @@ impl Tries {
             return;
         }
         let mut held = self.held.borrow_mut();
-        if held.len() + data.len() > REPLAY_BYTES {
+        if (held.len() + data.len()) as u64 > self.replay_bytes {
             self.lost.set(true);
             *held = Vec::new();
         } else {
@@ -105,6 +130,33 @@ impl Tries {
     }
 }
 
+/// The route's policy, changed as a caller asks who may.
+///
+/// Reference: Envoy `RetryStateImpl`.
+fn asked_policy(x: &Exchange<'_>, policy: Option<Arc<RetryPolicy>>) -> Option<Arc<RetryPolicy>> {
+    let text = |id| x.request.headers.first(id).and_then(|text| std::str::from_utf8(text).ok());
+    let conditions = [KnownId::XEnvoyRetryOn, KnownId::XEnvoyRetryGrpcOn].map(text);
+    let most = text(KnownId::XEnvoyMaxRetries).and_then(|text| text.parse().ok());
+    let statuses = text(KnownId::XEnvoyRetriableStatusCodes);
+    let per_try = milliseconds(x, KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs);
+    if conditions == [None, None] && most.is_none() && statuses.is_none() && per_try.is_none() {
+        return policy;
+    }
+    let mut asked = match policy {
+        Some(policy) => Arc::unwrap_or_clone(policy),
+        None => RetryPolicy::new(RetryOn::NONE, 1),
+    };
+    for name in conditions.into_iter().flatten().flat_map(|list| list.split(',')) {
+        // Of a condition that nobody knows Envoy takes no notice.
+        asked.on = asked.on.union(RetryOn::parse(name).unwrap_or(RetryOn::NONE));
+    }
+    asked.max_retries = most.unwrap_or(asked.max_retries);
+    let codes = statuses.into_iter().flat_map(|list| list.split(','));
+    asked.retriable_status_codes.extend(codes.filter_map(|code| code.trim().parse::<u16>().ok()));
+    asked.per_try_timeout = per_try.or(asked.per_try_timeout).filter(|limit| !limit.is_zero());
+    Some(Arc::new(asked))
+}
+
 /// A duration that a header of the request gives in milliseconds.
 fn milliseconds(x: &Exchange<'_>, id: KnownId) -> Option<Duration> {
     let value = x.request.headers.first(id)?;
@@ -119,6 +171,11 @@ pub struct Clocks {
     pub per_try: Option<Duration>,
     timeout: Option<Duration>,
     idle: Option<Duration>,
+    ends_by: Option<Instant>,
+    /// When the whole request has to be there, as long as it is not.
+    request_by: Cell<Option<Instant>>,
+    /// Whether the request was received to its end.
+    complete: Cell<bool>,
     response_by: Cell<Option<Instant>>,
     attempt_by: Cell<Option<Instant>>,
     progress: Cell<Instant>,
@@ -133,13 +190,46 @@ pub enum Expired {
     Attempt,
     /// Nothing moved for too long.
     Idle,
+    /// The time in which the request has to arrive.
+    Request,
+    /// The time that any stream has.
+    Duration,
 }
 
 impl Clocks {
-    fn new(timeout: Option<Duration>, per_try: Option<Duration>, idle: Option<Duration>) -> Self {
-        let progress = Cell::new(Instant::now());
-        let (response_by, attempt_by) = (Cell::new(None), Cell::new(None));
-        Self { per_try, timeout, idle, response_by, attempt_by, progress }
+    fn new(x: &Exchange<'_>, forward: &Forward, policy: Option<&RetryPolicy>) -> Self {
+        let now = Instant::now();
+        let limits = &x.cx.manager.timeouts;
+        let some = |limit: &Duration| !limit.is_zero();
+        let asked = milliseconds(x, KnownId::XEnvoyUpstreamRequestTimeoutMs);
+        let timeout = asked.or(forward.timeout).filter(some);
+        let per_try = policy.and_then(|policy| policy.per_try_timeout);
+        let from_start = |limit: Duration| x.record.started + limit;
+        let request_by = limits.request.filter(|_| !x.received).map(from_start);
+        let response_by = timeout.filter(|_| x.received).map(|timeout| now + timeout);
+        Self {
+            per_try: per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout)),
+            timeout,
+            idle: forward.idle_timeout.or(limits.stream_idle).filter(some),
+            ends_by: limits.max_stream_duration.filter(some).map(from_start),
+            request_by: Cell::new(request_by),
+            complete: Cell::new(x.received),
+            response_by: Cell::new(response_by),
+            attempt_by: Cell::new(None),
+            progress: Cell::new(now),
+        }
+    }
+
+    /// What is left of the route's time, not less than what can be said: zero would be no limit.
+    fn left(&self) -> Option<Duration> {
+        let left = |by: Instant| (by - Instant::now()).max(Duration::from_millis(1));
+        self.response_by.get().map(left).or(self.timeout)
+    }
+
+    /// An attempt begins; its time counts once the request is there.
+    pub fn attempt_begins(&self) {
+        let limit = self.per_try.filter(|_| self.complete.get());
+        self.attempt_by.set(limit.map(|limit| Instant::now() + limit));
     }
 
     /// Something moved.
@@ -151,6 +241,8 @@ impl Clocks {
     pub fn request_sent(&self) {
         let now = Instant::now();
         self.progress.set(now);
+        self.complete.set(true);
+        self.request_by.set(None);
         if self.response_by.get().is_none() {
             self.response_by.set(self.timeout.map(|timeout| now + timeout));
         }
@@ -167,13 +259,21 @@ impl Clocks {
     pub fn tunnelled(&self) {
         self.answered();
         self.response_by.set(None);
+        self.request_by.set(None);
     }
 
     /// When to look again.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         let idle = self.idle.map(|idle| self.progress.get() + idle);
-        [self.response_by.get(), self.attempt_by.get(), idle].into_iter().flatten().min()
+        let deadlines = [
+            self.response_by.get(),
+            self.attempt_by.get(),
+            self.request_by.get(),
+            self.ends_by,
+            idle,
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Which clock ran out by `now`.
@@ -185,6 +285,10 @@ impl Clocks {
             Some(Expired::Response)
         } else if past(self.attempt_by.get()) {
             Some(Expired::Attempt)
+        } else if past(self.request_by.get()) {
+            Some(Expired::Request)
+        } else if past(self.ends_by) {
+            Some(Expired::Duration)
         } else if past(idle) {
             Some(Expired::Idle)
         } else {

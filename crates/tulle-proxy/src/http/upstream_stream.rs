@@ -83,7 +83,8 @@ pub fn open_h1<'l>(
     let mut out = pool.take();
     encode_request(head, framing, ConnectionOption::Implicit, &mut out);
     let io = &connection.io;
-    let source = H1Source { io, buffer: &mut connection.buffer, pool, settings: &UPSTREAM_CODEC };
+    let buffer = &mut connection.buffer;
+    let source = H1Source { io, buffer, pool, settings: &UPSTREAM_CODEC, trailers: true };
     let answer = H1Answer {
         source,
         parser: HeadParser::new(),
@@ -91,7 +92,10 @@ pub fn open_h1<'l>(
         interim: 0,
         touched: false,
     };
-    UpstreamStream { sink: Sink::H1(H1Sink::new(io, out, framing)), answer: Answer::H1(answer) }
+    UpstreamStream {
+        sink: Sink::H1(H1Sink::new(io, out, framing, true)),
+        answer: Answer::H1(answer),
+    }
 }
 
 /// Sends `head` on an HTTP/2 connection.
@@ -176,7 +180,11 @@ impl H1Answer<'_> {
                 return Ok(Arrived::Final(FinalHead { framing, reusable, h2: None }));
             }
             if self.source.buffer.fill(self.source.io, self.source.pool).await? == 0 {
-                return Err(Abort::Truncated);
+                // A head that stops in its middle is none.
+                return Err(match self.touched {
+                    true => Abort::Protocol("http1.codec_error"),
+                    false => Abort::Truncated,
+                });
             }
         }
     }

@@ -52,7 +52,9 @@ impl Resolver {
     pub fn want(&mut self, snapshot: &Snapshot) {
         let mut wanted = BTreeMap::new();
         for cluster in snapshot.clusters() {
-            let Discovery::StrictDns { endpoints, refresh } = &cluster.discovery else { continue };
+            let Discovery::StrictDns { endpoints, refresh, .. } = &cluster.discovery else {
+                continue;
+            };
             for endpoint in endpoints.iter() {
                 if let EndpointAddress::Dns(name, _) = &endpoint.address {
                     let refresh = (*refresh).max(MIN_REFRESH);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tulle_model::address::EndpointAddress;
-use tulle_model::cluster::{Cluster, Discovery, Endpoint, Endpoints, Health, Locality};
+use tulle_model::cluster::{Cluster, Discovery, DnsFamily, Endpoint, Endpoints, Health, Locality};
 use tulle_model::decide::balance::priority::Availability;
 use tulle_model::decide::balance::{Balancer, Host, Pick, Settings};
 use tulle_model::route::Priority;
@@ -127,10 +127,14 @@ impl Members {
         let mut before: HashMap<_, _> = before.iter().map(|one| (&one.target, one)).collect();
         let mut seen = HashSet::new();
         let mut list = Vec::new();
+        let family = match &cluster.config().discovery {
+            Discovery::StrictDns { family, .. } => *family,
+            Discovery::Static(_) | Discovery::OriginalDst | Discovery::Eds(_) => DnsFamily::All,
+        };
         for (place, group) in endpoints.localities.iter().enumerate() {
             let locality = Arc::new(group.locality.clone());
             for endpoint in &group.endpoints {
-                for target in targets(&endpoint.address, prepared) {
+                for target in targets(&endpoint.address, prepared, family) {
                     if !seen.insert(target.clone()) {
                         continue;
                     }
@@ -268,7 +272,11 @@ impl Members {
         let endpoints = source.as_ref().map(|source| &source.endpoints);
         let localities = endpoints.map(|one| &*one.localities).unwrap_or_default();
         let weights: Vec<_> = localities.iter().map(|locality| locality.weight).collect();
-        let keys: Vec<_> = list.iter().map(|endpoint| endpoint.target.to_string()).collect();
+        let key = |endpoint: &Rc<UpstreamEndpoint>| match &*endpoint.config.hash_key {
+            "" => endpoint.target.to_string(),
+            key => key.to_owned(),
+        };
+        let keys: Vec<_> = list.iter().map(key).collect();
         let hosts = list.iter().zip(&keys).map(|(endpoint, key)| Host {
             key,
             weight: endpoint.config.weight,
@@ -351,14 +359,18 @@ fn untried<'l>(
 }
 
 /// Where `address` is: at one place, or wherever its name resolves to.
-pub(super) fn targets(address: &EndpointAddress, prepared: &Prepared) -> Vec<Target> {
+pub(super) fn targets(
+    address: &EndpointAddress,
+    prepared: &Prepared,
+    family: DnsFamily,
+) -> Vec<Target> {
     match address {
         EndpointAddress::Socket(address) => vec![Target::Socket(*address)],
         EndpointAddress::Pipe(path) => vec![Target::Pipe(Arc::clone(path))],
         EndpointAddress::Dns(name, port) => {
             let addresses = prepared.names.get(name).map(|found| &**found).unwrap_or_default();
             let target = |ip: &std::net::IpAddr| Target::Socket(SocketAddr::new(*ip, *port));
-            addresses.iter().map(target).collect()
+            addresses.iter().filter(|ip| family.takes(**ip, addresses)).map(target).collect()
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tulle_identity::{TlsConfigs, TlsError};
+use tulle_model::cluster::DnsFamily;
 use tulle_model::name::ClusterName;
 use tulle_model::snapshot::Snapshot;
 
@@ -106,7 +107,9 @@ impl Preparer {
             numbers.endpoints.clear();
             let endpoints = endpoints_of(config, snapshot);
             let endpoints = endpoints.into_iter().flat_map(|endpoints| endpoints.iter());
-            for target in endpoints.flat_map(|one| targets(&one.address, &self.last)) {
+            for target in
+                endpoints.flat_map(|one| targets(&one.address, &self.last, DnsFamily::All))
+            {
                 let block = old.and_then(|old| old.endpoint(&target));
                 let fresh = || Block::for_all(EndpointState::NUMBERS);
                 numbers.endpoints.insert(target, block.unwrap_or_else(fresh));

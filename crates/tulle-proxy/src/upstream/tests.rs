@@ -8,7 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 use tulle_model::address::EndpointAddress;
-use tulle_model::cluster::{Endpoint, Health, LbPolicy, OutlierDetection, UpstreamProtocol};
+use tulle_model::cluster::{
+    DnsFamily, Endpoint, Health, LbPolicy, OutlierDetection, UpstreamProtocol,
+};
 use tulle_model::flag::ResponseFlag;
 use tulle_model::http::Http2Settings;
 use tulle_model::lookup::Needed;
@@ -680,7 +682,10 @@ async fn names_are_resolved_and_pick_waits_for_them() {
         let name = Endpoint::new(EndpointAddress::Dns("localhost".into(), 80));
         let endpoints = Arc::new(Endpoints::of("c".into(), vec![name]));
         let refresh = Duration::from_millis(10);
-        let config = Cluster::new("c".into(), Discovery::StrictDns { endpoints, refresh });
+        let config = Cluster::new(
+            "c".into(),
+            Discovery::StrictDns { endpoints, refresh, family: DnsFamily::All },
+        );
         let mut world = World::new(config);
         let cluster = world.cluster();
         let unknown = cluster.pick(&PickInput::default()).expect_err("not resolved yet");

@@ -93,6 +93,7 @@ fn forward(message: pb::RouteAction, at: &At<'_>, ours: &Ours) -> Option<Forward
         hash: each(at, "hash_policy", hash_policy, hash_policy_of),
         upgrades: each(at, "upgrade_configs", upgrade_configs, upgrade),
         priority,
+        body_buffer_bytes: None,
     })
 }
 

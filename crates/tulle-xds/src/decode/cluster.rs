@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tulle_model::address::EndpointAddress;
 use tulle_model::cluster::{
-    Cluster, ClusterLimits, Discovery, Endpoints, LbPolicy, Limits, PoolSettings, RetryBudget,
+    Cluster, ClusterLimits, Discovery, DnsFamily, Endpoints, LbPolicy, Limits, PoolSettings,
+    RetryBudget,
 };
 use tulle_model::name::{ClusterName, EndpointsName};
 
@@ -34,7 +35,8 @@ pub fn cluster(message: pb::Cluster, at: &At<'_>) -> Option<Cluster> {
             common_http_protocol_options, http_protocol_options, http2_protocol_options,
             typed_extension_protocol_options, dns_refresh_rate, outlier_detection,
             common_lb_config, transport_socket, metadata, protocol_selection,
-            upstream_connection_options, load_balancing_policy, cluster_discovery_type, lb_config;
+            upstream_connection_options, load_balancing_policy, cluster_discovery_type, lb_config,
+            dns_lookup_family;
         variants: cluster_type "clusters are STATIC, STRICT_DNS, ORIGINAL_DST or EDS";
         refused: transport_socket_matches "endpoints of a cluster have one transport",
             transport_socket_matcher "endpoints of a cluster have one transport",
@@ -52,7 +54,6 @@ pub fn cluster(message: pb::Cluster, at: &At<'_>) -> Option<Cluster> {
             per_connection_buffer_high_watermark_timeout "a slow reader is waited for",
             dns_jitter "the rate is exact", dns_failure_refresh_rate "`dns_refresh_rate` counts",
             respect_dns_ttl "`dns_refresh_rate` counts",
-            dns_lookup_family "both families are used",
             use_tcp_for_dns_lookups "the system's resolver decides",
             wait_for_warm_on_init "a cluster is used when it is warm",
             cleanup_interval "unused endpoints are forgotten",
@@ -70,7 +71,9 @@ pub fn cluster(message: pb::Cluster, at: &At<'_>) -> Option<Cluster> {
     let (name, ours) = (ClusterName::from(name), Ours::of(metadata, at));
     let common_lb = common_lb(common_lb_config, at);
     let policy = balance::policy(lb_policy, lb_config, load_balancing_policy, at);
-    let discovery = Discovered { eds_cluster_config, load_assignment, dns_refresh_rate };
+    let discovery = Discovered {
+        eds_cluster_config, load_assignment, dns_refresh_rate, dns_lookup_family,
+    };
     let discovery = discovery.decode(cluster_discovery_type, (&name, common_lb.weighted), at)?;
     let policy = fitting(policy?, &discovery, at)?;
     let protocols = Protocols {
@@ -172,6 +175,7 @@ struct Discovered {
     eds_cluster_config: Option<pb::cluster::EdsClusterConfig>,
     load_assignment: Option<ClusterLoadAssignment>,
     dns_refresh_rate: Option<prost_types::Duration>,
+    dns_lookup_family: i32,
 }
 
 impl Discovered {
@@ -181,7 +185,9 @@ impl Discovered {
         (cluster, weighted): (&ClusterName, bool),
         at: &At<'_>,
     ) -> Option<Discovery> {
-        use pb::cluster::{ClusterDiscoveryType as Kind, DiscoveryType as Type};
+        use pb::cluster::{
+            ClusterDiscoveryType as Kind, DiscoveryType as Type, DnsLookupFamily as Family,
+        };
         let kind = match kind {
             None => Type::Static,
             Some(Kind::Type(number)) => enumeration(number, at, "type")?,
@@ -207,7 +213,14 @@ impl Discovered {
                 check_addresses(&endpoints, true, at);
                 let refresh =
                     positive_duration(self.dns_refresh_rate, DNS_REFRESH, at, "dns_refresh_rate");
-                Some(Discovery::StrictDns { endpoints: Arc::new(endpoints), refresh })
+                let family = match enumeration(self.dns_lookup_family, at, "dns_lookup_family")? {
+                    Family::Auto => DnsFamily::V6Preferred,
+                    Family::V4Only => DnsFamily::V4Only,
+                    Family::V6Only => DnsFamily::V6Only,
+                    Family::V4Preferred => DnsFamily::V4Preferred,
+                    Family::All => DnsFamily::All,
+                };
+                Some(Discovery::StrictDns { endpoints: Arc::new(endpoints), refresh, family })
             }
             Type::OriginalDst => Some(Discovery::OriginalDst),
             Type::Eds => eds(self.eds_cluster_config, cluster, at).map(Discovery::Eds),

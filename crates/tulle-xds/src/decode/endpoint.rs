@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tulle_model::cluster::{Endpoint, Endpoints, Health, Locality, LocalityEndpoints};
 
-use super::metadata::Ours;
+use super::metadata::{Ours, hash_key};
 use super::value::{address, each, enumeration, fraction, non_zero};
 use crate::fields;
 use crate::fields::At;
@@ -133,6 +133,7 @@ fn endpoint(message: pb::LbEndpoint, at: &At<'_>) -> Option<Endpoint> {
         None => NonZeroU32::MIN,
     };
     let health = health(enumeration(health_status, at, "health_status")?);
+    let hash_key = metadata.as_ref().and_then(hash_key).unwrap_or_default();
     let peer = Arc::new(Ours::of(metadata, at).peer());
     let at = at.field("endpoint");
     fields!(at, message => pb::Endpoint ["envoy.config.endpoint.v3.Endpoint"] {
@@ -145,7 +146,7 @@ fn endpoint(message: pb::LbEndpoint, at: &At<'_>) -> Option<Endpoint> {
         Some(message) => self::address(message, &at.field("address"))?,
         None => return at.field("address").fail("is missing"),
     };
-    Some(Endpoint { address, hostname: hostname.into(), weight, health, peer })
+    Some(Endpoint { address, hostname: hostname.into(), hash_key, weight, health, peer })
 }
 
 fn health(status: core::HealthStatus) -> Health {

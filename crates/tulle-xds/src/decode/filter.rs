@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tulle_model::http::{
-    FaultAbort, FaultSettings, FilterKind, FilterOverride, HttpFilter, OverrideSetting,
+    FaultAbort, FaultDelay, FaultSettings, FilterKind, FilterOverride, HttpFilter, OverrideSetting,
     RouterSettings,
 };
 use tulle_model::matcher::Fraction;
@@ -93,8 +93,9 @@ fn router(message: Router, at: &At<'_>) -> RouterSettings {
 
 fn fault_settings(message: fault::HttpFault, at: &At<'_>) -> FaultSettings {
     fields!(at, message => fault::HttpFault ["envoy.extensions.filters.http.fault.v3.HTTPFault"] {
-        used: delay, abort, upstream_cluster, headers, max_active_faults;
-        refused: downstream_nodes "callers are told apart by their headers";
+        used: delay, abort, upstream_cluster, headers;
+        refused: downstream_nodes "callers are told apart by their headers",
+            max_active_faults "faults under way are not counted";
         warned: response_rate_limit "responses are not slowed down",
             delay_percent_runtime "there is no runtime",
             abort_percent_runtime "there is no runtime",
@@ -110,32 +111,29 @@ fn fault_settings(message: fault::HttpFault, at: &At<'_>) -> FaultSettings {
         abort: abort.and_then(|message| fault_abort(message, &at.field("abort"))),
         headers: each(at, "headers", headers, matcher::header),
         upstream_cluster: upstream_cluster.into(),
-        max_active: max_active_faults,
     }
 }
 
-fn fault_delay(
-    message: common_fault::FaultDelay,
-    at: &At<'_>,
-) -> Option<(std::time::Duration, Fraction)> {
+fn fault_delay(message: common_fault::FaultDelay, at: &At<'_>) -> Option<(FaultDelay, Fraction)> {
     use common_fault::fault_delay::FaultDelaySecifier as Kind;
     fields!(at, message => common_fault::FaultDelay
         ["envoy.extensions.filters.common.fault.v3.FaultDelay"] {
         used: percentage, fault_delay_secifier;
-        variants: header_delay "callers do not choose the delay";
     });
     let pause = match fault_delay_secifier {
         Some(Kind::FixedDelay(message)) => duration(message, &at.field("fixed_delay"))?,
-        Some(Kind::HeaderDelay(_)) => {
-            at.refuse::<common_fault::FaultDelay>("header_delay");
-            return None;
+        Some(Kind::HeaderDelay(message)) => {
+            let header = at.field("header_delay");
+            fields!(header, message => common_fault::fault_delay::HeaderDelay
+                ["envoy.extensions.filters.common.fault.v3.FaultDelay.HeaderDelay"] {});
+            return Some((FaultDelay::Header, chance(percentage, at)?));
         }
         None => return at.field("fixed_delay").fail("is missing"),
     };
     if pause.is_zero() {
         return at.field("fixed_delay").fail("has to be longer than zero");
     }
-    Some((pause, chance(percentage, at)?))
+    Some((FaultDelay::Fixed(pause), chance(percentage, at)?))
 }
 
 fn fault_abort(message: fault::FaultAbort, at: &At<'_>) -> Option<(FaultAbort, Fraction)> {
@@ -143,7 +141,6 @@ fn fault_abort(message: fault::FaultAbort, at: &At<'_>) -> Option<(FaultAbort, F
     fields!(at, message => fault::FaultAbort
         ["envoy.extensions.filters.http.fault.v3.FaultAbort"] {
         used: percentage, error_type;
-        variants: header_abort "callers do not choose the status";
         warned: response_body "the body says that it was a fault";
     });
     let abort = match error_type {
@@ -156,9 +153,11 @@ fn fault_abort(message: fault::FaultAbort, at: &At<'_>) -> Option<(FaultAbort, F
             return at.field("http_status").fail("has to be between 200 and 599");
         }
         Some(ErrorType::GrpcStatus(status)) => FaultAbort::Grpc(status),
-        Some(ErrorType::HeaderAbort(_)) => {
-            at.refuse::<fault::FaultAbort>("header_abort");
-            return None;
+        Some(ErrorType::HeaderAbort(message)) => {
+            let at = at.field("header_abort");
+            fields!(at, message => fault::fault_abort::HeaderAbort
+                ["envoy.extensions.filters.http.fault.v3.FaultAbort.HeaderAbort"] {});
+            FaultAbort::Header
         }
         None => return at.field("http_status").fail("is missing"),
     };

@@ -9,7 +9,7 @@ use tulle_model::http::{
 use tulle_model::route::UpgradeSetting;
 
 use super::protocol::{Common, common, http1, http2};
-use super::value::{config_source, each, enumeration, limit, optional_duration, typed};
+use super::value::{cidr, config_source, each, enumeration, limit, optional_duration, typed};
 use super::{access_log, filter, route};
 use crate::fields;
 use crate::fields::At;
@@ -33,12 +33,12 @@ pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpMa
             access_log, use_remote_address, xff_num_trusted_hops, skip_xff_append, via,
             generate_request_id, preserve_external_request_id, always_set_request_id_in_response,
             upgrade_configs, normalize_path, merge_slashes, path_with_escaped_slashes_action,
-            request_id_extension, strip_matching_host_port, route_specifier, strip_port_mode;
+            request_id_extension, strip_matching_host_port, route_specifier, strip_port_mode,
+            proxy_100_continue, internal_address_config;
         variants: scoped_routes "routes are not scoped";
         refused: http3_protocol_options "HTTP/3 is not supported",
             original_ip_detection_extensions "use `use_remote_address`, `xff_num_trusted_hops`",
             early_header_mutation_extensions "headers are edited by routes",
-            internal_address_config "no address is trusted for being internal",
             forward_client_cert_details "the header is always removed" unless 0,
             set_current_client_cert_details "the header is always removed",
             forward_client_cert_matcher "the header is always removed",
@@ -52,7 +52,6 @@ pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpMa
             access_log_flush_interval "a request is logged when it ends",
             flush_access_log_on_new_request "a request is logged when it ends",
             access_log_options "a request is logged when it ends",
-            proxy_100_continue "interim responses are passed on",
             represent_ipv4_remote_address_as_ipv4_mapped_ipv6 "addresses are written as they are",
             strip_trailing_host_dot "one trailing dot is always ignored",
             local_reply_config "local replies have their own text",
@@ -70,6 +69,7 @@ pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpMa
         xff_trusted_hops: xff_num_trusted_hops,
         generate_request_id: generate_request_id.unwrap_or(true),
         skip_xff_append, preserve_external_request_id, always_set_request_id_in_response,
+        internal_addresses: internal_addresses(internal_address_config, at),
     };
     Some(HttpManager {
         stat_prefix: stat_prefix.into(),
@@ -89,8 +89,27 @@ pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpMa
             .map(|it| http1(it, &at.field("http_protocol_options"))).unwrap_or_default(),
         http2: http2_protocol_options
             .map(|it| http2(it, &at.field("http2_protocol_options"))).unwrap_or_default(),
+        underscores: connection.underscores,
+        proxy_100_continue,
         access_log: each(at, "access_log", access_log, access_log::access_log),
     })
+}
+
+/// Where callers are that count as internal. A configuration without ranges names nobody, as
+/// one that is not there.
+fn internal_addresses(
+    message: Option<inner::InternalAddressConfig>,
+    at: &At<'_>,
+) -> Vec<ipnet::IpNet> {
+    let at = at.field("internal_address_config");
+    let Some(message) = message else { return Vec::new() };
+    fields!(at, message => inner::InternalAddressConfig
+        ["envoy.extensions.filters.network.http_connection_manager.v3."
+        "HttpConnectionManager.InternalAddressConfig"] {
+        used: cidr_ranges;
+        warned: unix_sockets "listeners are not bound to UNIX sockets";
+    });
+    each(&at, "cidr_ranges", cidr_ranges, cidr)
 }
 
 fn codec(number: i32, at: &At<'_>) -> Option<Codec> {

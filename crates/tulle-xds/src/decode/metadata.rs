@@ -35,6 +35,21 @@ pub const CLUSTER: &str = "cluster";
 /// Labels of an endpoint's workload.
 pub const LABELS: &str = "labels";
 
+/// Key of `filter_metadata` that Envoy's load balancers read.
+pub const LB_KEY: &str = "envoy.lb";
+/// Under [`LB_KEY`]: what is hashed for an endpoint in its address's place.
+pub const HASH_KEY: &str = "hash_key";
+
+/// What is hashed for an endpoint, if its metadata says.
+#[must_use]
+pub fn hash_key(metadata: &Metadata) -> Option<Arc<str>> {
+    let content = metadata.filter_metadata.get(LB_KEY)?;
+    match content.fields.get(HASH_KEY)?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text.as_str().into()),
+        _ => None,
+    }
+}
+
 /// Our part of a message's metadata.
 #[derive(Debug, Default)]
 pub struct Ours(BTreeMap<String, Value>);

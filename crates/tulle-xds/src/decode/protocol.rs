@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use tulle_model::http::{Http1Settings, Http2Settings};
+use tulle_model::http::{HeaderUnderscores, Http1Settings, Http2Settings};
 
-use super::value::{limit, optional_duration, typed, unknown_type};
+use super::value::{enumeration, limit, optional_duration, typed, unknown_type};
 use crate::fields;
 use crate::fields::At;
 use crate::proto::Packed;
@@ -24,6 +24,8 @@ pub struct Common {
     pub max_connection_duration: Option<Duration>,
     /// Longest life of a stream.
     pub max_stream_duration: Option<Duration>,
+    /// What becomes of headers with an underscore in their name.
+    pub underscores: HeaderUnderscores,
     /// Headers of a message.
     pub max_headers: Option<usize>,
     /// Requests on one connection.
@@ -36,6 +38,7 @@ impl Default for Common {
             idle_timeout: Some(IDLE_TIMEOUT),
             max_connection_duration: None,
             max_stream_duration: None,
+            underscores: HeaderUnderscores::Allow,
             max_headers: None,
             max_requests_per_connection: None,
         }
@@ -50,8 +53,7 @@ pub fn common(message: Option<core::HttpProtocolOptions>, at: &At<'_>) -> Common
     let at = at.field("common_http_protocol_options");
     fields!(at, message => core::HttpProtocolOptions ["envoy.config.core.v3.HttpProtocolOptions"] {
         used: idle_timeout, max_connection_duration, max_headers_count, max_stream_duration,
-            max_requests_per_connection;
-        refused: headers_with_underscores_action "such headers are passed on" unless 0;
+            max_requests_per_connection, headers_with_underscores_action;
         warned: max_connection_duration_jitter "the duration is exact",
             max_response_headers_kb "the limit of a response head is fixed";
     });
@@ -69,6 +71,16 @@ pub fn common(message: Option<core::HttpProtocolOptions>, at: &At<'_>) -> Common
         max_stream_duration: limit(max_stream_duration, None, &at, "max_stream_duration"),
         max_headers: max_headers_count.and_then(|count| usize::try_from(count).ok()),
         max_requests_per_connection: max_requests_per_connection.and_then(NonZeroU32::new),
+        underscores: underscores(headers_with_underscores_action, &at),
+    }
+}
+
+fn underscores(number: i32, at: &At<'_>) -> HeaderUnderscores {
+    use core::http_protocol_options::HeadersWithUnderscoresAction as Action;
+    match enumeration(number, at, "headers_with_underscores_action") {
+        Some(Action::RejectRequest) => HeaderUnderscores::Reject,
+        Some(Action::DropHeader) => HeaderUnderscores::Drop,
+        Some(Action::Allow) | None => HeaderUnderscores::Allow,
     }
 }
 

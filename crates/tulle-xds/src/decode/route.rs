@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tulle_model::matcher::PathMatch;
 use tulle_model::route::{
-    DomainTable, Route, RouteConfiguration, RouteMatch, TlsRequirement, VirtualHost,
+    DomainTable, Route, RouteAction, RouteConfiguration, RouteMatch, TlsRequirement, VirtualHost,
 };
 
 use super::metadata::Ours;
@@ -55,24 +55,24 @@ fn virtual_host(message: pb::VirtualHost, at: &At<'_>) -> Option<Arc<VirtualHost
         used: name, domains, routes, require_tls, request_headers_to_add,
             request_headers_to_remove, response_headers_to_add, response_headers_to_remove,
             typed_per_filter_config, include_request_attempt_count,
-            include_attempt_count_in_response, retry_policy, metadata;
+            include_attempt_count_in_response, retry_policy, metadata,
+            per_request_buffer_limit_bytes, request_body_buffer_limit;
         refused: matcher "write `routes`", request_mirror_policies "requests are not mirrored",
             route_specifiers "routes are not extended";
         warned: virtual_clusters "counters are kept for clusters",
             rate_limits "there is no rate limit filter", cors "there is no CORS filter",
             retry_policy_typed_config "write `retry_policy`",
             hedge_policy "an attempt follows the one before it",
-            include_is_timeout_retry_header "`x-envoy-is-timeout-retry` is not written",
-            per_request_buffer_limit_bytes "the limit of a retry buffer is fixed",
-            request_body_buffer_limit "the limit of a retry buffer is fixed";
+            include_is_timeout_retry_header "`x-envoy-is-timeout-retry` is not written";
     });
     if domains.is_empty() {
         at.field("domains").error("a virtual host needs a domain");
     }
+    let body_limit = request_body_buffer_limit.or(per_request_buffer_limit_bytes.map(u64::from));
     Some(Arc::new(VirtualHost {
         name: name.into(),
         domains: each(at, "domains", domains, domain),
-        routes: each(at, "routes", routes, route),
+        routes: each(at, "routes", routes, |message, at| route(message, body_limit, at)),
         require_tls: match enumeration(require_tls, at, "require_tls")? {
             pb::virtual_host::TlsRequirementType::None => TlsRequirement::None,
             pb::virtual_host::TlsRequirementType::ExternalOnly => TlsRequirement::ExternalOnly,
@@ -102,18 +102,17 @@ fn domain(domain: String, at: &At<'_>) -> Option<Arc<str>> {
     Some(domain.into())
 }
 
-fn route(message: pb::Route, at: &At<'_>) -> Option<Arc<Route>> {
+/// One route; `host_limit` is the virtual host's limit of a body that is held.
+fn route(message: pb::Route, host_limit: Option<u64>, at: &At<'_>) -> Option<Arc<Route>> {
     fields!(at, message => pb::Route ["envoy.config.route.v3.Route"] {
         used: name, r#match, metadata, typed_per_filter_config, request_headers_to_add,
             request_headers_to_remove, response_headers_to_add, response_headers_to_remove,
-            action;
+            action, per_request_buffer_limit_bytes, request_body_buffer_limit;
         variants: filter_action "filters do not answer for routes",
             non_forwarding_action "a proxy forwards";
         refused: route_specifiers "routes are not extended";
         warned: decorator "there are no spans yet", tracing "there are no spans yet",
-            per_request_buffer_limit_bytes "the limit of a retry buffer is fixed",
-            stat_prefix "counters are kept for clusters",
-            request_body_buffer_limit "the limit of a retry buffer is fixed";
+            stat_prefix "counters are kept for clusters";
     });
     let ours = Ours::of(metadata, at);
     let matches = match r#match {
@@ -124,10 +123,15 @@ fn route(message: pb::Route, at: &At<'_>) -> Option<Arc<Route>> {
         Some(action) => action::action(action, at, &ours),
         None => at.fail("says nothing to do: `route`, `redirect` or `direct_response`"),
     };
+    let own_limit = request_body_buffer_limit.or(per_request_buffer_limit_bytes.map(u64::from));
+    let mut action = action?;
+    if let RouteAction::Forward(forward) = &mut action {
+        forward.body_buffer_bytes = own_limit.or(host_limit);
+    }
     Some(Arc::new(Route {
         name: name.into(),
         matches: matches?,
-        action: action?,
+        action,
         request_headers: edits::request(request_headers_to_add, request_headers_to_remove, at),
         response_headers: edits::response(response_headers_to_add, response_headers_to_remove, at),
         overrides: filter::overrides(typed_per_filter_config, at),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tulle_model::cluster::UpstreamProtocol;
-use tulle_model::http::Http1Settings;
+use tulle_model::http::{HeaderUnderscores, Http1Settings};
 
 use super::protocol::{self, Common};
 use super::value::{enumeration, typed};
@@ -54,7 +54,7 @@ fn chosen(fields: Protocols, at: &At<'_>) -> Option<Chosen> {
         at.entry("typed_extension_protocol_options", name).warn("has no effect: it is not known");
     }
     let Some(any) = options else {
-        let common = protocol::common(fields.common, at);
+        let common = upstream_common(fields.common, at);
         http1(fields.http1, &at.field("http_protocol_options"));
         let is_http2 = fields.http2.is_some();
         let http2 = http2(fields.http2, &at.field("http2_protocol_options"));
@@ -77,6 +77,16 @@ fn chosen(fields: Protocols, at: &At<'_>) -> Option<Chosen> {
     extension(typed(&any, &at)?, &at)
 }
 
+fn upstream_common(message: Option<core::HttpProtocolOptions>, at: &At<'_>) -> Common {
+    let common = protocol::common(message, at);
+    if common.underscores != HeaderUnderscores::Allow {
+        at.field("common_http_protocol_options")
+            .field("headers_with_underscores_action")
+            .error("is a setting of a listener: headers of responses are passed on");
+    }
+    common
+}
+
 fn extension(message: pb::HttpProtocolOptions, at: &At<'_>) -> Option<Chosen> {
     use pb::http_protocol_options::UpstreamProtocolOptions as Kind;
     fields!(at, message => pb::HttpProtocolOptions
@@ -90,7 +100,7 @@ fn extension(message: pb::HttpProtocolOptions, at: &At<'_>) -> Option<Chosen> {
             hash_policy "write it in the routes", retry_policy "write it in the routes";
         warned: outlier_detection "statuses of 500 and above count";
     });
-    let common = protocol::common(common_http_protocol_options, at);
+    let common = upstream_common(common_http_protocol_options, at);
     let protocol = match upstream_protocol_options {
         Some(Kind::ExplicitHttpConfig(message)) => {
             explicit(message, &at.field("explicit_http_config"))?

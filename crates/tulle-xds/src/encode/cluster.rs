@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use tulle_model::cluster::{
-    Cluster, ClusterLimits, Discovery, Endpoint, Endpoints, Health, LbPolicy, Limits, Locality,
-    LocalityEndpoints, OutlierDetection, PeerMetadata, PoolSettings, UpstreamProtocol,
+    Cluster, ClusterLimits, Discovery, DnsFamily, Endpoint, Endpoints, Health, LbPolicy, Limits,
+    Locality, LocalityEndpoints, OutlierDetection, PeerMetadata, PoolSettings, UpstreamProtocol,
 };
 
 use super::http::{http2, upstream_common};
-use super::metadata::Ours;
+use super::metadata::{Ours, with_hash_key};
 use super::tls;
 use super::value::{address, ads, duration, unless};
 use crate::decode::upstream::OPTIONS;
@@ -50,15 +50,23 @@ pub fn cluster(cluster: &Cluster) -> pb::Cluster {
 }
 
 fn set_discovery(discovery: &Discovery, cluster: &Cluster, message: &mut pb::Cluster) {
-    use pb::cluster::{ClusterDiscoveryType, DiscoveryType};
+    use pb::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily as Family};
     let kind = match discovery {
         Discovery::Static(endpoints) => {
             message.load_assignment = Some(self::endpoints(endpoints));
             DiscoveryType::Static
         }
-        Discovery::StrictDns { endpoints, refresh } => {
+        Discovery::StrictDns { endpoints, refresh, family } => {
             message.load_assignment = Some(self::endpoints(endpoints));
             message.dns_refresh_rate = Some(duration(*refresh));
+            message.dns_lookup_family = match family {
+                DnsFamily::V6Preferred => Family::Auto,
+                DnsFamily::V4Only => Family::V4Only,
+                DnsFamily::V6Only => Family::V6Only,
+                DnsFamily::V4Preferred => Family::V4Preferred,
+                DnsFamily::All => Family::All,
+            }
+            .into();
             DiscoveryType::StrictDns
         }
         Discovery::OriginalDst => DiscoveryType::OriginalDst,
@@ -278,7 +286,7 @@ fn locality(group: &LocalityEndpoints) -> endpoint::LocalityLbEndpoints {
 }
 
 fn endpoint(item: &Endpoint) -> endpoint::LbEndpoint {
-    let Endpoint { address, hostname, weight, health, peer } = item;
+    let Endpoint { address, hostname, hash_key, weight, health, peer } = item;
     let health = match health {
         Health::Unknown => core::HealthStatus::Unknown,
         Health::Healthy => core::HealthStatus::Healthy,
@@ -289,6 +297,7 @@ fn endpoint(item: &Endpoint) -> endpoint::LbEndpoint {
     };
     let known = **peer != PeerMetadata::default();
     let metadata = known.then(|| Ours::default().peer(peer)).and_then(Ours::metadata);
+    let metadata = with_hash_key(metadata, hash_key);
     let endpoint = endpoint::Endpoint {
         address: Some(self::address(address)),
         hostname: hostname.to_string(),

@@ -5,15 +5,15 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tulle_model::http::{
-    Codec, EscapedSlashes, FaultAbort, FaultSettings, FilterKind, FilterOverride, Http1Settings,
-    Http2Settings, HttpFilter, HttpLimits, HttpManager, HttpTimeouts, OverrideSetting,
-    PathNormalization, RouteSource, RouterSettings, ServerHeader, ServerHeaderWhen, StripPort,
-    Trust,
+    Codec, EscapedSlashes, FaultAbort, FaultDelay, FaultSettings, FilterKind, FilterOverride,
+    HeaderUnderscores, Http1Settings, Http2Settings, HttpFilter, HttpLimits, HttpManager,
+    HttpTimeouts, OverrideSetting, PathNormalization, RouteSource, RouterSettings, ServerHeader,
+    ServerHeaderWhen, StripPort, Trust,
 };
 use tulle_model::route::UpgradeSetting;
 
 use super::access_log::access_logs;
-use super::value::{ads, duration, extension, flag, fraction, limit, unless};
+use super::value::{ads, cidr, duration, extension, flag, fraction, limit, unless};
 use super::{matcher, route};
 use crate::proto::envoy::config::core::v3 as core;
 use crate::proto::envoy::config::route::v3::FilterConfig;
@@ -32,13 +32,13 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub fn manager(manager: &HttpManager) -> pb::HttpConnectionManager {
     let HttpManager { stat_prefix, codec, routes, filters, timeouts, limits, .. } = manager;
     let HttpManager { trust, path, strip_port, server, via, upgrades, .. } = manager;
-    let HttpManager { http1, http2, access_log, .. } = manager;
+    let HttpManager { http1, http2, underscores, proxy_100_continue, access_log, .. } = manager;
     let mut message = pb::HttpConnectionManager {
         codec_type: self::codec(*codec).into(),
         stat_prefix: stat_prefix.to_string(),
         route_specifier: Some(route_source(routes)),
         http_filters: filters.iter().map(filter).collect(),
-        common_http_protocol_options: common(timeouts, limits),
+        common_http_protocol_options: common(timeouts, limits, *underscores),
         http_protocol_options: unless(self::http1(http1), &core::Http1ProtocolOptions::default()),
         http2_protocol_options: Some(self::http2(http2)),
         max_request_headers_kb: head_kib(limits.head_bytes),
@@ -47,6 +47,7 @@ pub fn manager(manager: &HttpManager) -> pb::HttpConnectionManager {
         strip_matching_host_port: *strip_port == StripPort::Matching,
         strip_port_mode: (*strip_port == StripPort::Any)
             .then_some(inner::StripPortMode::StripAnyHostPort(true)),
+        proxy_100_continue: *proxy_100_continue,
         access_log: access_logs(access_log),
         ..pb::HttpConnectionManager::default()
     };
@@ -77,7 +78,17 @@ fn route_source(routes: &RouteSource) -> inner::RouteSpecifier {
     }
 }
 
-fn common(timeouts: &HttpTimeouts, limits: &HttpLimits) -> Option<core::HttpProtocolOptions> {
+fn common(
+    timeouts: &HttpTimeouts,
+    limits: &HttpLimits,
+    underscores: HeaderUnderscores,
+) -> Option<core::HttpProtocolOptions> {
+    use core::http_protocol_options::HeadersWithUnderscoresAction as Action;
+    let action = match underscores {
+        HeaderUnderscores::Allow => Action::Allow,
+        HeaderUnderscores::Reject => Action::RejectRequest,
+        HeaderUnderscores::Drop => Action::DropHeader,
+    };
     let default = HttpLimits::default();
     let headers = unless(limits.headers, &default.headers);
     let message = core::HttpProtocolOptions {
@@ -86,6 +97,7 @@ fn common(timeouts: &HttpTimeouts, limits: &HttpLimits) -> Option<core::HttpProt
         max_stream_duration: limit(timeouts.max_stream_duration, None),
         max_headers_count: headers.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
         max_requests_per_connection: limits.requests_per_connection,
+        headers_with_underscores_action: action.into(),
         ..core::HttpProtocolOptions::default()
     };
     unless(message, &core::HttpProtocolOptions::default())
@@ -129,6 +141,7 @@ fn set_trust(trust: &Trust, message: &mut pb::HttpConnectionManager) {
         generate_request_id,
         preserve_external_request_id,
         always_set_request_id_in_response,
+        internal_addresses,
     } = trust;
     message.use_remote_address = flag(*use_remote_address);
     message.xff_num_trusted_hops = *xff_trusted_hops;
@@ -136,6 +149,11 @@ fn set_trust(trust: &Trust, message: &mut pb::HttpConnectionManager) {
     message.generate_request_id = unless(*generate_request_id, &true);
     message.preserve_external_request_id = *preserve_external_request_id;
     message.always_set_request_id_in_response = *always_set_request_id_in_response;
+    message.internal_address_config =
+        (!internal_addresses.is_empty()).then(|| inner::InternalAddressConfig {
+            unix_sockets: false,
+            cidr_ranges: internal_addresses.iter().map(cidr).collect(),
+        });
 }
 
 fn set_path(path: PathNormalization, message: &mut pb::HttpConnectionManager) {
@@ -233,18 +251,22 @@ fn filter(filter: &HttpFilter) -> pb::HttpFilter {
 }
 
 fn fault_settings(settings: &FaultSettings) -> fault::HttpFault {
-    use common_fault::fault_delay::FaultDelaySecifier;
-    use fault::fault_abort::ErrorType;
-    let FaultSettings { delay, abort, headers, upstream_cluster, max_active } = settings;
+    use common_fault::fault_delay::{FaultDelaySecifier, HeaderDelay};
+    use fault::fault_abort::{ErrorType, HeaderAbort};
+    let FaultSettings { delay, abort, headers, upstream_cluster } = settings;
     let delay = delay.map(|(pause, chance)| common_fault::FaultDelay {
         percentage: Some(fraction(chance)),
-        fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(duration(pause))),
+        fault_delay_secifier: Some(match pause {
+            FaultDelay::Fixed(pause) => FaultDelaySecifier::FixedDelay(duration(pause)),
+            FaultDelay::Header => FaultDelaySecifier::HeaderDelay(HeaderDelay {}),
+        }),
     });
     let abort = abort.map(|(abort, chance)| fault::FaultAbort {
         percentage: Some(fraction(chance)),
         error_type: Some(match abort {
             FaultAbort::Http(status) => ErrorType::HttpStatus(status.into()),
             FaultAbort::Grpc(status) => ErrorType::GrpcStatus(status),
+            FaultAbort::Header => ErrorType::HeaderAbort(HeaderAbort {}),
         }),
         ..fault::FaultAbort::default()
     });
@@ -253,7 +275,6 @@ fn fault_settings(settings: &FaultSettings) -> fault::HttpFault {
         abort,
         headers: headers.iter().map(matcher::header).collect(),
         upstream_cluster: upstream_cluster.to_string(),
-        max_active_faults: *max_active,
         ..fault::HttpFault::default()
     }
 }

@@ -84,6 +84,17 @@ impl Ours {
     }
 }
 
+/// `metadata` and what is hashed for an endpoint, if that is not its address.
+pub fn with_hash_key(metadata: Option<Metadata>, hash_key: &str) -> Option<Metadata> {
+    if hash_key.is_empty() {
+        return metadata;
+    }
+    let fields = BTreeMap::from([(key::HASH_KEY.to_owned(), string(hash_key.to_owned()))]);
+    let mut metadata = metadata.unwrap_or_default();
+    metadata.filter_metadata.insert(key::LB_KEY.to_owned(), Struct { fields });
+    Some(metadata)
+}
+
 fn string(text: String) -> Value {
     Value { kind: Some(Kind::StringValue(text)) }
 }

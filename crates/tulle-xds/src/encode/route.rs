@@ -90,6 +90,10 @@ fn route(route: &Route) -> pb::Route {
         request_headers_to_remove,
         response_headers_to_add,
         response_headers_to_remove,
+        request_body_buffer_limit: match action {
+            RouteAction::Forward(forward) => forward.body_buffer_bytes,
+            RouteAction::Redirect(_) | RouteAction::DirectResponse(_) => None,
+        },
         action: Some(action::action(action)),
         ..pb::Route::default()
     }

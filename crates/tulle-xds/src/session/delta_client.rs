@@ -82,7 +82,13 @@ impl DeltaClient {
         let (name, version) = resource;
         let lane = &mut self.lanes[rtype];
         for asked in asked {
-            lane.interest.use_name(asked, now);
+            match rtype {
+                // Traffic asks for listeners; everything else follows from them.
+                ResourceType::Listener => {
+                    lane.interest.use_name(asked, now);
+                }
+                _ => lane.interest.restore(asked, now),
+            }
             lane.interest.answered(asked, Answer::Present(name.clone()));
         }
         let asked_by = asked.iter().cloned().collect();

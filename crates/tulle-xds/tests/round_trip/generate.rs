@@ -222,16 +222,17 @@ fn retry() -> BoxedStrategy<RetryPolicy> {
 fn fault() -> BoxedStrategy<FaultSettings> {
     let abort = prop_oneof![
         (200..600u16).prop_map(FaultAbort::Http),
-        any::<u32>().prop_map(FaultAbort::Grpc)
+        any::<u32>().prop_map(FaultAbort::Grpc),
+        Just(FaultAbort::Header),
     ];
     let headers = vec(header_match(), 0..2);
-    (of((span(), fraction())), of((abort, fraction())), headers, maybe(), of(any::<u32>()))
-        .prop_map(|(delay, abort, headers, upstream_cluster, max_active)| FaultSettings {
+    let delay = prop_oneof![span().prop_map(FaultDelay::Fixed), Just(FaultDelay::Header)];
+    (of((delay, fraction())), of((abort, fraction())), headers, maybe())
+        .prop_map(|(delay, abort, headers, upstream_cluster)| FaultSettings {
             delay,
             abort,
             headers,
             upstream_cluster,
-            max_active,
         })
         .boxed()
 }
@@ -316,6 +317,7 @@ fn forward() -> BoxedStrategy<Forward> {
             hash: rest.1,
             upgrades: rest.2,
             priority: if flags.2 { Priority::High } else { Priority::Default },
+            body_buffer_bytes: flags.2.then_some(4096),
         })
         .boxed()
 }
@@ -489,6 +491,7 @@ fn trust() -> BoxedStrategy<Trust> {
             generate_request_id: flags[2],
             preserve_external_request_id: flags[3],
             always_set_request_id_in_response: flags[4],
+            internal_addresses: if flags[0] { vec!["10.0.0.0/8".parse().unwrap()] } else { vec![] },
         })
         .boxed()
 }
@@ -529,7 +532,9 @@ fn manager() -> BoxedStrategy<HttpManager> {
         ServerHeaderWhen::PassThrough,
     ]);
     let server = (text(), when).prop_map(|(name, when)| ServerHeader { name, when });
-    let first = (maybe(), codec, source, filters(), timeouts(), limits);
+    let underscores =
+        select(vec![HeaderUnderscores::Allow, HeaderUnderscores::Reject, HeaderUnderscores::Drop]);
+    let first = (maybe(), codec, source, filters(), timeouts(), limits, underscores);
     let second = (trust(), path, port, server, maybe(), upgrades());
     (first, second, http1(), http2(), vec(access_log(), 0..2))
         .prop_map(|(first, second, http1, http2, access_log)| HttpManager {
@@ -547,6 +552,8 @@ fn manager() -> BoxedStrategy<HttpManager> {
             upgrades: second.5,
             http1,
             http2,
+            underscores: first.6,
+            proxy_100_continue: first.1 == Codec::Http1,
             access_log,
         })
         .boxed()
@@ -690,6 +697,7 @@ fn assignment(
     let endpoint = (address, maybe(), weight(), health, peer()).prop_map(
         |(address, hostname, weight, health, peer)| Endpoint {
             address,
+            hash_key: hostname.clone(),
             hostname,
             weight,
             health,
@@ -780,12 +788,24 @@ fn outlier() -> impl Strategy<Value = OutlierDetection> {
     )
 }
 
+const FAMILIES: [DnsFamily; 5] = [
+    DnsFamily::All,
+    DnsFamily::V4Only,
+    DnsFamily::V6Only,
+    DnsFamily::V6Preferred,
+    DnsFamily::V4Preferred,
+];
+
 pub fn cluster() -> BoxedStrategy<Resource> {
     let discovery = prop_oneof![
         assignment(fixed()).prop_map(|endpoints| Discovery::Static(Arc::new(endpoints))),
-        (assignment(named()), span()).prop_map(|(endpoints, refresh)| {
-            Discovery::StrictDns { endpoints: Arc::new(endpoints), refresh }
-        }),
+        (assignment(named()), span(), select(FAMILIES.to_vec())).prop_map(
+            |(endpoints, refresh, family)| Discovery::StrictDns {
+                endpoints: Arc::new(endpoints),
+                refresh,
+                family,
+            }
+        ),
         Just(Discovery::OriginalDst),
         text().prop_map(|name| Discovery::Eds(name.into())),
     ];

@@ -13,7 +13,7 @@ use tulle_model::head::{
 };
 
 use super::abort::Abort;
-use super::h1::is_safe_path;
+use super::h1::{Underscores, is_safe_path};
 
 /// Why the head of a request cannot be served; answered with 400.
 pub type Refusal = &'static str;
@@ -52,6 +52,21 @@ pub fn read_request(parts: &http::request::Parts, head: &mut RequestHead) -> Res
         return Err("http2.invalid_authority");
     }
     Ok(())
+}
+
+/// Why a stream is reset whose head has a name with an underscore, where that is refused.
+pub const UNDERSCORE: Refusal = "http2.unexpected_underscore";
+
+/// Leaves headers with an underscore in their name out, or refuses them.
+///
+/// # Errors
+/// [`UNDERSCORE`].
+pub fn check_underscores(head: &mut RequestHead, action: Underscores) -> Result<(), Refusal> {
+    if action == Underscores::Allow {
+        return Ok(());
+    }
+    let dropped = head.headers.retain(|field| !field.name.contains(&b'_'));
+    if dropped > 0 && action == Underscores::Reject { Err(UNDERSCORE) } else { Ok(()) }
 }
 
 /// `host` must agree with `:authority`, and stands in for it.

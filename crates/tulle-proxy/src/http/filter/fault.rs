@@ -2,14 +2,25 @@
 //!
 //! Reference: `envoy.extensions.filters.http.fault.v3.HTTPFault`.
 
+use std::time::Duration;
+
 use tulle_model::flag::ResponseFlag;
 use tulle_model::head::ResponseHead;
-use tulle_model::http::{FaultAbort, FaultSettings};
+use tulle_model::head::grammar::parse_u64;
+use tulle_model::http::{FaultAbort, FaultDelay, FaultSettings};
+use tulle_model::matcher::Fraction;
 
 use crate::http::exchange::Exchange;
 use crate::http::filter::Verdict;
 use crate::http::reply::{LocalReply, http_status_of};
 use crate::record::Record;
+
+/// The headers by which a caller chooses, where it may.
+const DELAY: &str = "x-envoy-fault-delay-request";
+const DELAY_SHARE: &str = "x-envoy-fault-delay-request-percentage";
+const ABORT: &str = "x-envoy-fault-abort-request";
+const ABORT_GRPC: &str = "x-envoy-fault-abort-grpc-request";
+const ABORT_SHARE: &str = "x-envoy-fault-abort-request-percentage";
 
 /// Fault injection at work on one request.
 #[derive(Debug)]
@@ -37,16 +48,47 @@ impl Fault {
         if !self.applies(x) {
             return Ok(Verdict::Continue);
         }
-        if let Some((pause, share)) = self.settings.delay {
-            if share.contains(x.cx.worker.random()) {
-                x.record.flags.insert(ResponseFlag::DelayInjected);
-                tokio::time::sleep(pause).await;
+        if let Some(pause) = self.pause(x) {
+            x.record.flags.insert(ResponseFlag::DelayInjected);
+            tokio::time::sleep(pause).await;
+        }
+        match self.abort(x) {
+            Some(reply) => Err(reply),
+            None => Ok(Verdict::Continue),
+        }
+    }
+
+    /// The pause of this request, if it is one of those that get one.
+    fn pause(&self, x: &Exchange<'_>) -> Option<Duration> {
+        let (delay, share) = self.settings.delay?;
+        let (pause, share) = match delay {
+            FaultDelay::Fixed(pause) => (pause, share),
+            FaultDelay::Header => {
+                let pause = Duration::from_millis(asked(x, DELAY)?);
+                (pause, asked_share(x, DELAY_SHARE, share))
             }
-        }
-        match self.settings.abort {
-            Some((abort, share)) if share.contains(x.cx.worker.random()) => Err(reply(abort)),
-            _ => Ok(Verdict::Continue),
-        }
+        };
+        (share.contains(x.cx.worker.random()) && !pause.is_zero()).then_some(pause)
+    }
+
+    /// The answer to this request, if it is one of those that get one.
+    fn abort(&self, x: &Exchange<'_>) -> Option<LocalReply> {
+        let (abort, share) = self.settings.abort?;
+        let (reply, share) = match abort {
+            FaultAbort::Http(status) => (reply(status, None), share),
+            FaultAbort::Grpc(status) => (reply(http_status_of(status), Some(status)), share),
+            FaultAbort::Header => {
+                let http = asked(x, ABORT).and_then(|status| u16::try_from(status).ok());
+                let http = http.filter(|status| (200..600).contains(status));
+                let grpc = || asked(x, ABORT_GRPC).and_then(|status| u32::try_from(status).ok());
+                let reply = match http {
+                    Some(status) => reply(status, None),
+                    None => grpc().map(|status| reply(http_status_of(status), Some(status)))?,
+                };
+                (reply, asked_share(x, ABORT_SHARE, share))
+            }
+        };
+        share.contains(x.cx.worker.random()).then_some(reply)
     }
 
     fn applies(&self, x: &Exchange<'_>) -> bool {
@@ -67,11 +109,19 @@ impl Fault {
     pub fn on_end(&mut self, _: &mut Record) {}
 }
 
-fn reply(abort: FaultAbort) -> LocalReply {
-    let (status, grpc) = match abort {
-        FaultAbort::Http(status) => (status, None),
-        FaultAbort::Grpc(status) => (http_status_of(status), Some(status)),
-    };
+/// The number that a header of the request gives.
+fn asked(x: &Exchange<'_>, name: &str) -> Option<u64> {
+    x.request.headers.first(name).and_then(parse_u64)
+}
+
+/// The share that the request asks for, at most what is configured.
+fn asked_share(x: &Exchange<'_>, name: &str, configured: Fraction) -> Fraction {
+    let numerator = asked(x, name).and_then(|share| u32::try_from(share).ok());
+    let numerator = numerator.map_or(configured.numerator, |asked| asked.min(configured.numerator));
+    Fraction { numerator, ..configured }
+}
+
+fn reply(status: u16, grpc: Option<u32>) -> LocalReply {
     let mut reply = LocalReply::new(status, "fault_filter_abort", "fault filter abort");
     reply.grpc_status = grpc;
     reply.flagged(ResponseFlag::FaultInjected)

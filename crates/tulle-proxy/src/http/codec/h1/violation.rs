@@ -72,8 +72,8 @@ impl Violation {
     /// The status with which a request that does this is answered.
     pub const fn status(self) -> u16 {
         match self {
-            Violation::OldVersion => 426,
-            Violation::Version => 505,
+            // RFC 9110 has 505 for the second; 426 is Envoy's for both.
+            Violation::OldVersion | Violation::Version => 426,
             Violation::TransferCoding => 501,
             Violation::HeadTooLarge
             | Violation::TooManyFields

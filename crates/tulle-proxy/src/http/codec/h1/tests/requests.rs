@@ -316,9 +316,9 @@ fn request_lines_are_strict() {
         check_refused(format!("{line}\r\n{HOST}\r\n"), Violation::RequestLine, 400);
     }
     for version in ["0.9", "1.2", "2.0", "3.0", "5.6"] {
-        check_refused(format!("GET / HTTP/{version}\r\n{HOST}\r\n"), Violation::Version, 505);
+        check_refused(format!("GET / HTTP/{version}\r\n{HOST}\r\n"), Violation::Version, 426);
     }
-    check_refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Violation::Version, 505);
+    check_refused("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Violation::Version, 426);
     check_refused(format!("GET / HTTP/1.0\r\n{HOST}\r\n"), Violation::OldVersion, 426);
     // Two empty lines are one too many.
     check_refused(format!("\r\n\r\n{}", get("")), Violation::RequestLine, 400);
