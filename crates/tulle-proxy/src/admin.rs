@@ -259,7 +259,7 @@ impl Admin {
 }
 
 impl Answers for Admin {
-    async fn answer(&self, asked: Ask) -> Result<Value, String> {
+    async fn tell(&self, asked: Ask) -> Result<Value, String> {
         match asked {
             Ask::ConfigDump(dump) => {
                 let dump = config_dump::kind(&*self.inside, &dump.kind);

@@ -32,7 +32,7 @@ const QUEUED: usize = 64;
 /// What the rest of the process knows that operators may ask for.
 pub trait Answers {
     /// The answer as JSON, or a sentence for the operator who asked.
-    fn answer(&self, asked: Ask) -> impl Future<Output = Result<Value, String>>;
+    fn tell(&self, asked: Ask) -> impl Future<Output = Result<Value, String>>;
 }
 
 /// What the control plane is told.
@@ -163,7 +163,7 @@ fn message(message: Up) -> proto::AgentUp {
 async fn answered(question: proto::Question, answers: &impl Answers) -> Vec<proto::Answer> {
     let id = question.id;
     let result = match question.ask {
-        Some(asked) => answers.answer(asked).await,
+        Some(asked) => answers.tell(asked).await,
         None => Err("this release does not answer that".to_owned()),
     };
     let text = result.and_then(|json| serde_json::to_vec(&json).map_err(|e| e.to_string()));
@@ -216,5 +216,54 @@ pub fn registration(service: &ServiceRegistration, inbound: &[InboundPort]) -> p
         service: service.host.clone(),
         ports: service.ports.iter().map(port).collect(),
         ..proto::Registration::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tulle_runtime::drain::driver::Drainer;
+
+    use super::*;
+
+    fn agent(condition: Condition) -> (Agent, watch::Sender<Condition>) {
+        let (tell, told) = watch::channel(condition);
+        let hello = proto::Hello {
+            registration: Some(proto::Registration::default()),
+            ..proto::Hello::default()
+        };
+        let address = "127.0.0.1:1".parse().expect("an address");
+        let (_, drain) = Drainer::new(Vec::new());
+        (Agent::new(Target(address), hello, told, drain), tell)
+    }
+
+    #[test]
+    fn whoever_drains_registers_no_more() {
+        let (agent, tell) = agent(Condition::Ready);
+        assert!(agent.hello_now().registration.is_some());
+        tell.send_replace(Condition::Draining);
+        assert!(agent.hello_now().registration.is_none());
+        let (up, mut queue) = mpsc::channel(1);
+        agent.say_condition(&up).expect("room");
+        let said = queue.try_recv().expect("said").message;
+        assert!(matches!(said, Some(Up::Draining(_))), "{said:?}");
+    }
+
+    #[tokio::test]
+    async fn long_answers_come_in_parts() {
+        struct Long;
+        impl Answers for Long {
+            async fn tell(&self, asked: Ask) -> Result<Value, String> {
+                match asked {
+                    Ask::Stats(_) => Ok("x".repeat(2 * PART_BYTES).into()),
+                    _ => Err("no".to_owned()),
+                }
+            }
+        }
+        let question = |ask| proto::Question { id: 7, ask: Some(ask) };
+        let parts = answered(question(Ask::Stats(Default::default())), &Long).await;
+        let more: Vec<_> = parts.iter().map(|part| (part.id, part.more)).collect();
+        assert_eq!(more, [(7, true), (7, true), (7, false)]);
+        let parts = answered(question(Ask::Drain(Default::default())), &Long).await;
+        assert_eq!(parts[0].content, Some(Content::Error("no".to_owned())));
     }
 }

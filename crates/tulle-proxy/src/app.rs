@@ -142,15 +142,7 @@ impl Proxy {
         let mesh = mesh::mesh(settings, random, condition, drain.clone())?;
         let lock = mesh::lock(settings, mesh.as_ref())?;
 
-        let mut configuration = Configuration::new(workers, on_demand);
-        let fallback_logs = fallback_logs(settings);
-        for error in configuration.log_to(fallback_logs.clone()) {
-            tracing::error!("{error}");
-        }
-        let loaded = match settings {
-            Settings::Envoy(envoy) => Some(apply_static(&mut configuration, envoy)?),
-            Settings::Sidecar(_) | Settings::Gateway(_) => None,
-        };
+        let (configuration, loaded) = first_configuration(settings)?;
         let registry = metrics::registry(settings);
         let (asker, asked) = mpsc::channel(ASK_QUEUE);
         let reports = Reports::of(workers.get());
@@ -163,7 +155,7 @@ impl Proxy {
             random,
             registry: registry.clone(),
             own: own_peer(settings),
-            fallback_logs,
+            fallback_logs: fallback_logs(settings),
             reports: reports.clone(),
             inquiries: inquirer.subscribe(),
         };
@@ -329,6 +321,22 @@ async fn follow_names(
             },
         }
     }
+}
+
+/// What a process begins with: the bootstrap in Envoy's place, else nothing yet.
+fn first_configuration(
+    settings: &Settings,
+) -> anyhow::Result<(Configuration, Option<LoadedBootstrap>)> {
+    let on_demand = !matches!(settings, Settings::Envoy(_));
+    let mut configuration = Configuration::new(settings.process().concurrency, on_demand);
+    for error in configuration.log_to(fallback_logs(settings)) {
+        tracing::error!("{error}");
+    }
+    let loaded = match settings {
+        Settings::Envoy(envoy) => Some(apply_static(&mut configuration, envoy)?),
+        Settings::Sidecar(_) | Settings::Gateway(_) => None,
+    };
+    Ok((configuration, loaded))
 }
 
 fn apply_static(

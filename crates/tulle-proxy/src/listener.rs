@@ -161,3 +161,41 @@ async fn guarded(worker: Rc<Worker>, guard: ConnectionGuard, serving: impl Futur
     drop(guard);
     worker.drain.look_again();
 }
+
+#[cfg(test)]
+mod tests {
+    use tulle_identity::TlsConfigs;
+    use tulle_model::snapshot::Snapshot;
+    use tulle_runtime::drain::load::LoadReader;
+
+    use super::*;
+    use crate::access_log::sinks::WorkerLogs;
+    use crate::app::reports::Reports;
+    use crate::metrics::WorkerMetrics;
+    use crate::store::Store;
+    use crate::upstream::{Clock, Upstreams};
+    use crate::worker::WorkerParts;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_connection_and_is_reported() {
+        let (reports, metrics) = (Reports::of(1), WorkerMetrics::detached());
+        let worker = Worker::new(WorkerParts {
+            index: 0,
+            store: Store::new(&Arc::new(Snapshot::new(false)), None),
+            upstreams: Upstreams::new(Clock::start(), Rc::clone(&metrics)),
+            tls: TlsConfigs::default(),
+            load: LoadReader::default(),
+            logs: WorkerLogs::new(Vec::new(), "".into()),
+            metrics,
+            reports: reports.of_worker(0),
+            in_mesh: false,
+            seed: 0,
+        });
+        let guard = worker.load.connection();
+        guarded(Rc::clone(&worker), guard, async { panic!("planted") }).await;
+        assert_eq!((reports.panics(), worker.load.load().connections), (1, 0));
+        assert_eq!(worker.metrics.worker.panics().value(), 1);
+        guarded(Rc::clone(&worker), worker.load.connection(), async {}).await;
+        assert_eq!(reports.panics(), 1);
+    }
+}

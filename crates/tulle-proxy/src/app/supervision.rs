@@ -72,13 +72,13 @@ impl Supervision {
     /// Follows the workers until they panic too often.
     pub async fn watch(&self, configuration: &RefCell<Configuration>) {
         let mut policy = PanicPolicy::default();
-        let mut noted = 0;
+        let mut noted: u64 = 0;
         loop {
             if self.starting.borrow().is_some() && self.is_complete(&configuration.borrow()) {
                 drop(self.starting.take());
                 tracing::info!("ready");
             }
-            for _ in noted..self.reports.panics() {
+            while noted < self.reports.panics() {
                 noted += 1;
                 if policy.note(Instant::now()) == Verdict::GiveUp {
                     return;
