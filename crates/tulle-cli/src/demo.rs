@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use report::{CHECKS, Report};
 
@@ -32,7 +33,7 @@ pub struct Settings {
     #[arg(long)]
     json: bool,
     /// Breaks what this check shows, which must make the check fail.
-    #[arg(long, value_name = "CHECK", value_parser = clap::builder::PossibleValuesParser::new(CHECKS))]
+    #[arg(long, value_name = "CHECK", value_parser = PossibleValuesParser::new(CHECKS))]
     sabotage: Option<String>,
     /// Keeps the directory with configuration and logs.
     #[arg(long)]

@@ -52,10 +52,6 @@ impl Mesh {
         let readable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "variables are an input of the configuration"
-        )]
         let all = std::env::vars_os();
         Environment { allowed: self.config_env.clone(), values: all.filter_map(readable).collect() }
     }

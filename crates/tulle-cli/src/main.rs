@@ -6,11 +6,15 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod analyze;
+mod control;
 mod demo;
 mod duration;
+mod explain;
 mod files;
 mod output;
+mod proxy_status;
 mod redirect;
+mod version;
 
 /// Tulle, a service mesh: the command line.
 #[derive(Debug, Parser)]
@@ -24,7 +28,10 @@ struct CommandLine {
 enum Verb {
     Demo(demo::Settings),
     Analyze(analyze::Settings),
+    Explain(Box<explain::Settings>),
+    ProxyStatus(proxy_status::Settings),
     Redirect(redirect::Settings),
+    Version(version::Settings),
     /// The application of the demonstration: answers with what it is and what it was asked.
     #[command(hide = true)]
     DemoApp(demo::app::Settings),
@@ -38,7 +45,10 @@ fn main() -> ExitCode {
     let outcome = match verb {
         Verb::Demo(settings) => demo::run(settings),
         Verb::Analyze(settings) => analyze::run(&settings),
+        Verb::Explain(settings) => explain::run(&settings),
+        Verb::ProxyStatus(settings) => proxy_status::run(&settings),
         Verb::Redirect(settings) => redirect::run(settings),
+        Verb::Version(settings) => version::run(&settings),
         Verb::DemoApp(settings) => demo::app::run(settings),
         Verb::DemoLoad(settings) => demo::load::run(settings),
     };

@@ -12,6 +12,7 @@
 pub mod analyze;
 pub mod client;
 pub mod diagnostic;
+pub mod explain;
 pub mod istio;
 pub mod load;
 pub mod object;
@@ -24,6 +25,7 @@ pub mod world;
 pub use analyze::analyze;
 pub use client::{Assembly, Bind, Client, Role};
 pub use diagnostic::{Code, Diagnostic, Severity};
+pub use explain::{Call, Explanation, explain};
 pub use load::{File, Loaded, LoadedObject, Place, SourceMap, load};
 pub use object::{Kind, Object, ObjectId, Spec};
 pub use translate::{Names, Translation, names, translate};

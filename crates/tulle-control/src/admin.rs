@@ -26,6 +26,7 @@ use crate::publish::Publisher;
 use crate::status::Status;
 use crate::stop::Stop;
 
+mod explain;
 mod metrics;
 mod openapi;
 mod origin;
@@ -103,6 +104,7 @@ fn router(views: Views) -> Router {
         .route("/api/v1/proxies/{namespace}/{name}", get(proxies::one))
         .route("/api/v1/proxies/{namespace}/{name}/config", get(proxies::config))
         .route("/api/v1/proxies/{namespace}/{name}/sent", get(proxies::sent))
+        .route("/api/v1/explain/{namespace}/{name}", get(explain::explained))
         .route("/api/v1/registry", get(registry::list))
         .route(
             "/api/v1/registry/{namespace}/{name}",

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tulle_config::Client;
 use tulle_xds::session::message::{Name, PerType, ResourceType, Version};
 use tulle_xds::session::server::Verdict;
 
@@ -144,6 +145,14 @@ impl Status {
             proxy.or_insert_with(|| Proxy::of_agent(report)).agent = Some(report.clone());
         }
         proxies
+    }
+
+    /// What the newest stream of a workload's proxy says of it.
+    #[must_use]
+    pub fn client(&self, namespace: &str, name: &str) -> Option<Client> {
+        let streams = lock(&self.streams);
+        let mut newest = streams.values().rev().map(|entry| &entry.node.client);
+        newest.find(|one| *one.namespace == *namespace && *one.name == *name).cloned()
     }
 
     /// What the newest stream of a node holds, asked from the stream; `None` if it has none, or

@@ -1,10 +1,13 @@
 //! What is done with a connection or request: pure functions of values (design D7).
 //!
 //! In the order in which traffic asks: [`destination`] (which listener) → [`filter_chain`] →
-//! [`route`] → [`retry`]. The picking of endpoints is in [`balance`].
+//! [`path`] (its one form) → [`route`] → [`retry`]. [`request`] joins them; the picking of
+//! endpoints is in [`balance`].
 
 pub mod balance;
 pub mod destination;
 pub mod filter_chain;
+pub mod path;
+pub mod request;
 pub mod retry;
 pub mod route;

@@ -133,7 +133,7 @@ pub fn default_log(format: AccessLogFormat) -> AccessLog {
     AccessLog { sink: LogSink::Stdout, format }
 }
 
-/// Istio's fields.
+/// Istio's fields, and why the proxy answered by itself.
 const JSON_FIELDS: &[(&str, &str)] = &[
     ("start_time", "%START_TIME%"),
     ("method", "%REQ(:METHOD)%"),
@@ -159,6 +159,7 @@ const JSON_FIELDS: &[(&str, &str)] = &[
     ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
     ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
     ("route_name", "%ROUTE_NAME%"),
+    ("tulle_reason", "%RESP(X-TULLE-REASON)%"),
 ];
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod server;
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -27,6 +28,9 @@ use tulle_runtime::logging::LogControl;
 use tulle_runtime::readiness::Readiness;
 use tulle_runtime::telemetry::Registry;
 
+use tulle_xds::proto::tulle::v1::question::Ask;
+
+use crate::agent::Answers;
 use crate::settings::Settings;
 
 pub use config_dump::DumpError;
@@ -50,6 +54,9 @@ pub trait Inside {
 
     /// What is counted at an endpoint, over all workers.
     fn endpoint(&self, cluster: &ClusterName, endpoint: &EndpointAddress) -> EndpointNumbers;
+
+    /// Called before endpoints are read: brings their numbers up to date.
+    fn count_endpoints(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
 
     /// Called before metrics are read: brings those of the process up to date.
     fn refresh_metrics(&self);
@@ -163,6 +170,12 @@ const ROUTES: &[(&str, Methods, Route, &str)] = &[
     ("/stats/prometheus", Methods::Get, Route::Prometheus, "metrics"),
 ];
 
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("controls", &self.controls).finish_non_exhaustive()
+    }
+}
+
 impl Admin {
     /// Answers about the process behind `inside`.
     #[must_use]
@@ -245,6 +258,33 @@ impl Admin {
     }
 }
 
+impl Answers for Admin {
+    async fn answer(&self, asked: Ask) -> Result<Value, String> {
+        match asked {
+            Ask::ConfigDump(dump) => {
+                let dump = config_dump::kind(&*self.inside, &dump.kind);
+                dump.map_err(|error| error.to_string())
+            }
+            Ask::Stats(_) => {
+                self.inside.refresh_metrics();
+                let samples = self.controls.registry.samples().into_iter();
+                Ok(samples.map(|(name, value)| (name, Value::from(value))).collect())
+            }
+            Ask::ServerInfo(_) => Ok(server::view(&self.controls, self.inside.node())),
+            Ask::Clusters(_) => {
+                self.inside.count_endpoints().await;
+                Ok(clusters::json(&self.inside.snapshot(), &*self.inside))
+            }
+            Ask::Drain(_) => {
+                let process = self.controls.settings.process();
+                let plan = Plan::listeners(process.drain_time, process.drain_strategy);
+                self.controls.drain.begin(plan);
+                Ok(Value::Object(serde_json::Map::new()))
+            }
+        }
+    }
+}
+
 impl Api for Admin {
     type Route = Route;
 
@@ -261,7 +301,10 @@ impl Api for Admin {
                 Answer::prometheus(self.controls.registry.render())
             }
             Route::ConfigDump => self.config_dump(&question),
-            Route::Clusters => self.clusters(&question),
+            Route::Clusters => {
+                self.inside.count_endpoints().await;
+                self.clusters(&question)
+            }
             Route::Listeners => self.listeners(),
             Route::Server => Answer::json(&server::view(&self.controls, self.inside.node())),
             Route::Logging => logging::answer(self.controls.log.as_ref(), &question),

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -16,18 +17,22 @@ use crate::settings::{InboundPort, MeshSettings, Role, ServiceRegistration};
 
 use proto::agent_down::Message as Down;
 use proto::agent_up::Message as Up;
+use proto::answer::Content;
+use proto::question::Ask;
 
 /// How often the control plane hears from a proxy that has nothing to say: well within a lease.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// How long a proxy waits before it dials again.
 const REDIAL: Duration = Duration::from_secs(1);
+/// Longest part of an answer, in bytes.
+const PART_BYTES: usize = 1024 * 1024;
 /// Messages that wait for the transport.
 const QUEUED: usize = 64;
 
 /// What the rest of the process knows that operators may ask for.
 pub trait Answers {
-    /// The configuration that is in force, as JSON; `kind` empty for all of it.
-    fn config_dump(&self, kind: &str) -> Result<Vec<u8>, String>;
+    /// The answer as JSON, or a sentence for the operator who asked.
+    fn answer(&self, asked: Ask) -> impl Future<Output = Result<Value, String>>;
 }
 
 /// What the control plane is told.
@@ -79,11 +84,13 @@ impl Agent {
     async fn connect(&mut self, answers: &impl Answers) -> anyhow::Result<()> {
         let channel = channel(&self.target).await?;
         let (up, queue) = mpsc::channel(QUEUED);
-        up.try_send(message(Up::Hello(self.hello.clone())))?;
+        up.try_send(message(Up::Hello(self.hello_now())))?;
+        // Before anything can be made of the hello: whoever drains is not to be called.
+        self.say_condition(&up)?;
         let mut client = AgentClient::new(channel);
         let mut down = client.connect(ReceiverStream::new(queue)).await?.into_inner();
-        self.condition.mark_changed();
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.reset();
         loop {
             tokio::select! {
                 changed = self.condition.changed() => {
@@ -92,11 +99,20 @@ impl Agent {
                 }
                 _ = heartbeat.tick() => self.say_condition(&up)?,
                 asked = next(&mut down) => match asked? {
-                    Some(asked) => self.answer(asked, answers, &up)?,
+                    Some(asked) => self.answer(asked, answers, &up).await?,
                     None => return Ok(()),
                 },
             }
         }
+    }
+
+    /// Who drains has nothing to register any more.
+    fn hello_now(&self) -> proto::Hello {
+        let mut hello = self.hello.clone();
+        if *self.condition.borrow() == Condition::Draining {
+            hello.registration = None;
+        }
+        hello
     }
 
     fn say_condition(&self, up: &mpsc::Sender<proto::AgentUp>) -> anyhow::Result<()> {
@@ -113,7 +129,7 @@ impl Agent {
         Ok(up.try_send(message(said))?)
     }
 
-    fn answer(
+    async fn answer(
         &self,
         asked: Down,
         answers: &impl Answers,
@@ -121,8 +137,9 @@ impl Agent {
     ) -> anyhow::Result<()> {
         match asked {
             Down::Question(question) => {
-                let answer = answered(question, answers);
-                up.try_send(message(Up::Answer(answer)))?;
+                for part in answered(question, answers).await {
+                    up.send(message(Up::Answer(part))).await?;
+                }
             }
             Down::Withdrawn(_) => self.drain.withdrawn(),
             Down::Refused(refused) => {
@@ -142,18 +159,27 @@ fn message(message: Up) -> proto::AgentUp {
     proto::AgentUp { message: Some(message) }
 }
 
-fn answered(question: proto::Question, answers: &impl Answers) -> proto::Answer {
-    use proto::answer::Content as Answered;
-    use proto::question::Ask as Asked;
+/// The answer to a question, in parts.
+async fn answered(question: proto::Question, answers: &impl Answers) -> Vec<proto::Answer> {
+    let id = question.id;
     let result = match question.ask {
-        Some(Asked::ConfigDump(dump)) => answers.config_dump(&dump.kind),
-        _ => Err("this release does not answer that".to_owned()),
+        Some(asked) => answers.answer(asked).await,
+        None => Err("this release does not answer that".to_owned()),
     };
-    let result = match result {
-        Ok(json) => Answered::Json(json.into()),
-        Err(error) => Answered::Error(error),
-    };
-    proto::Answer { id: question.id, content: Some(result), more: false }
+    let text = result.and_then(|json| serde_json::to_vec(&json).map_err(|e| e.to_string()));
+    match text {
+        Ok(json) => {
+            let last = json.len().saturating_sub(1) / PART_BYTES;
+            let part = |(index, part): (usize, &[u8])| {
+                let content = Some(Content::Json(part.to_vec().into()));
+                proto::Answer { id, content, more: index < last }
+            };
+            json.chunks(PART_BYTES).enumerate().map(part).collect()
+        }
+        Err(error) => {
+            vec![proto::Answer { id, content: Some(Content::Error(error)), more: false }]
+        }
+    }
 }
 
 /// The first message of a sidecar.

@@ -2,35 +2,61 @@
 //!
 //! `run` is all that `main` calls; tests start the same [`Proxy`] with port 0.
 
+pub mod inquiry;
+pub mod inside;
 pub mod mesh;
+pub mod operators;
+pub mod reports;
 pub mod static_config;
+pub mod supervision;
 pub mod workers;
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tulle_model::access_log::AccessLog;
+use tulle_model::cluster::PeerMetadata;
 use tulle_model::lookup::Needed;
-use tulle_model::snapshot::Change;
 use tulle_runtime::drain::driver::{DrainHandle, Drainer};
 use tulle_runtime::drain::load::LoadReader;
 use tulle_runtime::drain::{Phase, Plan};
-use tulle_runtime::logging;
+use tulle_runtime::logging::{self, LogControl};
+use tulle_runtime::readiness::Readiness;
 use tulle_runtime::sink::{Sink, Target};
+use tulle_runtime::sockets::NodeLock;
 
-use crate::agent::{Answers, Condition};
+use crate::access_log::default_log;
+use crate::admin::{Admin, Controls};
+use crate::agent::Condition;
+use crate::app::inquiry::Inquirer;
+use crate::app::inside::{Interior, Parts};
 use crate::app::mesh::Mesh;
+use crate::app::operators::Operators;
+use crate::app::reports::Reports;
+use crate::app::static_config::LoadedBootstrap;
+use crate::app::supervision::Supervision;
 use crate::app::workers::{WorkerSeed, Workers, load_readers};
 use crate::configuration::{Configuration, WorkerConfig};
+use crate::discovery::session::Learnt;
+use crate::metrics::{self, istio::Peer};
 use crate::settings::{EnvoySettings, Mode, Settings};
 use crate::store::ASK_QUEUE;
 use crate::upstream::Clock;
 use crate::upstream::dns::Resolver;
+
+/// How long the last lines of a log may take to be written at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
+/// How often counters of what is gone are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// Runs a process until it is told to stop.
 #[must_use]
@@ -69,25 +95,34 @@ fn validate(settings: &EnvoySettings) -> ExitCode {
 
 fn serve(settings: &Settings) -> anyhow::Result<()> {
     let process = settings.process();
-    let log = Sink::open(Target::Stderr).context("standard error")?;
-    logging::install(process.log_level, process.log_format, log.shared_queue())?;
+    let sink = Sink::open(Target::Stderr).context("standard error")?;
+    let log = logging::install(process.log_level, process.log_format, sink.shared_queue())?;
+    tulle_runtime::panic::install_hook();
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
     }
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(async { Proxy::start(settings)?.run_until_stopped(settings).await })
+    let served =
+        runtime.block_on(async { Proxy::start(settings, Some(log))?.run_until_stopped().await });
+    drop(runtime);
+    sink.close(Instant::now() + LAST_LINES);
+    served
 }
 
 /// A running proxy.
 #[derive(Debug)]
 pub struct Proxy {
-    configuration: RefCell<Configuration>,
+    settings: Settings,
+    configuration: Rc<RefCell<Configuration>>,
     configs: watch::Receiver<WorkerConfig>,
     asked: mpsc::Receiver<Needed>,
     workers: Workers,
     drainer: Drainer,
     drain: DrainHandle,
-    random: u64,
+    mesh: Option<Mesh>,
+    supervision: Supervision,
+    operators: Operators,
+    _lock: Option<NodeLock>,
 }
 
 impl Proxy {
@@ -95,52 +130,137 @@ impl Proxy {
     ///
     /// # Errors
     /// What of the configuration is wrong or which address is not to be had.
-    pub fn start(settings: &Settings) -> anyhow::Result<Self> {
+    pub fn start(settings: &Settings, log: Option<LogControl>) -> anyhow::Result<Self> {
         let process = settings.process();
         let on_demand = !matches!(settings, Settings::Envoy(_));
-        let mut configuration = Configuration::new(process.concurrency, on_demand);
-        if let Settings::Envoy(envoy) = settings {
-            apply_static(&mut configuration, envoy)?;
-        }
-        let readers: Vec<LoadReader> = load_readers(process.concurrency);
-        let (drainer, drain) = Drainer::new(readers.clone());
-        let (asker, asked) = mpsc::channel(ASK_QUEUE);
+        let workers = process.concurrency;
         let random = seed();
+        let readers: Vec<LoadReader> = load_readers(workers);
+        let (drainer, drain) = Drainer::new(readers.clone());
+        let readiness = Readiness::default();
+        let (tell, condition) = watch::channel(Condition::Starting);
+        let mesh = mesh::mesh(settings, random, condition, drain.clone())?;
+        let lock = mesh::lock(settings, mesh.as_ref())?;
+
+        let mut configuration = Configuration::new(workers, on_demand);
+        let fallback_logs = fallback_logs(settings);
+        for error in configuration.log_to(fallback_logs.clone()) {
+            tracing::error!("{error}");
+        }
+        let loaded = match settings {
+            Settings::Envoy(envoy) => Some(apply_static(&mut configuration, envoy)?),
+            Settings::Sidecar(_) | Settings::Gateway(_) => None,
+        };
+        let registry = metrics::registry(settings);
+        let (asker, asked) = mpsc::channel(ASK_QUEUE);
+        let reports = Reports::of(workers.get());
+        let inquirer = Inquirer::new(workers.get());
         let worker_seed = WorkerSeed {
             configs: configuration.subscribe(),
             drain: drain.views(),
             asker: on_demand.then_some(asker),
             clock: Clock::start(),
             random,
+            registry: registry.clone(),
+            own: own_peer(settings),
+            fallback_logs,
+            reports: reports.clone(),
+            inquiries: inquirer.subscribe(),
         };
-        let workers = Workers::start(&worker_seed, &readers).context("starting workers")?;
         let configs = configuration.subscribe();
-        let configuration = RefCell::new(configuration);
-        Ok(Self { configuration, configs, asked, workers, drainer, drain, random })
+        let configuration = Rc::new(RefCell::new(configuration));
+        let node = operators::node(mesh.as_ref(), loaded.as_ref(), settings);
+        let inside = Rc::new(Interior::new(
+            Parts {
+                configuration: Rc::clone(&configuration),
+                bootstrap: loaded.as_ref().map(|loaded| loaded.packed.clone()),
+                node,
+                inquirer,
+                drain: drain.clone(),
+                readiness: readiness.clone(),
+                concurrency: workers.get(),
+            },
+            &registry,
+        ));
+        let controls = Controls {
+            settings: settings.clone(),
+            registry,
+            log,
+            drain: drain.clone(),
+            readiness: readiness.clone(),
+            shutdown: Arc::default(),
+            started: inside.started.0,
+        };
+        let bootstrap = loaded.as_ref().map(|loaded| &loaded.bootstrap);
+        let operators = Operators::bind(controls, inside, bootstrap)?;
+        let supervision = Supervision::new(settings, reports, readiness, tell);
+        let workers = Workers::start(&worker_seed, &readers).context("starting workers")?;
+        Ok(Self {
+            settings: settings.clone(),
+            configuration,
+            configs,
+            asked,
+            workers,
+            drainer,
+            drain,
+            mesh,
+            supervision,
+            operators,
+            _lock: lock,
+        })
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains.
-    async fn run_until_stopped(self, settings: &Settings) -> anyhow::Result<()> {
-        let Self { configuration, configs, asked, workers, drainer, drain, random } = self;
+    /// Where the admin server listens, if there is one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.operators.address()
+    }
+
+    /// Serves until SIGTERM, SIGINT or `/quitquitquit`, then drains.
+    ///
+    /// # Errors
+    /// It gave up: too many panics.
+    pub async fn run_until_stopped(self) -> anyhow::Result<()> {
+        let Self { settings, configuration, configs, asked, workers, .. } = self;
+        let Self { drainer, drain, mesh, supervision, operators, _lock, .. } = self;
         let stopped = stop_signals()?;
-        let (tell, condition) = watch::channel(Condition::Starting);
-        let mesh = mesh::mesh(settings, random, condition, drain.clone())?;
-        let registered = mesh.is_some();
-        let plan = Plan::shutdown(settings.process().drain_time, registered);
-        let draining = async {
-            stopped.await;
+        let mut moved = signal(SignalKind::user_defined1())?;
+        let plan = Plan::shutdown(settings.process().drain_time, mesh.is_some());
+        let (shutdown, registry) = (operators.shutdown(), operators.registry());
+        let api = Rc::clone(&operators.api);
+        let ending = async {
+            let gave_up = tokio::select! {
+                () = stopped => None,
+                () = shutdown.notified() => None,
+                () = supervision.watch(&configuration) => Some(supervision.give_up()),
+            };
             tracing::info!("draining");
-            tell.send_replace(Condition::Draining);
             drain.begin(plan);
             drain.reached(Phase::Done).await;
+            gave_up.is_some()
         };
-        tokio::select! {
-            ((), ()) = async { tokio::join!(drainer.run(|_| {}), draining) } => {}
-            () = follow_names(&configuration, configs) => {}
-            () = in_mesh(mesh, asked, &configuration, &tell) => {}
-        }
-        drop(configuration);
+        let housekeeping = async {
+            let mut sweep = tokio::time::interval(SWEEP);
+            loop {
+                tokio::select! {
+                    _ = sweep.tick() => registry.sweep(Instant::now()),
+                    _ = moved.recv() => configuration.borrow().reopen_logs(),
+                }
+            }
+        };
+        let gave_up = tokio::select! {
+            ((), gave_up) = async { tokio::join!(drainer.run(|_| {}), ending) } => gave_up,
+            () = follow_names(&configuration, configs) => false,
+            () = in_mesh(mesh, asked, &configuration, &api) => false,
+            () = supervision.tell(&drain) => false,
+            () = operators.serve() => false,
+            () = housekeeping => false,
+        };
+        drop(api);
+        let logs = configuration.borrow_mut().end();
         workers.join();
+        logs.close(Instant::now() + LAST_LINES);
+        anyhow::ensure!(!gave_up, "gave up: too many panics within a minute");
         Ok(())
     }
 }
@@ -150,36 +270,46 @@ async fn in_mesh(
     mesh: Option<Mesh>,
     asked: mpsc::Receiver<Needed>,
     configuration: &RefCell<Configuration>,
-    tell: &watch::Sender<Condition>,
+    answers: &Admin,
 ) {
     let Some(Mesh { discovery, agent }) = mesh else { return std::future::pending().await };
-    let changed = |changes: Vec<Change>| {
-        let errors = configuration.borrow_mut().apply(changes);
+    let changed = |learnt: Learnt| {
+        let mut configuration = configuration.borrow_mut();
+        let errors = configuration.apply(learnt.changes);
+        configuration.note_versions(learnt.versions);
         for error in &errors {
             tracing::error!("{error}");
         }
-        let bound = !configuration.borrow().sockets().is_empty();
-        tell.send_if_modified(|condition| {
-            let ready = bound && *condition == Condition::Starting;
-            if ready {
-                *condition = Condition::Ready;
-            }
-            ready
-        });
     };
-    let dump = Dump(configuration);
-    tokio::join!(discovery.run(asked, changed), agent.run(&dump));
+    tokio::join!(discovery.run(asked, changed), agent.run(answers));
 }
 
-/// Answers questions about the configuration in force.
-struct Dump<'a>(&'a RefCell<Configuration>);
-
-impl Answers for Dump<'_> {
-    fn config_dump(&self, _kind: &str) -> Result<Vec<u8>, String> {
-        let generation = self.0.borrow().snapshot().generation();
-        serde_json::to_vec(&serde_json::json!({ "generation": generation }))
-            .map_err(|error| error.to_string())
+/// The logs of a sidecar or gateway whose configuration names none. In Envoy's place there is none.
+fn fallback_logs(settings: &Settings) -> Vec<AccessLog> {
+    match settings {
+        Settings::Envoy(_) => Vec::new(),
+        Settings::Sidecar(_) | Settings::Gateway(_) => {
+            vec![default_log(settings.process().access_log_format)]
+        }
     }
+}
+
+/// The workload of this proxy, as metrics name it.
+fn own_peer(settings: &Settings) -> Option<Peer> {
+    let mesh = match settings {
+        Settings::Envoy(_) => return None,
+        Settings::Sidecar(sidecar) => &sidecar.mesh,
+        Settings::Gateway(gateway) => &gateway.mesh,
+    };
+    let labels = mesh.labels.0.iter();
+    let metadata = PeerMetadata {
+        workload: mesh.workload.name.as_str().into(),
+        namespace: mesh.workload.namespace.as_str().into(),
+        service_account: mesh.service_account.as_str().into(),
+        labels: labels.map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
+        cluster: mesh.cluster_id.as_str().into(),
+    };
+    Some(Peer { metadata: Arc::new(metadata), principal: "".into() })
 }
 
 /// Resolves the names that configurations have; never comes back.
@@ -200,7 +330,10 @@ async fn follow_names(
     }
 }
 
-fn apply_static(configuration: &mut Configuration, envoy: &EnvoySettings) -> anyhow::Result<()> {
+fn apply_static(
+    configuration: &mut Configuration,
+    envoy: &EnvoySettings,
+) -> anyhow::Result<LoadedBootstrap> {
     let loaded = static_config::load(&envoy.bootstrap)
         .map_err(|mistakes| anyhow::anyhow!("{}", mistakes.join("\n")))?;
     for warning in &loaded.warnings {
@@ -209,7 +342,7 @@ fn apply_static(configuration: &mut Configuration, envoy: &EnvoySettings) -> any
     let errors = configuration.apply(static_config::changes(&loaded.bootstrap));
     match errors.into_iter().next() {
         Some(error) => Err(error.into()),
-        None => Ok(()),
+        None => Ok(loaded),
     }
 }
 

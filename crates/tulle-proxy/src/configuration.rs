@@ -3,15 +3,19 @@
 //!
 //! Start and reload are one path: the first configuration is a change from none.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
+use tulle_model::access_log::AccessLog;
 use tulle_model::lookup::Needed;
 use tulle_model::name::ListenerName;
 use tulle_model::snapshot::{Change, Snapshot};
 use tulle_runtime::sockets::{BindError, Sharing, SocketOwner, Wanted};
 
+use crate::access_log::sinks::{OpenSinks, SinkError, Sinks};
 use crate::listener::BoundSocket;
 use crate::upstream::dns::Names;
 use crate::upstream::{Prepared, Preparer};
@@ -25,6 +29,10 @@ pub struct WorkerConfig {
     pub prepared: Prepared,
     /// The sockets to accept from.
     pub sockets: Arc<[Arc<BoundSocket>]>,
+    /// Where access logs go.
+    pub logs: OpenSinks,
+    /// Counts what workers were given, from 0.
+    pub revision: u64,
 }
 
 /// Why a part of a configuration could not be applied; the rest was.
@@ -42,6 +50,9 @@ pub enum ApplyError {
     /// A TLS setting cannot be built.
     #[error("TLS: {0}")]
     Tls(tulle_identity::TlsError),
+    /// An access log cannot be written.
+    #[error(transparent)]
+    Log(SinkError),
 }
 
 /// The owner of the configuration and its sockets.
@@ -54,6 +65,11 @@ pub struct Configuration {
     owner: SocketOwner,
     sharing: Sharing,
     bound: Vec<Arc<BoundSocket>>,
+    sinks: Sinks,
+    fallback_logs: Vec<AccessLog>,
+    updated: HashMap<Needed, SystemTime>,
+    versions: HashMap<Needed, Arc<str>>,
+    revision: u64,
     workers: watch::Sender<WorkerConfig>,
 }
 
@@ -67,6 +83,8 @@ impl Configuration {
             snapshot: Arc::clone(&snapshot),
             prepared: prepared.clone(),
             sockets: [].into(),
+            logs: OpenSinks::default(),
+            revision: 0,
         };
         let sharing = if workers.get() == 1 { Sharing::One } else { Sharing::EachWorker };
         Self {
@@ -77,8 +95,65 @@ impl Configuration {
             owner: SocketOwner::new(workers),
             sharing,
             bound: Vec::new(),
+            sinks: Sinks::default(),
+            fallback_logs: Vec::new(),
+            updated: HashMap::new(),
+            versions: HashMap::new(),
+            revision: 0,
             workers: watch::Sender::new(first),
         }
+    }
+
+    /// Opens the logs that are written where the configuration names none, and tells the workers.
+    pub fn log_to(&mut self, fallback: Vec<AccessLog>) -> Vec<ApplyError> {
+        self.fallback_logs = fallback;
+        let errors = self.open_logs();
+        self.publish();
+        errors
+    }
+
+    /// Opens the files of access logs again, because somebody has moved them.
+    pub fn reopen_logs(&self) {
+        self.sinks.reopen();
+    }
+
+    /// Lines of access logs that were lost.
+    #[must_use]
+    pub fn lost_log_lines(&self) -> u64 {
+        self.sinks.dropped()
+    }
+
+    /// Ends the configuration; workers end by it. When they are gone the access logs are to be
+    /// closed.
+    #[must_use]
+    pub fn end(&mut self) -> Sinks {
+        let Self { workers, sinks, bound, owner, .. } =
+            std::mem::replace(self, Self::new(NonZeroUsize::MIN, false));
+        drop((workers, bound, owner));
+        sinks
+    }
+
+    /// When a resource was last changed.
+    #[must_use]
+    pub fn updated(&self, resource: &Needed) -> Option<SystemTime> {
+        self.updated.get(resource).copied()
+    }
+
+    /// The version that the control plane gave a resource; empty if it gave none.
+    #[must_use]
+    pub fn version(&self, resource: &Needed) -> Arc<str> {
+        self.versions.get(resource).cloned().unwrap_or_default()
+    }
+
+    /// Takes note of versions that the control plane gave.
+    pub fn note_versions(&mut self, versions: Vec<(Needed, Arc<str>)>) {
+        self.versions.extend(versions);
+    }
+
+    /// Which configuration the workers were given last.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// What workers listen to.
@@ -106,13 +181,37 @@ impl Configuration {
             return Vec::new();
         }
         let touches_listeners = changes.iter().any(concerns_listener);
+        self.note_times(&changes);
         self.snapshot = Arc::new(self.snapshot.with(changes));
         let mut errors = self.prepare();
         if touches_listeners {
+            errors.extend(self.open_logs());
             self.bind(&mut errors);
         }
         self.publish();
         errors
+    }
+
+    fn open_logs(&mut self) -> Vec<ApplyError> {
+        let errors = self.sinks.sync(&self.snapshot, &self.fallback_logs);
+        errors.into_iter().map(ApplyError::Log).collect()
+    }
+
+    fn note_times(&mut self, changes: &[Change]) {
+        let now = SystemTime::now();
+        for change in changes {
+            match change {
+                Change::Put(resource, _) => {
+                    let needed = Needed::of(resource.kind(), resource.name());
+                    self.updated.insert(needed, now);
+                }
+                Change::Forget(needed) | Change::Absent(needed, _) => {
+                    self.updated.remove(needed);
+                    self.versions.remove(needed);
+                }
+                Change::Alias(..) => {}
+            }
+        }
     }
 
     /// Takes on what names resolve to now, and tells the workers.
@@ -130,11 +229,14 @@ impl Configuration {
         errors.into_iter().map(ApplyError::Tls).collect()
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.revision += 1;
         self.workers.send_replace(WorkerConfig {
             snapshot: Arc::clone(&self.snapshot),
             prepared: self.prepared.clone(),
             sockets: self.bound.clone().into(),
+            logs: self.sinks.open(),
+            revision: self.revision,
         });
     }
 

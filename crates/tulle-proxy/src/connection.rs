@@ -6,21 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tulle_model::decide::destination::{self, Destination};
 use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
-use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand, TcpProxy};
-use tulle_model::lookup::{Decision, Lookup};
+use tulle_model::decide::request;
+use tulle_model::listener::{FilterChain, Listener, NetworkFilter, TcpProxy};
+use tulle_model::lookup::{Absence, Lookup};
 use tulle_model::name::{Direction, ListenerName};
 use tulle_model::snapshot::Snapshot;
 
 use crate::http;
 use crate::http::context::{Downstream, HttpContext};
-use crate::http::forward::cluster_ready;
 use crate::io::Io;
 use crate::listener::inspect::Protocol;
 use crate::listener::inspect::peek::protocol_of;
 use crate::listener::original_dst::original_destination;
-use crate::tcp::{self, TcpProgress, TcpSession};
+use crate::metrics::envoy::{ListenerConnectionGuard, ListenerSeries};
+use crate::tcp::record::TcpRecord;
+use crate::tcp::{self, TcpSession};
+use crate::upstream::UpstreamCluster;
 use crate::worker::Worker;
 
 /// Longest TLS handshake where the chain sets no limit.
@@ -35,11 +37,14 @@ pub struct Incoming {
     pub peer: SocketAddr,
     /// The listener that is bound where it came in.
     pub listener: ListenerName,
+    /// Counts it at its listener.
+    pub counted: ListenerConnectionGuard,
 }
 
 /// Serves a connection to its end.
 pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
-    let Incoming { stream, peer, listener } = incoming;
+    let Incoming { stream, peer, listener, counted } = incoming;
+    let series = counted.series();
     let _inbound = is_inbound(&worker, &listener).then(|| worker.inbound.enter());
     let Ok(local) = stream.local_addr() else { return };
     let bound = match worker.store.load().listener(listener.as_str()) {
@@ -48,9 +53,12 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
         Lookup::Absent(_) | Lookup::Unknown => return,
     };
     let original = original_dst(&bound, &stream, local);
-    let listener = handed_over(&worker, &bound, original).await;
+    let Ok(listener) = handed_over(&worker, &bound, original).await else {
+        // Who owns the destination cannot be learnt now: nobody is let past on a guess.
+        return Io::tcp(stream, peer).reset();
+    };
     let Some(protocol) = inspected(&worker, &listener, &stream).await else {
-        return;
+        return series.pre_cx_timeout().inc();
     };
     let names = protocol.application_protocols();
     let facts = ConnectionFacts {
@@ -61,18 +69,21 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
         is_tls: protocol.is_tls(),
         application_protocols: &names,
     };
-    let Some(chain) = filter_chain(&listener, &facts).cloned() else {
-        return;
-    };
+    let chain = filter_chain(&listener, &facts).cloned();
     let downstream = Downstream {
         id: worker.connection_id(),
         peer,
         local: original.unwrap_or(local),
         original,
-        is_tls: chain.tls.is_some(),
+        is_tls: chain.as_ref().is_some_and(|chain| chain.tls.is_some()),
         server_name: protocol.server_name().into(),
     };
-    let Some(io) = encrypted(&worker, &chain, Io::tcp(stream, peer)).await else { return };
+    let Some(chain) = chain else {
+        series.no_filter_chain_match().inc();
+        return tcp::record::no_chain(&worker, &listener, &downstream);
+    };
+    let io = encrypted(&worker, &chain, Io::tcp(stream, peer), series).await;
+    let Some(io) = io else { return };
     match &chain.network {
         NetworkFilter::Http(manager) => {
             let manager = Arc::clone(manager);
@@ -80,7 +91,7 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
             http::serve(Rc::new(cx), io, &protocol).await;
         }
         NetworkFilter::Tcp(proxy) => {
-            serve_tcp(&worker, proxy, downstream, io).await;
+            serve_tcp(&worker, proxy, &downstream, io).await;
         }
     }
 }
@@ -93,18 +104,29 @@ fn is_inbound(worker: &Worker, listener: &ListenerName) -> bool {
 }
 
 /// Passes bytes on to the cluster of the filter.
-async fn serve_tcp(worker: &Rc<Worker>, proxy: &TcpProxy, downstream: Downstream, io: Io) {
-    let Some(name) = tcp::cluster(proxy, worker.random()) else { return io.reset() };
-    let ready = worker.store.decide(|snapshot| cluster_ready(snapshot, name)).await;
-    let cluster = worker.upstreams.cluster(&worker.store.load(), name);
-    let (Ok(Ok(())), Lookup::Present(cluster)) = (ready, cluster) else { return io.reset() };
+async fn serve_tcp(worker: &Rc<Worker>, proxy: &TcpProxy, downstream: &Downstream, io: Io) {
+    let mut record = TcpRecord::open(worker, proxy, downstream);
+    let Some(cluster) = tcp_cluster(worker, proxy).await else {
+        record.no_cluster();
+        return io.reset();
+    };
     let session = TcpSession {
         cluster,
         buffers: worker.buffers.clone(),
         original_dst: downstream.original,
         random: worker.random(),
     };
-    tcp::proxy(io, proxy, &session, &TcpProgress::default()).await;
+    let progress = record.routed(&session);
+    let end = tcp::proxy(io, proxy, &session, &progress).await;
+    record.ends(&end);
+}
+
+/// The cluster of a connection, asked for if need be.
+async fn tcp_cluster(worker: &Worker, proxy: &TcpProxy) -> Option<Rc<UpstreamCluster>> {
+    let name = tcp::cluster(proxy, worker.random())?;
+    let ready = worker.store.decide(|snapshot| request::cluster(snapshot, name)).await;
+    let Ok(Ok(_)) = ready else { return None };
+    worker.upstreams.cluster(&worker.store.load(), name).present()
 }
 
 /// Where the connection was going before it was redirected here.
@@ -121,27 +143,10 @@ async fn handed_over(
     worker: &Rc<Worker>,
     bound: &Arc<Listener>,
     original: Option<SocketAddr>,
-) -> Arc<Listener> {
-    let Some(original) = original else { return Arc::clone(bound) };
-    let by_address = worker.store.load().listener_at(original).cloned();
-    if let Some(listener) = by_address.filter(|_| bound.use_original_dst) {
-        return listener;
-    }
-    if bound.on_demand != OnDemand::Transparent {
-        return Arc::clone(bound);
-    }
-    let owner = worker.store.decide(|snapshot| owner_of(snapshot, original)).await;
-    owner.ok().flatten().unwrap_or_else(|| Arc::clone(bound))
-}
-
-fn owner_of(snapshot: &Snapshot, address: SocketAddr) -> Decision<Option<Arc<Listener>>> {
-    match destination::by_address(snapshot, address, &mut ()) {
-        Decision::Decided(Destination::Owned(listener)) => {
-            Decision::Decided(Some(Arc::clone(listener)))
-        }
-        Decision::Decided(Destination::Unowned(_)) => Decision::Decided(None),
-        Decision::Need(need) => Decision::Need(need),
-    }
+) -> Result<Arc<Listener>, Absence> {
+    let Some(original) = original else { return Ok(Arc::clone(bound)) };
+    let taken = |snapshot: &Snapshot| request::listener(snapshot, bound, original, &mut ());
+    worker.store.decide(taken).await
 }
 
 /// What the first bytes say, as far as the listener wants to know; `None` to close.
@@ -157,16 +162,28 @@ async fn inspected(worker: &Worker, listener: &Listener, stream: &TcpStream) -> 
 }
 
 /// The connection after its TLS handshake, if the chain has one.
-async fn encrypted(worker: &Worker, chain: &FilterChain, io: Io) -> Option<Io> {
+async fn encrypted(
+    worker: &Worker,
+    chain: &FilterChain,
+    io: Io,
+    series: &ListenerSeries,
+) -> Option<Io> {
     let Some(tls) = &chain.tls else { return Some(io) };
     let tls = worker.server_tls(tls)?;
     let limit = chain.connect_timeout.unwrap_or(HANDSHAKE);
     match tokio::time::timeout(limit, io.accept_tls(&tls)).await {
-        Ok(Ok(io)) => Some(io),
+        Ok(Ok(io)) => {
+            series.ssl_handshake().inc();
+            Some(io)
+        }
         Ok(Err(error)) => {
             tracing::debug!(%error, "TLS handshake failed");
+            series.ssl_connection_error().inc();
             None
         }
-        Err(_) => None,
+        Err(_) => {
+            series.connect_timeout().inc();
+            None
+        }
     }
 }

@@ -13,13 +13,12 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tulle_model::lookup::Needed;
-use tulle_model::snapshot::Change;
 use tulle_xds::proto::envoy::config::core::v3 as core;
 use tulle_xds::proto::envoy::service::discovery::v3 as wire;
 use tulle_xds::session::client::TICK_EVERY;
 
 use crate::discovery::saved::SavedState;
-use crate::discovery::session::{Session, Wish};
+use crate::discovery::session::{Learnt, Session, Wish};
 use crate::discovery::transport::{Stream, Target, open};
 
 /// Requests that wait for the transport.
@@ -40,7 +39,7 @@ pub struct Discovery {
 
 impl Discovery {
     /// Connects, asks, learns; never comes back.
-    pub async fn run(mut self, mut asked: mpsc::Receiver<Needed>, changed: impl Fn(Vec<Change>)) {
+    pub async fn run(mut self, mut asked: mpsc::Receiver<Needed>, changed: impl Fn(Learnt)) {
         self.restore(&changed);
         let mut stream: Option<Stream> = None;
         let mut connect_at = Some(tokio::time::Instant::now());
@@ -88,20 +87,21 @@ impl Discovery {
                         tracing::warn!(reason, "the stream to the control plane is ended");
                         stream = None;
                     }
-                    Wish::Change(changes) => changed(changes),
+                    Wish::Change(learnt) => changed(learnt),
                 }
             }
         }
     }
 
     /// Serves what an earlier process kept until the control plane says otherwise.
-    fn restore(&mut self, changed: &impl Fn(Vec<Change>)) {
+    fn restore(&mut self, changed: &impl Fn(Learnt)) {
         let Some(state) = &self.state else { return };
         match state.load() {
             Ok(saved) if saved.is_empty() => {}
             Ok(saved) => {
                 tracing::info!(resources = saved.len(), "serving what was kept");
-                changed(self.session.restore(saved, Instant::now()));
+                let changes = self.session.restore(saved, Instant::now());
+                changed(Learnt { changes, versions: Vec::new() });
             }
             Err(error) => tracing::warn!(%error, "what was kept cannot be read"),
         }

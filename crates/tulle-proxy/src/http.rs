@@ -20,6 +20,7 @@ pub mod h2_server;
 pub mod hash;
 pub mod heads;
 pub mod normalize;
+pub mod reason;
 pub mod redirect;
 pub mod reply;
 pub mod responder;

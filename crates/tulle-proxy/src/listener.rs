@@ -18,9 +18,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tulle_model::name::ListenerName;
+use tulle_runtime::drain::load::ConnectionGuard;
+use tulle_runtime::panic;
 
 use crate::connection::{self, Incoming};
 use crate::listener::socket::{AcceptError, Accepted, accept, listen};
+use crate::metrics::envoy::ListenerMetrics;
 use crate::worker::Worker;
 
 /// How long accepting rests when the process ran out of file descriptors or memory.
@@ -74,7 +77,9 @@ impl AcceptLoops {
             let Some(own) = own else { continue };
             let listener = listen(own.try_clone()?)?;
             let name = socket.listener.clone();
-            let accepting = run(Rc::clone(worker), listener, name, Rc::clone(&self.stop));
+            let metrics = worker.metrics.listener(&socket.address.to_string());
+            let accepting = Accepting { worker: Rc::clone(worker), listener, name, metrics };
+            let accepting = accepting.run(Rc::clone(&self.stop));
             let task = tokio::task::spawn_local(accepting);
             running.insert(key, task);
         }
@@ -88,50 +93,71 @@ impl AcceptLoops {
     }
 }
 
-/// Accepts until the socket breaks or `stop` is called.
-async fn run(worker: Rc<Worker>, listener: TcpListener, name: ListenerName, stop: Rc<Notify>) {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = accept(&listener) => accepted,
-            () = stop.notified() => return refuse_from_now_on(&worker, &listener, &name).await,
-        };
-        match accepted {
-            Ok(accepted) => serve(&worker, accepted, &name),
-            Err(AcceptError::Connection(_)) => {}
-            Err(AcceptError::Exhausted(error)) => {
-                tracing::warn!(%error, listener = %name, "accepting rests");
-                tokio::time::sleep(EXHAUSTED_PAUSE).await;
-            }
-            Err(AcceptError::Socket(error)) => {
-                tracing::error!(%error, listener = %name, "the listening socket broke");
-                return;
+/// One accept loop.
+struct Accepting {
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    name: ListenerName,
+    metrics: Rc<ListenerMetrics>,
+}
+
+impl Accepting {
+    /// Accepts until the socket breaks or `stop` is called.
+    async fn run(self, stop: Rc<Notify>) {
+        let name = &self.name;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                accepted = accept(&self.listener) => accepted,
+                () = stop.notified() => return self.refuse_from_now_on().await,
+            };
+            match accepted {
+                Ok(accepted) => self.serve(accepted),
+                Err(AcceptError::Connection(_)) => {}
+                Err(AcceptError::Exhausted(error)) => {
+                    tracing::warn!(%error, listener = %name, "accepting rests");
+                    self.worker.metrics.worker.accept_errors().inc();
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
+                Err(AcceptError::Socket(error)) => {
+                    tracing::error!(%error, listener = %name, "the listening socket broke");
+                    return;
+                }
             }
         }
     }
-}
 
-/// Each connection is a task of its own.
-fn serve(worker: &Rc<Worker>, accepted: Accepted, name: &ListenerName) {
-    let Accepted { stream, peer } = accepted;
-    let incoming = Incoming { stream, peer, listener: name.clone() };
-    let serving = connection::serve(Rc::clone(worker), incoming);
-    let (guard, worker) = (worker.load.connection(), Rc::clone(worker));
-    tokio::task::spawn_local(async move {
-        serving.await;
-        drop(guard);
-        worker.drain.look_again();
-    });
-}
-
-/// Takes what is connected already, then has the kernel refuse everybody: a connection that nobody
-/// will accept must not look like one that was made.
-async fn refuse_from_now_on(worker: &Rc<Worker>, listener: &TcpListener, name: &ListenerName) {
-    let waiting = Duration::ZERO;
-    while let Ok(Ok(accepted)) = tokio::time::timeout(waiting, accept(listener)).await {
-        serve(worker, accepted, name);
+    /// Each connection is a task of its own.
+    fn serve(&self, accepted: Accepted) {
+        let Accepted { stream, peer } = accepted;
+        let counted = self.metrics.connection();
+        let incoming = Incoming { stream, peer, listener: self.name.clone(), counted };
+        let serving = connection::serve(Rc::clone(&self.worker), incoming);
+        let guard = self.worker.load.connection();
+        tokio::task::spawn_local(guarded(Rc::clone(&self.worker), guard, serving));
     }
-    // All duplicates of the socket stop listening with it. It may have been stopped by another
-    // worker before.
-    let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
+
+    /// Takes what is connected already, then has the kernel refuse everybody: a connection that
+    /// nobody will accept must not look like one that was made.
+    async fn refuse_from_now_on(&self) {
+        let waiting = Duration::ZERO;
+        while let Ok(Ok(accepted)) = tokio::time::timeout(waiting, accept(&self.listener)).await {
+            self.serve(accepted);
+        }
+        // All duplicates of the socket stop listening with it. It may have been stopped by another
+        // worker before.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+    }
+}
+
+/// Holds `guard` until a connection has ended, if need be by a panic.
+async fn guarded(worker: Rc<Worker>, guard: ConnectionGuard, serving: impl Future<Output = ()>) {
+    {
+        let serving = std::pin::pin!(serving);
+        if panic::catch(serving).await.is_err() {
+            worker.panicked();
+        }
+    }
+    drop(guard);
+    worker.drain.look_again();
 }

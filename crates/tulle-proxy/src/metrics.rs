@@ -62,6 +62,8 @@ pub struct WorkerMetrics {
     own: Peer,
     istio_http: handles::Handles<IstioHttp>,
     istio_tcp: handles::Handles<IstioTcp>,
+    stranger: Arc<PeerMetadata>,
+    nowhere: ClusterName,
 }
 
 type Handles<T> = RefCell<HashMap<Box<str>, Rc<T>>>;
@@ -81,7 +83,28 @@ impl WorkerMetrics {
             own,
             istio_http: handles::Handles::default(),
             istio_tcp: handles::Handles::default(),
+            stranger: Arc::default(),
+            nowhere: ClusterName::from(""),
         }
+    }
+
+    /// Metrics that nobody reads.
+    #[cfg(test)]
+    #[must_use]
+    pub fn detached() -> Rc<Self> {
+        Rc::new(Self::new(&Registry::new(&[]), 0, Peer::default()))
+    }
+
+    /// Stands for an endpoint that was never chosen; one for all, so that handles are found again.
+    #[must_use]
+    pub fn stranger(&self) -> &Arc<PeerMetadata> {
+        &self.stranger
+    }
+
+    /// Stands for a cluster that was never chosen.
+    #[must_use]
+    pub fn nowhere(&self) -> &ClusterName {
+        &self.nowhere
     }
 
     /// Of the connection managers with this `stat_prefix`. To be kept with the connection.

@@ -4,16 +4,21 @@
 //! inside the exchange it measures, whose drop closes it.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+use tulle_model::decide::route::is_grpc;
 use tulle_model::flag::{ResponseFlag, ResponseFlags};
 use tulle_model::head::{KnownId, ResponseHead};
 
+use crate::access_log::LogFields;
 use crate::http::exchange::{Exchange, Failure};
 use crate::http::reply::LocalReply;
 use crate::http::route::Plan;
+use crate::metrics::envoy::RequestEnd;
+use crate::metrics::istio::{Protocol, RequestOutcome};
 use crate::upstream::cluster::UpstreamCluster;
 use crate::upstream::endpoint::UpstreamEndpoint;
 
@@ -24,6 +29,8 @@ pub struct Record {
     pub started: Instant,
     /// The same on the wall clock.
     pub started_at: SystemTime,
+    /// When its last byte had been sent on.
+    pub request_sent_after: Option<Duration>,
     /// When the head of its answer was there.
     pub answered_after: Option<Duration>,
     /// Body bytes of the request.
@@ -46,10 +53,14 @@ pub struct Record {
     pub endpoint: Option<Rc<UpstreamEndpoint>>,
     /// Attempts made.
     pub attempts: u32,
+    /// Our end of the connection of the last attempt.
+    pub upstream_local: Option<SocketAddr>,
     /// What the transport to the upstream said when it failed.
     pub transport_failure: Option<String>,
     /// Whether the answer was sent to its end.
     pub complete: bool,
+    /// Whether it is counted as under way.
+    counted: bool,
 }
 
 impl Record {
@@ -59,6 +70,7 @@ impl Record {
         Self {
             started,
             started_at,
+            request_sent_after: None,
             answered_after: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -70,8 +82,10 @@ impl Record {
             cluster: None,
             endpoint: None,
             attempts: 0,
+            upstream_local: None,
             transport_failure: None,
             complete: false,
+            counted: false,
         }
     }
 
@@ -101,9 +115,57 @@ impl Record {
     }
 }
 
-/// Closes the record of an exchange: log lines and metrics.
+/// Counts a request as under way, until [`close`].
+pub fn begin(x: &mut Exchange<'_>) {
+    x.cx.metrics.request_begins(x.request.version);
+    x.record.counted = true;
+}
+
+/// Closes the record of an exchange: metrics and log lines.
 pub fn close(x: &mut Exchange<'_>) {
     if !x.record.complete && x.record.flags.is_empty() {
         x.record.downstream_gone();
     }
+    let worker = &x.cx.worker;
+    count(x);
+    let fields = LogFields::of_exchange(x, worker.logs.hostname());
+    worker.logs.write(&x.cx.manager.access_log, &fields);
+}
+
+fn count(x: &Exchange<'_>) {
+    let (record, metrics) = (&x.record, &x.cx.worker.metrics);
+    let duration = record.started.elapsed();
+    if record.counted {
+        let redirected = record.plan.as_ref().is_some_and(|plan| plan.redirect().is_some());
+        if redirected {
+            x.cx.metrics.series.rq_redirect().inc();
+        }
+        x.cx.metrics.request_ends(record.status, duration);
+        x.cx.metrics.request_became(record.flags, &record.details, record.plan.is_some());
+    }
+    if let Some(cluster) = &record.cluster {
+        let end = RequestEnd {
+            status: record.status,
+            duration,
+            attempts: record.attempts,
+            flags: record.flags,
+            details: &record.details,
+        };
+        cluster.metrics().request_ends(&end);
+    }
+    if !x.cx.worker.in_mesh {
+        return;
+    }
+    let endpoint = record.endpoint.as_ref().map_or(metrics.stranger(), |to| &to.config.peer);
+    let cluster = record.cluster.as_ref().map_or(metrics.nowhere(), |to| &to.config.name);
+    let grpc = is_grpc(&x.request);
+    let protocol = if grpc { Protocol::Grpc } else { Protocol::Http };
+    metrics.istio_http(endpoint, cluster, protocol).count(&RequestOutcome {
+        status: record.status,
+        grpc_status: record.grpc_status.filter(|_| grpc),
+        flags: record.flags,
+        duration,
+        request_bytes: record.request_bytes,
+        response_bytes: record.response_bytes,
+    });
 }

@@ -227,6 +227,17 @@ pub struct SidecarSettings {
     pub inbound_ports: Vec<InboundPort>,
 }
 
+impl SidecarSettings {
+    /// Where inbound traffic comes in: the mapped ports, if there are any.
+    #[must_use]
+    pub fn inbound_addresses(&self) -> Vec<SocketAddr> {
+        match &*self.inbound_ports {
+            [] => self.inbound.clone(),
+            mapped => mapped.iter().map(|port| port.listen).collect(),
+        }
+    }
+}
+
 /// How a workload's outbound traffic comes to its sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outbound {

@@ -5,6 +5,7 @@
 //! Reference: `envoy.extensions.filters.network.tcp_proxy.v3`.
 
 mod copy;
+pub mod record;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

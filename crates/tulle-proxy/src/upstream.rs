@@ -41,6 +41,8 @@ pub use outlier::Outcome;
 pub use prepared::{Prepared, Preparer};
 pub use tcp::TcpLease;
 
+use crate::metrics::WorkerMetrics;
+
 use cluster::ClusterState;
 use outlier::Millis;
 
@@ -66,14 +68,15 @@ impl Clock {
 #[derive(Debug)]
 pub struct Upstreams {
     clock: Clock,
+    metrics: Rc<WorkerMetrics>,
     clusters: RefCell<HashMap<ClusterName, Rc<UpstreamCluster>>>,
 }
 
 impl Upstreams {
     /// No clusters yet.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
-        Self { clock, clusters: RefCell::default() }
+    pub fn new(clock: Clock, metrics: Rc<WorkerMetrics>) -> Self {
+        Self { clock, metrics, clusters: RefCell::default() }
     }
 
     /// Takes on a configuration, and what was prepared for it. What did not change is not
@@ -82,7 +85,7 @@ impl Upstreams {
         let mut clusters = self.clusters.borrow_mut();
         for config in snapshot.clusters() {
             let entry = clusters.entry(config.name.clone()).or_insert_with(|| {
-                let state = ClusterState::new(config, prepared, self.clock);
+                let state = ClusterState::new(config, prepared, self.clock, &self.metrics);
                 Rc::new(UpstreamCluster { config: Arc::clone(config), state: Rc::new(state) })
             });
             if !Arc::ptr_eq(&entry.config, config) {
@@ -106,18 +109,16 @@ impl Upstreams {
     /// a cluster whose endpoints nobody has asked for is not known yet either.
     #[must_use]
     pub fn cluster(&self, snapshot: &Snapshot, name: &ClusterName) -> Lookup<Rc<UpstreamCluster>> {
+        // Whatever `sync` left here is in the snapshot: one lookup for a cluster that is there.
+        if let Some(found) = self.clusters.borrow().get(name) {
+            return match found.config.endpoints_name().map(|name| snapshot.endpoints(name)) {
+                Some(Lookup::Unknown) => Lookup::Unknown,
+                _ => Lookup::Present(Rc::clone(found)),
+            };
+        }
         match snapshot.cluster(name.as_str()) {
-            Lookup::Present(config) => {
-                if let Some(endpoints) = config.endpoints_name()
-                    && snapshot.endpoints(endpoints) == Lookup::Unknown
-                {
-                    return Lookup::Unknown;
-                }
-                let found = self.clusters.borrow().get(name).cloned();
-                found.map_or(Lookup::Unknown, Lookup::Present)
-            }
+            Lookup::Present(_) | Lookup::Unknown => Lookup::Unknown,
             Lookup::Absent(absence) => Lookup::Absent(absence),
-            Lookup::Unknown => Lookup::Unknown,
         }
     }
 

@@ -14,9 +14,12 @@ use tulle_model::tls::DownstreamTls;
 use tulle_runtime::drain::View;
 use tulle_runtime::drain::load::{LoadMeter, LoadReader};
 
+use crate::access_log::sinks::WorkerLogs;
+use crate::app::reports::Reporter;
 use crate::buffer::BufferPool;
 use crate::http::heads::HeadPool;
 use crate::listener::inspect::peek::Scratch;
+use crate::metrics::WorkerMetrics;
 use crate::store::Store;
 use crate::upstream::Upstreams;
 
@@ -43,6 +46,14 @@ pub struct Worker {
     pub drain: DrainView,
     /// Connections of others to the workload.
     pub inbound: InboundCount,
+    /// Access logs.
+    pub logs: WorkerLogs,
+    /// What is counted.
+    pub metrics: Rc<WorkerMetrics>,
+    /// Where the control thread hears of it.
+    pub reports: Reporter,
+    /// Whether this is a sidecar or gateway, and not in Envoy's place.
+    pub in_mesh: bool,
     tls: RefCell<TlsConfigs>,
     random: Cell<u64>,
     connections: Cell<u64>,
@@ -61,6 +72,14 @@ pub struct WorkerParts {
     pub tls: TlsConfigs,
     /// Where its load is counted.
     pub load: LoadReader,
+    /// Access logs.
+    pub logs: WorkerLogs,
+    /// What is counted.
+    pub metrics: Rc<WorkerMetrics>,
+    /// Where the control thread hears of it.
+    pub reports: Reporter,
+    /// Whether this is a sidecar or gateway, and not in Envoy's place.
+    pub in_mesh: bool,
     /// Where its random numbers start.
     pub seed: u64,
 }
@@ -69,7 +88,18 @@ impl Worker {
     /// A worker of these parts.
     #[must_use]
     pub fn new(parts: WorkerParts) -> Rc<Self> {
-        let WorkerParts { index, store, upstreams, tls, load, seed } = parts;
+        let WorkerParts {
+            index,
+            store,
+            upstreams,
+            tls,
+            load,
+            logs,
+            metrics,
+            reports,
+            in_mesh,
+            seed,
+        } = parts;
         Rc::new(Self {
             index,
             store,
@@ -81,6 +111,10 @@ impl Worker {
             clock: Clock::default(),
             drain: DrainView::default(),
             inbound: InboundCount::default(),
+            logs,
+            metrics,
+            reports,
+            in_mesh,
             tls: RefCell::new(tls),
             random: Cell::new(seed),
             connections: Cell::new(0),
@@ -121,6 +155,12 @@ impl Worker {
     /// Replaces the TLS configurations.
     pub fn set_tls(&self, tls: &TlsConfigs) {
         *self.tls.borrow_mut() = tls.clone();
+    }
+
+    /// Takes note of a connection or stream that panicked.
+    pub fn panicked(&self) {
+        self.metrics.worker.panics().inc();
+        self.reports.panicked();
     }
 
     /// A number for a new connection, unique in the process.

@@ -1,6 +1,7 @@
 //! What the HTTP/1 codec costs once its buffers have grown: no allocation per message, and (when
 //! asked: `cargo test --release --test h1_codec -- --ignored --nocapture`) nanoseconds.
 #![allow(unsafe_code, reason = "a counting allocator cannot be written without")]
+#![expect(clippy::unwrap_used, reason = "a measured exchange: anything unexpected must end it")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -145,7 +145,8 @@ async fn instance_added(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
     let answers = load.answers_of(&name);
     let counts = load.stop().await;
     let observed = format!(
-        "{name} answered {answers} requests, the first {} ms after it was ready, no YAML edited; {}",
+        "{name} answered {answers} requests, the first {} ms after it was ready, no YAML edited; \
+         {}",
         after.as_millis(),
         counts.failed()
     );
@@ -170,7 +171,8 @@ async fn instance_killed(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
     let gets: u64 = counts.bad.values().sum();
     let twice = arrived_twice(mesh, run, counts.posts);
     let observed = format!(
-        "killed {victim}: {gets} of {} GETs failed, {} of {} POSTs, {twice} POSTs arrived twice; {}",
+        "killed {victim}: {gets} of {} GETs failed, {} of {} POSTs, {twice} POSTs arrived twice; \
+         {}",
         counts.total() - counts.posts,
         counts.bad_posts,
         counts.posts,

@@ -246,7 +246,7 @@ async fn generate(shared: Rc<Shared>, rate: u32) {
 }
 
 async fn one(shared: Rc<Shared>, number: u64) {
-    let is_post = number % POST_EVERY == 0;
+    let is_post = number.is_multiple_of(POST_EVERY);
     let answer = request(&shared, is_post).await;
     shared.counts.borrow_mut().note(is_post, answer);
     shared.under_way.set(shared.under_way.get() - 1);

@@ -3,5 +3,6 @@
 mod agent;
 mod client;
 mod configuration;
+mod explain;
 mod registry;
 mod scene;

@@ -16,6 +16,7 @@ impl<'a> LogFields<'a> {
         let record = &x.record;
         Self {
             duration: Some(record.started.elapsed()),
+            request_duration: record.request_sent_after,
             response_duration: record.answered_after,
             request: Some(&x.request),
             response: Some(&x.response),
@@ -29,9 +30,9 @@ impl<'a> LogFields<'a> {
             hostname,
             downstream: DownstreamFields::of(&x.cx.downstream),
             upstream: UpstreamFields {
-                cluster: record.cluster.as_deref().map_or("", stat_name),
+                cluster: record.cluster.as_deref().map_or("", UpstreamCluster::stat_name),
                 host: record.endpoint.as_deref().map(host),
-                local: None,
+                local: record.upstream_local,
                 transport_failure: record.transport_failure.as_deref().unwrap_or_default(),
                 attempts: record.attempts,
             },
@@ -54,7 +55,7 @@ impl<'a> LogFields<'a> {
             bytes_sent: progress.received.get(),
             downstream: DownstreamFields::of(downstream),
             upstream: UpstreamFields {
-                cluster: stat_name(&session.cluster),
+                cluster: session.cluster.stat_name(),
                 host: endpoint.map(host),
                 local: progress.upstream_local.get(),
                 transport_failure: "",
@@ -77,14 +78,6 @@ impl<'a> DownstreamFields<'a> {
             direct_remote: Some(peer),
             server_name: &downstream.server_name,
         }
-    }
-}
-
-/// `alt_stat_name` if there is one, as Envoy has it.
-fn stat_name(cluster: &UpstreamCluster) -> &str {
-    match &*cluster.config.alt_stat_name {
-        "" => cluster.config.name.as_str(),
-        alternative => alternative,
     }
 }
 

@@ -108,6 +108,10 @@ impl Inside for Fake {
         }
     }
 
+    fn count_endpoints(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(async {})
+    }
+
     fn refresh_metrics(&self) {
         self.refreshed.set(self.refreshed.get() + 1);
         self.series.concurrency().set(3);

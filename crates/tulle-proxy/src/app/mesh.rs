@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use tokio::sync::watch;
 use tulle_runtime::drain::driver::DrainHandle;
+use tulle_runtime::sockets::{LockError, NodeLock};
 
 use crate::agent::{Agent, Condition, hello, registration};
 use crate::discovery::saved::SavedState;
@@ -24,7 +25,9 @@ pub struct Mesh {
 }
 
 /// The mesh parts of `settings`, if it has any.
-#[must_use]
+///
+/// # Errors
+/// The state directory cannot be used.
 pub fn mesh(
     settings: &Settings,
     seed: u64,
@@ -59,6 +62,25 @@ pub fn mesh(
     };
     let discovery = Discovery { target: target.clone(), node, session, state };
     Ok(Some(Mesh { discovery, agent: Agent::new(target, hello, condition, drain) }))
+}
+
+/// The lock that a second process of this node is refused by: the state directory, else its name.
+///
+/// # Errors
+/// Another process holds it.
+pub fn lock(settings: &Settings, mesh: Option<&Mesh>) -> Result<Option<NodeLock>, LockError> {
+    let state = match settings {
+        Settings::Envoy(_) => return Ok(None),
+        Settings::Sidecar(sidecar) => &sidecar.mesh.state,
+        Settings::Gateway(gateway) => &gateway.mesh.state,
+    };
+    match (state, mesh) {
+        (Some(directory), _) => NodeLock::of_directory(directory).map(Some),
+        (None, Some(mesh)) => {
+            NodeLock::of_name(&format!("tulle-proxy/{}", mesh.discovery.node.id)).map(Some)
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 /// Where other workloads reach this one: as told, else the address towards the control plane.

@@ -6,6 +6,7 @@ use tulle_model::resource::Resource;
 use tulle_model::snapshot::Change;
 use tulle_xds::decode::{self, Bootstrap};
 use tulle_xds::proto::envoy::config::bootstrap::v3 as pb;
+use tulle_xds::proto::{Any, pack};
 use tulle_xds::source::{self, Source};
 
 use crate::settings::BootstrapSource;
@@ -17,6 +18,8 @@ pub struct LoadedBootstrap {
     pub bootstrap: Bootstrap,
     /// One line for each thing that has no effect.
     pub warnings: Vec<String>,
+    /// The whole of it as it was read, for `/config_dump`.
+    pub packed: Any,
 }
 
 /// Reads the bootstrap that the settings name.
@@ -37,10 +40,11 @@ pub fn load(from: &BootstrapSource) -> Result<LoadedBootstrap, Vec<String>> {
     let loaded = source::load::<pb::Bootstrap>(&sources)
         .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let place = |finding| loaded.positions.locate(&finding).to_string();
+    let packed = pack(&loaded.message);
     match decode::bootstrap(loaded.message) {
         Ok(decoded) => {
             let warnings = decoded.warnings.into_iter().map(place).collect();
-            Ok(LoadedBootstrap { bootstrap: decoded.value, warnings })
+            Ok(LoadedBootstrap { bootstrap: decoded.value, warnings, packed })
         }
         Err(found) => Err(found.errors.into_iter().map(place).collect()),
     }

@@ -9,17 +9,27 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
+use tulle_model::access_log::AccessLog;
 use tulle_runtime::drain::load::LoadReader;
 use tulle_runtime::drain::{Phase, View};
+use tulle_runtime::telemetry::Registry;
 
+use crate::access_log::sinks::{WorkerLogs, hostname};
+use crate::app::inquiry::Inquiry;
+use crate::app::reports::Reports;
 use crate::configuration::WorkerConfig;
 use crate::listener::AcceptLoops;
+use crate::metrics::WorkerMetrics;
+use crate::metrics::istio::Peer;
+use crate::metrics::process::watch_stalls;
 use crate::store::{Asker, Store};
 use crate::upstream::{Clock, Upstreams};
 use crate::worker::{Worker, WorkerParts};
 
 /// How often unused connections and ejections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often counters that nobody counts in any more are forgotten.
+const FORGET: Duration = Duration::from_secs(60);
 
 /// What all workers are started with.
 #[derive(Clone, Debug)]
@@ -34,6 +44,16 @@ pub struct WorkerSeed {
     pub clock: Clock,
     /// Where random numbers start.
     pub random: u64,
+    /// Where counters are registered.
+    pub registry: Registry,
+    /// The workload of this proxy; `None` in Envoy's place.
+    pub own: Option<Peer>,
+    /// Written where the configuration names no access log.
+    pub fallback_logs: Vec<AccessLog>,
+    /// Where workers report to.
+    pub reports: Reports,
+    /// Who wants to know what is counted at endpoints.
+    pub inquiries: watch::Receiver<Option<Inquiry>>,
 }
 
 /// The running worker threads.
@@ -78,32 +98,34 @@ fn run(index: usize, seed: WorkerSeed, reader: LoadReader) {
 /// Serves until the drain is done.
 async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
     let config = seed.configs.borrow_and_update().clone();
-    let worker = Worker::new(WorkerParts {
-        index,
-        store: Store::new(&config.snapshot, seed.asker.clone()),
-        upstreams: Upstreams::new(seed.clock),
-        tls: config.prepared.tls.clone(),
-        load: reader,
-        seed: seed.random.wrapping_add((index as u64) << 32),
-    });
+    let worker = build(index, &seed, reader, &config);
     let loops = AcceptLoops::default();
     apply(&worker, &loops, &config);
+    let _stalls =
+        AbortOnDrop(tokio::task::spawn_local(watch_stalls(worker.metrics.worker.clone())));
     let mut sweep = tokio::time::interval(SWEEP);
+    let mut forget = tokio::time::interval(FORGET);
+    let mut drain_ended = false;
     loop {
         tokio::select! {
             biased;
             _ = sweep.tick() => worker.upstreams.sweep(),
-            changed = seed.drain.changed() => {
+            _ = forget.tick() => worker.metrics.forget_unused(),
+            changed = seed.drain.changed(), if !drain_ended => {
+                drain_ended = changed.is_err();
                 let view = *seed.drain.borrow_and_update();
                 worker.drain.set(view);
                 if view.phase >= Phase::Closing {
                     loops.stop();
                 }
-                if changed.is_err() || view.phase == Phase::Done {
-                    return;
+            }
+            Ok(()) = seed.inquiries.changed() => {
+                if let Some(inquiry) = &*seed.inquiries.borrow_and_update() {
+                    inquiry.answer(&worker.upstreams);
                 }
             }
             changed = seed.configs.changed() => {
+                // Its owner is gone: the process ends.
                 if changed.is_err() {
                     return;
                 }
@@ -114,16 +136,44 @@ async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
     }
 }
 
+fn build(index: usize, seed: &WorkerSeed, load: LoadReader, config: &WorkerConfig) -> Rc<Worker> {
+    let own = seed.own.clone().unwrap_or_default();
+    let metrics = Rc::new(WorkerMetrics::new(&seed.registry, index, own));
+    Worker::new(WorkerParts {
+        index,
+        store: Store::new(&config.snapshot, seed.asker.clone()),
+        upstreams: Upstreams::new(seed.clock, Rc::clone(&metrics)),
+        tls: config.prepared.tls.clone(),
+        load,
+        logs: WorkerLogs::new(seed.fallback_logs.clone(), hostname()),
+        metrics,
+        reports: seed.reports.of_worker(index),
+        in_mesh: seed.own.is_some(),
+        seed: seed.random.wrapping_add((index as u64) << 32),
+    })
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Stores first, then accepts: a connection never meets a listener that is not there.
 fn apply(worker: &Rc<Worker>, loops: &AcceptLoops, config: &WorkerConfig) {
+    worker.logs.set(&config.logs);
     worker.set_tls(&config.prepared.tls);
     worker.upstreams.sync(&config.snapshot, &config.prepared);
     worker.store.replace(&config.snapshot);
-    if worker.drain.view().phase < Phase::Closing {
-        if let Err(error) = loops.sync(worker, &config.sockets) {
-            tracing::error!(%error, "a listening socket cannot be used");
-        }
+    if worker.drain.view().phase < Phase::Closing
+        && let Err(error) = loops.sync(worker, &config.sockets)
+    {
+        tracing::error!(%error, "a listening socket cannot be used");
     }
+    worker.reports.serves(config.revision);
 }
 
 /// As many load readers as there are workers.

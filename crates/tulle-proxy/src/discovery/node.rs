@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
+use tulle_runtime::sockets::has_ipv6;
 use tulle_xds::proto::envoy::config::core::v3 as core;
 
 use crate::settings::{GatewaySettings, MeshSettings, Outbound, Role, SidecarSettings};
@@ -14,9 +15,7 @@ use crate::settings::{GatewaySettings, MeshSettings, Outbound, Role, SidecarSett
 pub fn sidecar(settings: &SidecarSettings, address: IpAddr) -> core::Node {
     let mut bind = BTreeMap::new();
     bind.insert("outbound".to_owned(), addresses(settings.outbound.addresses()));
-    let mapped: Vec<SocketAddr> = settings.inbound_ports.iter().map(|port| port.listen).collect();
-    let inbound = if mapped.is_empty() { &settings.inbound } else { &mapped };
-    bind.insert("inbound".to_owned(), addresses(inbound));
+    bind.insert("inbound".to_owned(), addresses(&settings.inbound_addresses()));
     let explicit = matches!(settings.outbound, Outbound::Explicit(_));
     bind.insert("explicit".to_owned(), value(Kind::BoolValue(explicit)));
     node(&settings.mesh, Role::Sidecar, address, bind)
@@ -59,8 +58,19 @@ fn node(
     }
 }
 
+/// Of these addresses the ones that can be bound: without IPv6 on the machine those of IPv4, as
+/// long as there are any.
+#[must_use]
+pub fn bindable(list: &[SocketAddr]) -> Vec<SocketAddr> {
+    let all_v6 = list.iter().all(SocketAddr::is_ipv6);
+    if all_v6 || !list.iter().any(SocketAddr::is_ipv6) || has_ipv6() {
+        return list.to_vec();
+    }
+    list.iter().copied().filter(SocketAddr::is_ipv4).collect()
+}
+
 fn addresses(list: &[SocketAddr]) -> Value {
-    let values = list.iter().map(|address| text(&address.to_string())).collect();
+    let values = bindable(list).iter().map(|address| text(&address.to_string())).collect();
     value(Kind::ListValue(ListValue { values }))
 }
 

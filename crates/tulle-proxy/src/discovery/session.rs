@@ -18,7 +18,7 @@ use tulle_xds::session::graph::{Key, Referrer};
 use tulle_xds::session::message::{
     DeltaRequest, DeltaResponse, Name, Resource as Encoded, ResourceType,
 };
-use tulle_xds::session::on_demand::{Change as Told, Input, OnDemand, Output};
+use tulle_xds::session::on_demand::{Change as Told, Input, Kept, OnDemand, Output};
 
 use crate::discovery::saved::SavedResource;
 
@@ -46,7 +46,16 @@ pub enum Wish {
     /// End the stream, for this reason.
     Close(&'static str),
     /// Apply these changes, together.
-    Change(Vec<Change>),
+    Change(Learnt),
+}
+
+/// Changes of the configuration, with the versions of what was put.
+#[derive(Debug, Default)]
+pub struct Learnt {
+    /// The changes, in order.
+    pub changes: Vec<Change>,
+    /// Versions by the control plane's word.
+    pub versions: Vec<(Needed, Arc<str>)>,
 }
 
 /// One session over many streams.
@@ -95,7 +104,8 @@ impl Session {
             };
             let key = (rtype, name);
             self.bodies.insert(key.clone(), body);
-            let told = self.client.restore(key, version, &asked, Held(decoded), now);
+            let kept = Kept { key, version, asked, value: Held(decoded) };
+            let told = self.client.restore(kept, now);
             changes.extend(told.into_iter().filter_map(change));
         }
         changes
@@ -143,7 +153,10 @@ impl Session {
         match need {
             Needed::Listener(name) => self.feed(Input::Use(name.shared()), now),
             // Names of other kinds follow from listeners; one that does not is not there.
-            other => vec![Wish::Change(vec![Change::Absent(other, Absence::NotFound)])],
+            other => {
+                let changes = vec![Change::Absent(other, Absence::NotFound)];
+                vec![Wish::Change(Learnt { changes, versions: Vec::new() })]
+            }
         }
     }
 
@@ -158,6 +171,7 @@ impl Session {
     fn feed(&mut self, input: Input<DeltaResponse, Held>, now: Instant) -> Vec<Wish> {
         let mut wishes = Vec::new();
         let mut changes = Vec::new();
+        let mut shown = Vec::new();
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             for output in self.client.handle(input, now) {
@@ -166,16 +180,31 @@ impl Session {
                     Output::Connect { after } => wishes.push(Wish::Connect(after)),
                     Output::Close { reason } => wishes.push(Wish::Close(reason)),
                     Output::Decode(delivery) => inputs.push(self.decoded(delivery)),
-                    Output::Change(told) => changes.extend(change(told)),
+                    Output::Change(told) => {
+                        if let Told::Shown { rtype, name, .. } = &told {
+                            shown.push((*rtype, name.clone()));
+                        }
+                        changes.extend(change(told));
+                    }
                 }
             }
         }
         if !changes.is_empty() {
             self.unsaved = true;
             // Changes first: an ACK says that they were made.
-            wishes.insert(0, Wish::Change(changes));
+            let versions = self.versions(&shown);
+            wishes.insert(0, Wish::Change(Learnt { changes, versions }));
         }
         wishes
+    }
+
+    fn versions(&self, shown: &[Key]) -> Vec<(Needed, Arc<str>)> {
+        let core = self.client.core();
+        let version = |(rtype, name): &Key| {
+            let version = core.version(*rtype, name)?;
+            Some((Needed::of(kind_of(*rtype), name), version.clone()))
+        };
+        shown.iter().filter_map(version).collect()
     }
 
     /// Decodes every resource of a delivery; each is taken or refused by itself.

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 use tulle_xds::proto::envoy::service::discovery::v3 as wire;
-use tulle_xds::proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use wire::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 
 use crate::settings::ControlAddress;
 

@@ -75,6 +75,8 @@ pub async fn attempt(
         }
     };
     cluster.report(&endpoint, Outcome::Connected);
+    let _attempt = cluster.metrics().attempt();
+    x.record.upstream_local = lease.local();
     let framing = tries.framing;
     let pool = x.cx.worker.buffers.clone();
     match lease {
@@ -302,6 +304,7 @@ async fn wait_for_head(
                     Ok(()) => {
                         x.received = true;
                         tries.clocks.request_sent();
+                        x.record.request_sent_after = Some(x.record.started.elapsed());
                     }
                     Err(PumpError::Source(abort)) => {
                         return Err(Told::Failed(failure::downstream(x, &abort)));
@@ -340,6 +343,9 @@ async fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Told> {
 
 /// Whether the answer whose head came is to be retried.
 fn retries(x: &mut Exchange<'_>, tries: &Tries) -> bool {
+    if tries.policy.is_none() {
+        return false;
+    }
     let head = std::mem::take(&mut x.response);
     let again = try_again(x, Attempt::Answered(&head), tries);
     x.response = head;

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tulle_model::http::{FilterKind, HeaderUnderscores, HttpFilter, HttpManager};
+use tulle_model::http::{FilterKind, HeaderUnderscores, HttpManager};
 use tulle_model::listener::Listener;
 
 use crate::http::codec::h1::{CodecSettings, Underscores};
+use crate::metrics::envoy::HttpMetrics;
 use crate::worker::Worker;
 
 /// Who is at the other end of a downstream connection, and how it came.
@@ -38,6 +39,8 @@ pub struct HttpContext {
     pub listener: Arc<Listener>,
     /// The connection manager that serves it.
     pub manager: Arc<HttpManager>,
+    /// What is counted of its connection manager.
+    pub metrics: Rc<HttpMetrics>,
     /// The connection.
     pub downstream: Downstream,
     /// Limits of its codec.
@@ -70,9 +73,22 @@ impl HttpContext {
             },
         };
         let (started, requests) = (Instant::now(), Cell::new(0));
-        let suppresses = |filter: &HttpFilter| matches!(&filter.kind, FilterKind::Router(router) if router.suppress_envoy_headers);
-        let envoy_headers = !manager.filters.iter().any(suppresses);
-        Self { worker, listener, manager, downstream, codec, started, requests, envoy_headers }
+        let metrics = worker.metrics.http(&manager.stat_prefix);
+        let envoy_headers = !manager.filters.iter().any(|filter| match &filter.kind {
+            FilterKind::Router(router) => router.suppress_envoy_headers,
+            FilterKind::Fault(_) => false,
+        });
+        Self {
+            worker,
+            listener,
+            manager,
+            metrics,
+            downstream,
+            codec,
+            started,
+            requests,
+            envoy_headers,
+        }
     }
 
     /// Whether this connection should be given up after the request under way.

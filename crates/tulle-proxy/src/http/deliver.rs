@@ -14,7 +14,7 @@ use crate::http::body::Body;
 use crate::http::codec::h1::Framing;
 use crate::http::edit;
 use crate::http::exchange::{Exchange, Failure, begin};
-use crate::http::failure::{broken_midway, expired_midway, milliseconds_since};
+use crate::http::failure::{broken_midway, expired_midway};
 use crate::http::filter::Filters;
 use crate::http::route::Plan;
 use crate::http::sink::{PumpError, Sink, pump};
@@ -39,8 +39,9 @@ fn begin_answer(
     route: &mut Route<'_>,
     framing: Framing,
 ) -> Result<(), Failure> {
-    let took = milliseconds_since(x.record.started);
-    x.record.answered_after = Some(x.record.started.elapsed());
+    let after = x.record.started.elapsed();
+    let took = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    x.record.answered_after = Some(after);
     x.record.status = x.response.status;
     if x.cx.envoy_headers {
         let _ = x.response.headers.set_with(KnownId::XEnvoyUpstreamServiceTime, |out| {

@@ -65,8 +65,9 @@ fn ordered<'a>(
     levels
 }
 
+/// Every value with what its commands stand for, before any of the edits is made.
 fn rendered(x: &Exchange<'_>, edits: &HeaderEdits) -> Vec<Vec<u8>> {
-    let fields = LogFields::of_exchange(x, "");
+    let fields = LogFields::of_exchange(x, x.cx.worker.logs.hostname());
     let render = |add: &HeaderAdd| {
         let mut value = Vec::new();
         header_value(&add.value, &fields, &mut value);

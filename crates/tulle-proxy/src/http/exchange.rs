@@ -15,9 +15,9 @@ use crate::http::filter::{Filters, Verdict};
 use crate::http::reply::LocalReply;
 use crate::http::responder::Responder;
 use crate::http::route::{self, Resolution};
-use crate::http::{edit, forward, forwarded, normalize, redirect};
+use crate::http::{edit, forward, forwarded, normalize, reason, redirect};
 use crate::io::Io;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::timer::Timer;
 
 /// How often filters may ask for the route to be chosen again.
@@ -63,6 +63,7 @@ impl From<LocalReply> for Failure {
 
 /// Serves one request to its end. The record closes when the exchange is dropped.
 pub async fn serve(x: &mut Exchange<'_>) {
+    record::begin(x);
     let mut filters = Filters::of(&x.cx.manager);
     let connection = x.out.h1_io();
     let result = tokio::select! {
@@ -96,6 +97,7 @@ async fn broken(connection: Option<&Io>) {
 
 /// Answers a request that could not even be read.
 pub async fn refuse(x: &mut Exchange<'_>, reply: &LocalReply) {
+    record::begin(x);
     let answered = answer(x, &mut Filters::default(), reply).await;
     if answered.is_err() {
         x.out.abort(Reason::PROTOCOL_ERROR);
@@ -140,6 +142,7 @@ async fn answer(
     if let Some(plan) = &x.record.plan.clone() {
         edit::response(x, plan);
     }
+    reason::tell(x);
     filters.reply_head(reply.by_filter, &mut x.response);
     if reply.close {
         x.out.close_after();
@@ -180,7 +183,7 @@ impl<'c> Exchange<'c> {
 impl Drop for Exchange<'_> {
     /// However it ends, by its own or because its connection was dropped, it is recorded.
     fn drop(&mut self) {
-        crate::record::close(self);
+        record::close(self);
         self.cx
             .worker
             .heads

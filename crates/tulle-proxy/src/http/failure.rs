@@ -1,6 +1,5 @@
 //! The answers to failures of the upstream side, in Envoy's words.
 
-use tokio::time::Instant;
 use tulle_model::decide::retry::Attempt;
 use tulle_model::flag::ResponseFlag;
 
@@ -146,10 +145,4 @@ pub fn broken_midway(x: &mut Exchange<'_>, abort: &Abort) {
     };
     x.record.flags.insert(flag);
     x.record.details = format!("upstream_reset_after_response_started{{{reason}}}").into();
-}
-
-/// Milliseconds since `start`, as the headers count them.
-#[must_use]
-pub fn milliseconds_since(start: Instant) -> u64 {
-    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
+use tulle_model::decide::request;
 use tulle_model::decide::retry::{Attempt, AttemptFacts, RetryDecision, retry};
 use tulle_model::flag::ResponseFlag;
 use tulle_model::head::KnownId;
-use tulle_model::lookup::{Absence, Decision, Lookup, Needed};
+use tulle_model::lookup::{Absence, Lookup};
 use tulle_model::name::ClusterName;
 use tulle_model::route::Forward;
-use tulle_model::snapshot::Snapshot;
 
 use crate::http::attempt::{self, Attempted};
 use crate::http::deliver::Route;
@@ -73,9 +73,12 @@ async fn find_cluster(
     forward: &Forward,
 ) -> Result<Rc<UpstreamCluster>, LocalReply> {
     let worker = &x.cx.worker;
-    let found = worker.store.decide(|snapshot| cluster_ready(snapshot, name)).await;
+    if let Lookup::Present(cluster) = worker.upstreams.cluster(&worker.store.load(), name) {
+        return Ok(cluster);
+    }
+    let found = worker.store.decide(|snapshot| request::cluster(snapshot, name)).await;
     match found.and_then(|ready| ready) {
-        Ok(()) => match worker.upstreams.cluster(&worker.store.load(), name) {
+        Ok(_) => match worker.upstreams.cluster(&worker.store.load(), name) {
             Lookup::Present(cluster) => Ok(cluster),
             Lookup::Absent(_) | Lookup::Unknown => Err(no_cluster(forward)),
         },
@@ -85,19 +88,6 @@ async fn find_cluster(
             let reply = LocalReply::new(503, "cluster_not_found", body);
             Err(reply.flagged(ResponseFlag::NoClusterFound))
         }
-    }
-}
-
-/// Whether the cluster can be used; asks for it and for its endpoints.
-pub fn cluster_ready(snapshot: &Snapshot, name: &ClusterName) -> Decision<Result<(), Absence>> {
-    let cluster = match snapshot.cluster(name.as_str()) {
-        Lookup::Present(cluster) => cluster,
-        Lookup::Absent(absence) => return Decision::Decided(Err(absence)),
-        Lookup::Unknown => return Decision::Need(Needed::Cluster(name.clone())),
-    };
-    match cluster.endpoints_name().map(|name| (name, snapshot.endpoints(name))) {
-        Some((name, Lookup::Unknown)) => Decision::Need(Needed::Endpoints(name.clone())),
-        _ => Decision::Decided(Ok(())),
     }
 }
 

@@ -162,10 +162,10 @@ pub fn response(request: &RequestHead, head: &mut ResponseHead, cx: &HttpContext
     if !head.headers.contains(KnownId::Date) {
         let _ = head.headers.append(KnownId::Date, &cx.worker.clock.http_date());
     }
-    if cx.manager.trust.always_set_request_id_in_response {
-        if let Some(id) = request.headers.first(KnownId::XRequestId) {
-            let _ = head.headers.set(KnownId::XRequestId, id);
-        }
+    if cx.manager.trust.always_set_request_id_in_response
+        && let Some(id) = request.headers.first(KnownId::XRequestId)
+    {
+        let _ = head.headers.set(KnownId::XRequestId, id);
     }
     if !cx.manager.via.is_empty() {
         let _ = head.headers.join(KnownId::Via, b", ", cx.manager.via.as_bytes());

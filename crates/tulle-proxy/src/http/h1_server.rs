@@ -24,6 +24,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 
 /// Serves requests until either side has enough.
 pub async fn serve_connection(cx: Rc<HttpContext>, io: Io, buffer: ReadBuffer) {
+    let _counted = cx.metrics.connection(cx.downstream.is_tls, false);
     let mut connection = H1Server {
         cx: &cx,
         io: &io,

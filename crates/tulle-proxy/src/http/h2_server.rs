@@ -30,6 +30,7 @@ const MAX_FRAME_BYTES: u32 = 16 * 1024;
 
 /// Serves streams until either side has enough.
 pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
+    let _counted = cx.metrics.connection(cx.downstream.is_tls, true);
     let settings = cx.manager.http2;
     let mut builder = h2::server::Builder::new();
     builder
@@ -80,7 +81,12 @@ impl H2Server {
                     Some(Ok((request, respond))) => self.begin(request, respond),
                     Some(Err(_)) | None => break,
                 },
-                Some(_) = self.streams.join_next() => idle_since = Instant::now(),
+                Some(ended) = self.streams.join_next() => {
+                    if ended.is_err_and(|error| error.is_panic()) {
+                        worker.panicked();
+                    }
+                    idle_since = Instant::now();
+                }
                 () = worker.drain.wait_until(|view| view.phase > Phase::Serving), if !announced => {
                     self.announce();
                 }

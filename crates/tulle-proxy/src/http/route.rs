@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use tulle_model::decide::destination::{self, Destination};
+use tulle_model::decide::request;
 use tulle_model::decide::route::{RouteFacts, Routed, route, weighted};
 use tulle_model::flag::ResponseFlag;
 use tulle_model::head::{KnownId, RequestHead, Scheme};
-use tulle_model::http::{HttpManager, RouteSource};
-use tulle_model::listener::{Listener, NetworkFilter, OnDemand};
-use tulle_model::lookup::{Absence, Decision, Lookup, Needed};
+use tulle_model::lookup::Absence;
 use tulle_model::name::ClusterName;
 use tulle_model::route::{
     ClusterChoice, DirectResponse, Forward, Redirect, Route, RouteAction, RouteConfiguration,
@@ -116,59 +114,14 @@ pub async fn resolve(cx: &HttpContext, head: &RequestHead) -> Resolution {
         is_tls: head.scheme == Some(Scheme::Https),
         is_internal: head.headers.contains(KnownId::XEnvoyInternal),
     };
-    let name = destination_name(cx, head);
-    let config = cx.worker.store.decide(|now| routes(cx, now, name.as_deref())).await;
+    let name = request::destination_name(&cx.listener, cx.downstream.original, head);
+    let find = |snapshot: &Snapshot| {
+        request::route_configuration(snapshot, &cx.manager, name.as_deref(), &mut ())
+    };
+    let config = cx.worker.store.decide(find).await;
     match config.and_then(|found| found) {
         Ok(config) => resolved(&config, head, facts),
         Err(absence) => Resolution::None(Box::new(no_configuration(&absence))),
-    }
-}
-
-/// The name that a request's destination is asked for by, where its authority decides (D6).
-fn destination_name(cx: &HttpContext, head: &RequestHead) -> Option<String> {
-    if cx.listener.on_demand == OnDemand::Off {
-        return None;
-    }
-    let authority = head.canonical_authority().ok()?;
-    let port = match cx.downstream.original {
-        Some(original) => original.port(),
-        None => authority.port_or_default(head.scheme.unwrap_or(Scheme::Http)),
-    };
-    Some(format!("{}:{port}", authority.host))
-}
-
-type Found = Result<Arc<RouteConfiguration>, Absence>;
-
-/// The route configuration that answers for the request.
-fn routes(cx: &HttpContext, snapshot: &Snapshot, name: Option<&str>) -> Decision<Found> {
-    let Some(name) = name else { return configured(&cx.manager, snapshot) };
-    match destination::by_name(snapshot, name, &mut ()) {
-        Decision::Need(need) => Decision::Need(need),
-        Decision::Decided(Destination::Unowned(_)) => configured(&cx.manager, snapshot),
-        Decision::Decided(Destination::Owned(listener)) => match http_manager(listener) {
-            Some(manager) => configured(manager, snapshot),
-            None => Decision::Decided(Err(Absence::NotFound)),
-        },
-    }
-}
-
-/// The first connection manager of a listener.
-#[must_use]
-pub fn http_manager(listener: &Listener) -> Option<&Arc<HttpManager>> {
-    listener.all_chains().find_map(|chain| match &chain.network {
-        NetworkFilter::Http(manager) => Some(manager),
-        NetworkFilter::Tcp(_) => None,
-    })
-}
-
-fn configured(manager: &HttpManager, snapshot: &Snapshot) -> Decision<Found> {
-    match &manager.routes {
-        RouteSource::Inline(config) => Decision::Decided(Ok(Arc::clone(config))),
-        RouteSource::Discovered(name) => match snapshot.routes(name) {
-            Lookup::Present(config) => Decision::Decided(Ok(Arc::clone(config))),
-            Lookup::Absent(absence) => Decision::Decided(Err(absence)),
-            Lookup::Unknown => Decision::Need(Needed::Routes(name.clone())),
-        },
     }
 }
 

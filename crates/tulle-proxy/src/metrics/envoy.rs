@@ -8,11 +8,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+use tulle_model::flag::{ResponseFlag, ResponseFlags};
 use tulle_model::head::Version;
 use tulle_runtime::metrics;
 use tulle_runtime::telemetry::{BUCKETS, Gauge, Local};
 
 use super::milliseconds;
+use crate::upstream::ConnectFailure;
 
 metrics! {
     /// Of the connection managers with one `stat_prefix`.
@@ -21,31 +24,9 @@ metrics! {
         counter cx_ssl_total = "envoy_http_downstream_cx_ssl_total", "TLS connections.";
         counter cx_http1_total = "envoy_http_downstream_cx_http1_total", "HTTP/1 connections.";
         counter cx_http2_total = "envoy_http_downstream_cx_http2_total", "HTTP/2 connections.";
-        counter cx_upgrades_total = "envoy_http_downstream_cx_upgrades_total",
-            "Connections that were upgraded.";
         counter cx_destroy = "envoy_http_downstream_cx_destroy", "Connections that ended.";
-        counter cx_destroy_local = "envoy_http_downstream_cx_destroy_local",
-            "Connections ended by this proxy.";
-        counter cx_destroy_remote = "envoy_http_downstream_cx_destroy_remote",
-            "Connections ended by the peer.";
-        counter cx_destroy_active_rq = "envoy_http_downstream_cx_destroy_active_rq",
-            "Connections that ended during a request.";
-        counter cx_destroy_local_active_rq = "envoy_http_downstream_cx_destroy_local_active_rq",
-            "Connections ended by this proxy during a request.";
-        counter cx_destroy_remote_active_rq = "envoy_http_downstream_cx_destroy_remote_active_rq",
-            "Connections ended by the peer during a request.";
         counter cx_protocol_error = "envoy_http_downstream_cx_protocol_error",
             "Connections whose peer broke the protocol.";
-        counter cx_rx_bytes_total = "envoy_http_downstream_cx_rx_bytes_total", "Bytes received.";
-        counter cx_tx_bytes_total = "envoy_http_downstream_cx_tx_bytes_total", "Bytes sent.";
-        counter cx_drain_close = "envoy_http_downstream_cx_drain_close",
-            "Connections closed by draining.";
-        counter cx_idle_timeout = "envoy_http_downstream_cx_idle_timeout",
-            "Connections closed for idling.";
-        counter cx_max_duration_reached = "envoy_http_downstream_cx_max_duration_reached",
-            "Connections closed at their longest life.";
-        counter cx_max_requests_reached = "envoy_http_downstream_cx_max_requests_reached",
-            "Connections closed at their last allowed request.";
         counter rq_total = "envoy_http_downstream_rq_total", "Requests.";
         counter rq_http1_total = "envoy_http_downstream_rq_http1_total", "HTTP/1 requests.";
         counter rq_http2_total = "envoy_http_downstream_rq_http2_total", "HTTP/2 requests.";
@@ -61,26 +42,12 @@ metrics! {
         counter rq_5xx = "envoy_http_downstream_rq_xx" ["envoy_response_code_class=\"5\""],
             "Answers by class of their status.";
         counter rq_rx_reset = "envoy_http_downstream_rq_rx_reset", "Requests reset by the peer.";
-        counter rq_tx_reset = "envoy_http_downstream_rq_tx_reset",
-            "Requests reset by this proxy.";
-        counter rq_too_large = "envoy_http_downstream_rq_too_large",
-            "Requests refused for their body's size.";
-        counter rq_timeout = "envoy_http_downstream_rq_timeout",
-            "Requests that did not come to their end in time.";
         counter rq_header_timeout = "envoy_http_downstream_rq_header_timeout",
             "Requests whose head did not come in time.";
         counter rq_idle_timeout = "envoy_http_downstream_rq_idle_timeout",
             "Requests closed for idling.";
-        counter rq_max_duration_reached = "envoy_http_downstream_rq_max_duration_reached",
-            "Requests closed at their longest life.";
         counter rq_ws_on_non_ws_route = "envoy_http_downstream_rq_ws_on_non_ws_route",
             "Upgrades that the route does not allow.";
-        counter rq_redirected_with_normalized_path =
-            "envoy_http_downstream_rq_redirected_with_normalized_path",
-            "Requests redirected to their normalised path.";
-        counter rq_failed_path_normalization =
-            "envoy_http_downstream_rq_failed_path_normalization",
-            "Requests whose path could not be normalised.";
         counter routed = "envoy_http_rq_total", "Requests that reached the router.";
         counter no_route = "envoy_http_no_route", "Requests without a route.";
         counter no_cluster = "envoy_http_no_cluster", "Requests whose cluster is not there.";
@@ -93,8 +60,6 @@ metrics! {
             "HTTP/1 connections open.";
         gauge cx_http2_active = "envoy_http_downstream_cx_http2_active",
             "HTTP/2 connections open.";
-        gauge cx_upgrades_active = "envoy_http_downstream_cx_upgrades_active",
-            "Upgraded connections open.";
         gauge rq_active = "envoy_http_downstream_rq_active", "Requests under way.";
         histogram cx_length_ms(BUCKETS) = "envoy_http_downstream_cx_length_ms",
             "Life of connections, milliseconds.";
@@ -107,42 +72,15 @@ metrics! {
     /// Of one cluster.
     pub struct ClusterSeries(Envoy, ["envoy_cluster_name"]) {
         counter cx_total = "envoy_cluster_upstream_cx_total", "Connections.";
-        counter cx_http1_total = "envoy_cluster_upstream_cx_http1_total", "HTTP/1 connections.";
-        counter cx_http2_total = "envoy_cluster_upstream_cx_http2_total", "HTTP/2 connections.";
         counter cx_connect_fail = "envoy_cluster_upstream_cx_connect_fail",
             "Connections that could not be made.";
         counter cx_connect_timeout = "envoy_cluster_upstream_cx_connect_timeout",
             "Connections that were not made in time.";
-        counter cx_idle_timeout = "envoy_cluster_upstream_cx_idle_timeout",
-            "Connections closed for idling.";
-        counter cx_max_duration_reached = "envoy_cluster_upstream_cx_max_duration_reached",
-            "Connections closed at their longest life.";
-        counter cx_max_requests = "envoy_cluster_upstream_cx_max_requests",
-            "Connections closed at their last allowed request.";
         counter cx_overflow = "envoy_cluster_upstream_cx_overflow",
             "Connections that the circuit breaker refused.";
         counter cx_destroy = "envoy_cluster_upstream_cx_destroy", "Connections that ended.";
-        counter cx_destroy_local = "envoy_cluster_upstream_cx_destroy_local",
-            "Connections ended by this proxy.";
-        counter cx_destroy_remote = "envoy_cluster_upstream_cx_destroy_remote",
-            "Connections ended by the endpoint.";
-        counter cx_destroy_with_active_rq = "envoy_cluster_upstream_cx_destroy_with_active_rq",
-            "Connections that ended during a request.";
-        counter cx_destroy_local_with_active_rq =
-            "envoy_cluster_upstream_cx_destroy_local_with_active_rq",
-            "Connections ended by this proxy during a request.";
-        counter cx_destroy_remote_with_active_rq =
-            "envoy_cluster_upstream_cx_destroy_remote_with_active_rq",
-            "Connections ended by the endpoint during a request.";
-        counter cx_close_notify = "envoy_cluster_upstream_cx_close_notify",
-            "Connections that the endpoint announced to close.";
-        counter cx_protocol_error = "envoy_cluster_upstream_cx_protocol_error",
-            "Connections whose endpoint broke the protocol.";
         counter cx_none_healthy = "envoy_cluster_upstream_cx_none_healthy",
             "Requests for which no endpoint was healthy.";
-        counter cx_rx_bytes_total = "envoy_cluster_upstream_cx_rx_bytes_total",
-            "Bytes received.";
-        counter cx_tx_bytes_total = "envoy_cluster_upstream_cx_tx_bytes_total", "Bytes sent.";
         counter rq_total = "envoy_cluster_upstream_rq_total", "Attempts.";
         counter rq_completed = "envoy_cluster_upstream_rq_completed", "Attempts with an answer.";
         counter rq_1xx = "envoy_cluster_upstream_rq_xx" ["envoy_response_code_class=\"1\""],
@@ -155,49 +93,23 @@ metrics! {
             "Answers by class of their status.";
         counter rq_5xx = "envoy_cluster_upstream_rq_xx" ["envoy_response_code_class=\"5\""],
             "Answers by class of their status.";
-        counter rq_pending_total = "envoy_cluster_upstream_rq_pending_total",
-            "Requests that waited for a connection.";
         counter rq_pending_overflow = "envoy_cluster_upstream_rq_pending_overflow",
             "Requests that a circuit breaker refused.";
-        counter rq_pending_failure_eject = "envoy_cluster_upstream_rq_pending_failure_eject",
-            "Requests failed because their connection could not be made.";
-        counter rq_cancelled = "envoy_cluster_upstream_rq_cancelled",
-            "Requests given up before they had a connection.";
         counter rq_timeout = "envoy_cluster_upstream_rq_timeout",
             "Requests without an answer in time.";
         counter rq_per_try_timeout = "envoy_cluster_upstream_rq_per_try_timeout",
             "Attempts without an answer in their time.";
-        counter rq_max_duration_reached = "envoy_cluster_upstream_rq_max_duration_reached",
-            "Requests closed at their longest life.";
         counter rq_rx_reset = "envoy_cluster_upstream_rq_rx_reset",
             "Attempts reset by the endpoint.";
-        counter rq_tx_reset = "envoy_cluster_upstream_rq_tx_reset",
-            "Attempts reset by this proxy.";
         counter rq_retry = "envoy_cluster_upstream_rq_retry", "Retries.";
         counter rq_retry_success = "envoy_cluster_upstream_rq_retry_success",
             "Retries that succeeded.";
-        counter rq_retry_overflow = "envoy_cluster_upstream_rq_retry_overflow",
-            "Retries that the circuit breaker or the budget refused.";
         counter rq_retry_limit_exceeded = "envoy_cluster_upstream_rq_retry_limit_exceeded",
             "Requests that failed with their last retry.";
         counter ejections_total = "envoy_cluster_outlier_detection_ejections_enforced_total",
             "Ejections of endpoints.";
-        counter ejections_5xx =
-            "envoy_cluster_outlier_detection_ejections_enforced_consecutive_5xx",
-            "Ejections for 5xx in a row.";
-        counter ejections_gateway_failure =
-            "envoy_cluster_outlier_detection_ejections_enforced_consecutive_gateway_failure",
-            "Ejections for 502, 503, 504 in a row.";
-        counter ejections_local_origin_failure =
-            "envoy_cluster_outlier_detection_ejections_enforced_consecutive_local_origin_failure",
-            "Ejections for failed connections in a row.";
-        counter ejections_overflow = "envoy_cluster_outlier_detection_ejections_overflow",
-            "Ejections that would have been too many.";
-        counter membership_change = "envoy_cluster_membership_change", "Changes of endpoints.";
         gauge cx_active = "envoy_cluster_upstream_cx_active", "Connections open.";
         gauge rq_active = "envoy_cluster_upstream_rq_active", "Attempts under way.";
-        gauge rq_pending_active = "envoy_cluster_upstream_rq_pending_active",
-            "Requests waiting for a connection.";
         histogram cx_connect_ms(BUCKETS) = "envoy_cluster_upstream_cx_connect_ms",
             "Time to connect, milliseconds.";
         histogram cx_length_ms(BUCKETS) = "envoy_cluster_upstream_cx_length_ms",
@@ -229,8 +141,6 @@ metrics! {
         counter ssl_connection_error = "envoy_listener_ssl_connection_error",
             "TLS handshakes that failed.";
         gauge cx_active = "envoy_listener_downstream_cx_active", "Connections open.";
-        gauge pre_cx_active = "envoy_listener_downstream_pre_cx_active",
-            "Connections whose first bytes are waited for.";
         histogram cx_length_ms(BUCKETS) = "envoy_listener_downstream_cx_length_ms",
             "Life of connections, milliseconds.";
     }
@@ -260,19 +170,7 @@ metrics! {
             "Resident memory, bytes.";
         gauge listeners_active = "envoy_listener_manager_total_listeners_active",
             "Listeners in use.";
-        counter listener_create_failure = "envoy_listener_manager_listener_create_failure",
-            "Listeners that could not be bound.";
-        counter lds_update_success = "envoy_listener_manager_lds_update_success",
-            "Responses with listeners that were applied.";
-        counter lds_update_rejected = "envoy_listener_manager_lds_update_rejected",
-            "Responses with listeners of which something was refused.";
         gauge clusters_active = "envoy_cluster_manager_active_clusters", "Clusters in use.";
-        counter cds_update_success = "envoy_cluster_manager_cds_update_success",
-            "Responses with clusters that were applied.";
-        counter cds_update_rejected = "envoy_cluster_manager_cds_update_rejected",
-            "Responses with clusters of which something was refused.";
-        gauge control_plane_connected = "envoy_control_plane_connected_state",
-            "1 while the control plane's stream is open.";
     }
 }
 
@@ -325,7 +223,7 @@ impl HttpMetrics {
         };
         total.inc();
         active.inc();
-        HttpConnectionGuard { of: Rc::clone(self), is_tls, is_h2 }
+        HttpConnectionGuard { of: Rc::clone(self), is_tls, is_h2, since: Instant::now() }
     }
 
     /// Counts a request that has begun.
@@ -358,29 +256,42 @@ impl HttpMetrics {
     }
 }
 
+impl HttpMetrics {
+    /// Counts what became of a request beside its answer.
+    pub fn request_became(&self, flags: ResponseFlags, details: &str, routed: bool) {
+        let series = &self.series;
+        if routed {
+            series.routed().inc();
+        }
+        match details {
+            "direct_response" => series.rq_direct_response().inc(),
+            "upgrade_failed" => series.rq_ws_on_non_ws_route().inc(),
+            "request_header_timeout" => series.rq_header_timeout().inc(),
+            "stream_idle_timeout" => series.rq_idle_timeout().inc(),
+            _ => {}
+        }
+        if flags.is_empty() {
+            return;
+        }
+        for flag in flags.iter() {
+            match flag {
+                ResponseFlag::NoRouteFound => series.no_route().inc(),
+                ResponseFlag::NoClusterFound => series.no_cluster().inc(),
+                ResponseFlag::DownstreamProtocolError => series.cx_protocol_error().inc(),
+                ResponseFlag::DownstreamConnectionTermination => series.rq_rx_reset().inc(),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// A connection that is counted as open.
 #[derive(Debug)]
 pub struct HttpConnectionGuard {
     of: Rc<HttpMetrics>,
     is_tls: bool,
     is_h2: bool,
-}
-
-impl HttpConnectionGuard {
-    /// Counts the end: who ended it, whether during a request, after how long.
-    pub fn end(self, by_peer: bool, during_request: bool, life: Duration) {
-        let series = &self.of.series;
-        series.cx_length_ms().observe(milliseconds(life));
-        let (end, end_active) = match by_peer {
-            true => (series.cx_destroy_remote(), series.cx_destroy_remote_active_rq()),
-            false => (series.cx_destroy_local(), series.cx_destroy_local_active_rq()),
-        };
-        end.inc();
-        if during_request {
-            series.cx_destroy_active_rq().inc();
-            end_active.inc();
-        }
-    }
+    since: Instant,
 }
 
 impl Drop for HttpConnectionGuard {
@@ -388,6 +299,7 @@ impl Drop for HttpConnectionGuard {
         let series = &self.of.series;
         series.cx_destroy().inc();
         series.cx_active().dec();
+        series.cx_length_ms().observe(milliseconds(self.since.elapsed()));
         if self.is_tls {
             series.cx_ssl_active().dec();
         }
@@ -445,6 +357,94 @@ impl ClusterMetrics {
     }
 }
 
+impl ClusterMetrics {
+    /// Counts a connection; the guard counts it as open.
+    #[must_use]
+    pub fn connection(self: &Rc<Self>) -> ClusterConnectionGuard {
+        self.series.cx_total().inc();
+        self.series.cx_active().inc();
+        ClusterConnectionGuard { of: Rc::clone(self), since: Instant::now() }
+    }
+
+    /// Counts how connecting ended, and how long it took.
+    pub fn connecting_ends<T>(&self, began: Instant, result: &Result<T, ConnectFailure>) {
+        let series = &self.series;
+        match result {
+            Ok(_) => series.cx_connect_ms().observe(milliseconds(began.elapsed())),
+            Err(failure) => {
+                series.cx_connect_fail().inc();
+                if failure.timed_out {
+                    series.cx_connect_timeout().inc();
+                }
+            }
+        }
+    }
+
+    /// Counts what became of a request beside its answer: retries and the flags of its end.
+    pub fn request_ends(&self, end: &RequestEnd<'_>) {
+        let series = &self.series;
+        self.answered(end.status, end.duration);
+        let retries = u64::from(end.attempts.saturating_sub(1));
+        if retries > 0 {
+            series.rq_retry().add(retries);
+            if (1..500).contains(&end.status) {
+                series.rq_retry_success().inc();
+            }
+        }
+        if end.flags.is_empty() {
+            return;
+        }
+        for flag in end.flags.iter() {
+            match flag {
+                ResponseFlag::NoHealthyUpstream => series.cx_none_healthy().inc(),
+                ResponseFlag::UpstreamOverflow => series.rq_pending_overflow().inc(),
+                ResponseFlag::UpstreamRetryLimitExceeded => series.rq_retry_limit_exceeded().inc(),
+                ResponseFlag::UpstreamRemoteReset | ResponseFlag::UpstreamConnectionTermination => {
+                    series.rq_rx_reset().inc()
+                }
+                ResponseFlag::UpstreamRequestTimeout
+                    if end.details == "upstream_per_try_timeout" =>
+                {
+                    series.rq_per_try_timeout().inc();
+                }
+                ResponseFlag::UpstreamRequestTimeout => series.rq_timeout().inc(),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// How a request ended, as its cluster counts it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestEnd<'a> {
+    /// Status of the answer; 0 if none was sent.
+    pub status: u16,
+    /// From its first byte to its answer's last.
+    pub duration: Duration,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Flags.
+    pub flags: ResponseFlags,
+    /// Why that status, in one word.
+    pub details: &'a str,
+}
+
+/// A connection to an endpoint that is counted as open.
+#[derive(Debug)]
+pub struct ClusterConnectionGuard {
+    of: Rc<ClusterMetrics>,
+    since: Instant,
+}
+
+impl Drop for ClusterConnectionGuard {
+    fn drop(&mut self) {
+        let series = &self.of.series;
+        series.cx_destroy().inc();
+        series.cx_active().dec();
+        series.cx_length_ms().observe(milliseconds(self.since.elapsed()));
+    }
+}
+
 /// Counting at a bound listener.
 #[derive(Debug)]
 pub struct ListenerMetrics {
@@ -455,6 +455,38 @@ pub struct ListenerMetrics {
 impl ListenerMetrics {
     pub(super) fn new(local: &Local, address: &str) -> Self {
         Self { series: ListenerSeries::new(local, &[address]) }
+    }
+
+    /// Counts a connection; the guard counts it as open.
+    #[must_use]
+    pub fn connection(self: &Rc<Self>) -> ListenerConnectionGuard {
+        self.series.cx_total().inc();
+        self.series.cx_active().inc();
+        ListenerConnectionGuard { of: Rc::clone(self), since: Instant::now() }
+    }
+}
+
+/// A connection that is counted as open at its listener.
+#[derive(Debug)]
+pub struct ListenerConnectionGuard {
+    of: Rc<ListenerMetrics>,
+    since: Instant,
+}
+
+impl ListenerConnectionGuard {
+    /// Where it is counted.
+    #[must_use]
+    pub fn series(&self) -> &ListenerSeries {
+        &self.of.series
+    }
+}
+
+impl Drop for ListenerConnectionGuard {
+    fn drop(&mut self) {
+        let series = &self.of.series;
+        series.cx_destroy().inc();
+        series.cx_active().dec();
+        series.cx_length_ms().observe(milliseconds(self.since.elapsed()));
     }
 }
 

@@ -20,8 +20,6 @@ metrics! {
             "Connections ended by a panic. Three a minute end the process.";
         counter accept_errors = "tulle_worker_accept_errors_total",
             "Times that accepting rested because descriptors or memory ran out.";
-        counter log_lines_dropped = "tulle_access_log_refused_total",
-            "Access log lines that found their queue full.";
     }
 }
 
@@ -32,12 +30,6 @@ metrics! {
             "Lines of logs and access logs that were lost.";
         gauge generation = "tulle_config_generation",
             "Counts the configurations that were put to use.";
-        counter rejected = "tulle_xds_rejected_total",
-            "Resources that were refused; each keeps its last good version.";
-        counter unknown_fields = "tulle_xds_unknown_fields_total",
-            "Fields of dynamic resources that have no effect here.";
-        gauge names_held = "tulle_xds_names_held", "Names subscribed on demand.";
-        gauge connected = "tulle_control_connected", "1 while the control plane's stream is open.";
         gauge ready = "tulle_ready", "1 while traffic may be sent here.";
         gauge draining = "tulle_drain_phase", "0 serving, 1 lame duck, 2 closing, 3 done.";
     }

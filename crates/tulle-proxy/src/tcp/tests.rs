@@ -12,6 +12,7 @@ use tulle_model::resource::Resource;
 use tulle_model::snapshot::{Change, Snapshot};
 
 use super::*;
+use crate::metrics::WorkerMetrics;
 use crate::upstream::{Clock, Prepared, Upstreams};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -27,7 +28,7 @@ fn session(endpoints: &[SocketAddr], change: impl FnOnce(&mut Cluster)) -> TcpSe
     change(&mut config);
     let put = Change::Put(Resource::Cluster(Arc::new(config)), vec![]);
     let snapshot = Snapshot::new(false).with([put]);
-    let upstreams = Upstreams::new(Clock::start());
+    let upstreams = Upstreams::new(Clock::start(), WorkerMetrics::detached());
     upstreams.sync(&snapshot, &Prepared::default());
     let cluster = upstreams.cluster(&snapshot, &"c".into()).present().expect("configured");
     TcpSession { cluster, buffers: BufferPool::default(), original_dst: None, random: 0 }

@@ -1,6 +1,7 @@
 //! One cluster at run time: its limits, its endpoints, who is picked, how they are reached.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use super::outlier::{ClusterOutliers, Outcome, Population};
 use super::tcp::{self, TcpLease};
 use super::{Clock, Prepared};
 use crate::io::Io;
+use crate::metrics::WorkerMetrics;
+use crate::metrics::envoy::ClusterMetrics;
 use crate::shared::Block;
 
 /// A cluster as configured at one moment. What is known of it at run time is shared with those
@@ -47,6 +50,17 @@ pub enum HttpLease {
     H1(Http1Lease),
     /// A stream of an HTTP/2 connection.
     H2(Http2Lease),
+}
+
+impl HttpLease {
+    /// Our end of the connection.
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Self::H1(lease) => lease.io.local(),
+            Self::H2(lease) => lease.local(),
+        }
+    }
 }
 
 impl UpstreamCluster {
@@ -102,12 +116,28 @@ impl UpstreamCluster {
         tcp::connect(&self.dial(endpoint, Priority::Default)).await
     }
 
+    /// What is counted of it.
+    #[must_use]
+    pub fn metrics(&self) -> &Rc<ClusterMetrics> {
+        &self.state.metrics
+    }
+
+    /// The name that it is counted and logged by: `alt_stat_name` if there is one.
+    #[must_use]
+    pub fn stat_name(&self) -> &str {
+        stat_name(&self.config)
+    }
+
     /// Takes note of how an attempt at `endpoint` ended, for outlier detection.
     pub fn report(&self, endpoint: &UpstreamEndpoint, outcome: Outcome) {
         let config = self.state.config();
         if let Some(policy) = config.outlier.as_ref() {
             let now = self.state.clock.now();
+            let was_ejected = endpoint.is_ejected();
             endpoint.state.outlier.report(outcome, now, &self.state.population(policy));
+            if !was_ejected && endpoint.is_ejected() {
+                self.state.metrics.series.ejections_total().inc();
+            }
         }
     }
 
@@ -137,13 +167,19 @@ pub(super) struct ClusterState {
     pub(super) outliers: ClusterOutliers,
     pub(super) members: Members,
     pub(super) clock: Clock,
+    metrics: Rc<ClusterMetrics>,
 }
 
 impl ClusterState {
     /// How many numbers of a block it takes.
     pub(super) const NUMBERS: usize = 2 * limits::NUMBERS + ClusterOutliers::NUMBERS;
 
-    pub(super) fn new(config: &Arc<Cluster>, prepared: &Prepared, clock: Clock) -> Self {
+    pub(super) fn new(
+        config: &Arc<Cluster>,
+        prepared: &Prepared,
+        clock: Clock,
+        metrics: &WorkerMetrics,
+    ) -> Self {
         let (block, [normal, high]) = match prepared.numbers(&config.name) {
             Some(numbers) => (Block::All(numbers.block()), numbers.released()),
             None => (Block::own(Self::NUMBERS), Default::default()),
@@ -159,6 +195,7 @@ impl ClusterState {
             outliers: ClusterOutliers::new(&block, 2 * limits::NUMBERS),
             members: Members::default(),
             clock,
+            metrics: metrics.cluster(stat_name(config)),
         }
     }
 
@@ -228,6 +265,14 @@ impl ClusterState {
     }
 }
 
+/// `alt_stat_name` if there is one, as Envoy has it.
+fn stat_name(config: &Cluster) -> &str {
+    match &*config.alt_stat_name {
+        "" => config.name.as_str(),
+        alternative => alternative,
+    }
+}
+
 fn limits_of(config: &Cluster, priority: Priority) -> &Limits {
     match priority {
         Priority::Default => &config.limits.default,
@@ -270,7 +315,10 @@ impl Dial {
             match self.under_way().connect(&self.limits()) {
                 Ok(permit) => break permit,
                 Err(_) if self.cluster.members.close_one_unused(self.priority) => {}
-                Err(_) => return None,
+                Err(_) => {
+                    self.cluster.metrics.series.cx_overflow().inc();
+                    return None;
+                }
             }
         };
         Some(Life {
@@ -279,6 +327,7 @@ impl Dial {
             transport: self.cluster.transport(),
             _permit: permit,
             _open: OpenGuard::new(&self.endpoint),
+            _counted: self.cluster.metrics.connection(),
         })
     }
 
@@ -288,6 +337,9 @@ impl Dial {
         application: Application,
     ) -> Result<Io, ConnectFailure> {
         let limit = self.cluster.config.borrow().connect_timeout;
-        transport.connect(&self.endpoint.target, application, limit).await
+        let began = Instant::now();
+        let connected = transport.connect(&self.endpoint.target, application, limit).await;
+        self.cluster.metrics.connecting_ends(began, &connected);
+        connected
     }
 }

@@ -16,6 +16,7 @@ use super::endpoint::{OpenGuard, Target};
 use super::failure::ConnectFailure;
 use super::limits::ConnectionPermit;
 use crate::io::Io;
+use crate::metrics::envoy::ClusterConnectionGuard;
 
 /// What a connection is made with, beside its address: connections that differ in it are never
 /// shared (design D8).
@@ -99,4 +100,5 @@ pub(super) struct Life {
     pub(super) transport: Rc<Transport>,
     pub(super) _permit: ConnectionPermit,
     pub(super) _open: OpenGuard,
+    pub(super) _counted: ClusterConnectionGuard,
 }

@@ -23,6 +23,7 @@ use bytes::Bytes;
 
 use super::dns::Names;
 use super::*;
+use crate::metrics::WorkerMetrics;
 
 /// Far longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -77,7 +78,9 @@ impl World {
         let mut world = Self {
             snapshot: Snapshot::new(false),
             preparer: Preparer::new(workers),
-            workers: (0..workers).map(|_| Upstreams::new(clock)).collect(),
+            workers: (0..workers)
+                .map(|_| Upstreams::new(clock, WorkerMetrics::detached()))
+                .collect(),
         };
         world.apply([Change::Put(Resource::Cluster(Arc::new(config)), vec![])]);
         world

@@ -82,7 +82,13 @@ impl DeltaClient {
         let (name, version) = resource;
         let lane = &mut self.lanes[rtype];
         for asked in asked {
-            lane.interest.use_name(asked, now);
+            match rtype {
+                // Traffic asks for listeners; everything else follows from them.
+                ResourceType::Listener => {
+                    lane.interest.use_name(asked, now);
+                }
+                _ => lane.interest.restore(asked, now),
+            }
             lane.interest.answered(asked, Answer::Present(name.clone()));
         }
         let asked_by = asked.iter().cloned().collect();
@@ -92,6 +98,11 @@ impl DeltaClient {
     /// The canonical names and versions held of a type.
     pub fn held(&self, rtype: ResourceType) -> impl Iterator<Item = (&Name, &Version)> {
         self.lanes[rtype].held.iter().map(|(name, held)| (name, &held.version))
+    }
+
+    /// The version held of one resource, by its canonical name.
+    pub fn version(&self, rtype: ResourceType, name: &Name) -> Option<&Version> {
+        self.lanes[rtype].held.get(name).map(|held| &held.version)
     }
 
     /// Whether a stream is open.

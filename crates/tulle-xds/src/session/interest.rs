@@ -66,6 +66,11 @@ impl Interest {
         new
     }
 
+    /// Takes back a name that something will refer to again, or that nothing needs any more.
+    pub(super) fn restore(&mut self, name: &Name, now: Instant) {
+        self.want(name, now);
+    }
+
     fn want(&mut self, name: &Name, now: Instant) -> &mut Want {
         self.names.entry(name.clone()).or_insert_with(|| Want {
             references: 0,

@@ -92,6 +92,19 @@ pub enum Change<P> {
     },
 }
 
+/// A resource that was kept when the process ended.
+#[derive(Clone, Debug)]
+pub struct Kept<P> {
+    /// Its type and canonical name.
+    pub key: Key,
+    /// Its version.
+    pub version: Version,
+    /// The names it was asked for under ([`ClientCore::asked_by`]).
+    pub asked: Vec<Name>,
+    /// The resource.
+    pub value: P,
+}
+
 /// An xDS client that asks for what is needed.
 #[derive(Debug)]
 pub struct OnDemand<C, P> {
@@ -361,21 +374,14 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
 }
 
 impl<P: Referrer + Clone> OnDemand<DeltaClient, P> {
-    /// Takes back a resource that an earlier process kept, with the names it was asked for under.
-    /// To be called before the first stream.
-    pub fn restore(
-        &mut self,
-        key: Key,
-        version: Version,
-        asked: &[Name],
-        value: P,
-        now: Instant,
-    ) -> Vec<Change<P>> {
+    /// Takes back a resource that an earlier process kept. To be called before the first stream.
+    pub fn restore(&mut self, kept: Kept<P>, now: Instant) -> Vec<Change<P>> {
+        let Kept { key, version, asked, value } = kept;
         let (rtype, name) = key.clone();
-        self.core.restore(rtype, (name, version), asked, now);
+        self.core.restore(rtype, (name, version), &asked, now);
         self.graph.accept(key, value);
         let mut turn = self.begin(now);
-        turn.touched.extend(asked.iter().cloned());
+        turn.touched.extend(asked);
         changes(self.finish(turn))
     }
 }

@@ -135,6 +135,9 @@ impl Ledger {
             let meaning = self.meanings.remove(&key).unwrap_or(name.clone());
             let others = self.meanings.iter().any(|(k, m)| k.0 == rtype && *m == meaning);
             if !others {
+                if let Some(Response::Delta(response)) = &mut self.in_flight[rtype] {
+                    response.resources.retain(|resource| resource.name != meaning);
+                }
                 self.accepted.remove(&(rtype, meaning.clone()));
                 self.versions.remove(&(rtype, meaning));
             }

@@ -55,12 +55,17 @@ fn no_seed_breaks_a_rule() {
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
+fn number(name: &str) -> Option<u64> {
+    variable(name)?.parse().ok()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the settings of a test are its environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn planted() -> Bug {
-    let name = std::env::var("TULLE_SIM_BUG").unwrap_or_default();
+    let name = variable("TULLE_SIM_BUG").unwrap_or_default();
     let bugs = [
         Bug::LostAck,
         Bug::StaleNonce,

@@ -1,14 +1,16 @@
 //! One client and one server stream of either protocol variant, behind one face.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use tulle_xds::session::client::{Answer, ClientCore, Delivery, DeliveryId};
 use tulle_xds::session::delta_client::DeltaClient;
 use tulle_xds::session::delta_server::DeltaServer;
+use tulle_xds::session::graph::Key;
 use tulle_xds::session::message::{
     DeltaRequest, DeltaResponse, Name, Nonce, Resource, ResourceType, SotwRequest, SotwResponse,
 };
-use tulle_xds::session::on_demand::{Change, Input, OnDemand, Output};
+use tulle_xds::session::on_demand::{Change, Input, Kept, OnDemand, Output};
 use tulle_xds::session::sotw_client::SotwClient;
 use tulle_xds::session::sotw_server::SotwServer;
 
@@ -154,6 +156,22 @@ impl Client {
             Client::Delta(client) => client.lookup(name),
             Client::Sotw(client) => client.lookup(name),
         }
+    }
+
+    /// What the client keeps on disk.
+    pub fn kept(&self, accepted: &BTreeMap<Key, Name>) -> Vec<Kept<Doc>> {
+        let Client::Delta(client) = self else { return Vec::new() };
+        let kept = |(key, version): (Key, Name)| {
+            let asked = client.core().asked_by(key.0, &key.1);
+            let value = Doc::parse(&accepted[&key]);
+            Kept { key, version, asked, value }
+        };
+        self.held().into_iter().map(kept).collect()
+    }
+
+    pub fn restore(&mut self, kept: Vec<Kept<Doc>>, now: Instant) -> Vec<Change<Doc>> {
+        let Client::Delta(client) = self else { return Vec::new() };
+        kept.into_iter().flat_map(|kept| client.restore(kept, now)).collect()
     }
 
     /// The names of what the client holds.

@@ -30,14 +30,16 @@ enum Event {
     Use(usize),
     Cut(usize),
     Restart,
+    /// The client's process ends and another begins with what was kept on disk.
+    Reborn(usize),
     Mend,
-    Connect(usize),
+    Connect(usize, u64),
     Tick(usize),
-    /// On a stream of a client; ignored if that is not its newest.
+    /// On a stream (or in a process) of a client; ignored if that is not its newest.
     AtServer(usize, u64, Request),
     AtClient(usize, u64, Response),
     Offer(usize, u64),
-    Decoded(usize, Delivery),
+    Decoded(usize, u64, Delivery),
 }
 
 struct Member {
@@ -47,6 +49,8 @@ struct Member {
     /// The server's side and the books, while a stream is open.
     stream: Option<(Server, Ledger)>,
     stream_number: u64,
+    /// Counts the processes of this client.
+    process: u64,
     /// When the last message in each direction arrives: streams keep the order.
     up: Millis,
     down: Millis,
@@ -115,7 +119,7 @@ impl Sim {
         for index in 0..1 + sim.random.below(2) as usize {
             let member = sim.member(seed);
             sim.members.push(member);
-            sim.at(0, Event::Connect(index));
+            sim.at(0, Event::Connect(index, 0));
             sim.at(1_000, Event::Tick(index));
         }
         sim.plan_storm();
@@ -131,6 +135,7 @@ impl Sim {
             client: Client::new(kind, seed, self.start),
             stream: None,
             stream_number: 0,
+            process: 0,
             up: 0,
             down: 0,
             decoded: 0,
@@ -157,6 +162,10 @@ impl Sim {
         if self.random.chance(1, 3) {
             let time = self.random.below(STORM);
             self.at(time, Event::Restart);
+        }
+        if self.random.chance(1, 4) {
+            let (time, index) = (self.random.below(STORM), self.random.below(members));
+            self.at(time, Event::Reborn(index as usize));
         }
         self.at(STORM, Event::Mend);
     }
@@ -193,7 +202,14 @@ impl Sim {
                 self.server_down_until = self.now + self.random.below(3_000);
                 (0..self.members.len()).try_for_each(|index| self.cut(index))
             }
-            Event::Connect(index) => self.connect(index),
+            Event::Reborn(index) => self.reborn(index),
+            Event::Connect(index, process) if self.members[index].process == process => {
+                self.connect(index)
+            }
+            Event::Decoded(index, process, delivery) if self.members[index].process == process => {
+                self.decoded(index, delivery)
+            }
+            Event::Connect(..) | Event::Decoded(..) => Ok(()),
             Event::Tick(index) => {
                 self.at(self.now + 1_000, Event::Tick(index));
                 self.feed(index, Happening::Tick)
@@ -204,7 +220,6 @@ impl Sim {
                 self.offer(index)
             }
             Event::Offer(..) => Ok(()),
-            Event::Decoded(index, delivery) => self.decoded(index, delivery),
         }
     }
 
@@ -265,12 +280,34 @@ impl Sim {
 
     fn cut(&mut self, index: usize) -> Verdict {
         let member = &mut self.members[index];
-        member.stream_number += 1;
         if member.stream.take().is_none() {
             return Ok(());
         }
+        member.stream_number += 1;
         self.say(|| format!("client {index} is cut off"));
         self.feed(index, Happening::Disconnected)
+    }
+
+    /// Events of the old process that are still to come are nobody's.
+    fn reborn(&mut self, index: usize) -> Verdict {
+        let now = self.instant();
+        let member = &mut self.members[index];
+        if member.kind != Kind::OnDemand {
+            return Ok(());
+        }
+        member.stream_number += 1;
+        member.stream = None;
+        member.process += 1;
+        let kept = member.client.kept(&member.accepted);
+        member.client = Client::new(member.kind, member.stream_number, self.start);
+        member.shown.clear();
+        let asked = kept.iter().filter(|kept| kept.key.0 == ResourceType::Listener);
+        member.used = asked.flat_map(|kept| kept.asked.iter().cloned()).collect();
+        let changes = member.client.restore(kept, now);
+        let process = member.process;
+        self.say(|| format!("client {index} is born again"));
+        self.at(self.now, Event::Connect(index, process));
+        changes.into_iter().try_for_each(|change| self.change(index, change))
     }
 
     fn at_server(&mut self, index: usize, stream: u64, request: Request) -> Verdict {
@@ -346,13 +383,15 @@ impl Sim {
                 Output::Send(request) => self.send(index, request)?,
                 Output::Connect { after } => {
                     let time = self.now + after.as_millis() as Millis;
-                    self.at(time, Event::Connect(index));
+                    let process = self.members[index].process;
+                    self.at(time, Event::Connect(index, process));
                 }
                 Output::Close { reason } => return Err(format!("client {index} closed: {reason}")),
                 Output::Decode(delivery) => {
                     let time = self.members[index].decoded.max(self.now + self.random.below(10));
                     self.members[index].decoded = time;
-                    self.at(time, Event::Decoded(index, delivery));
+                    let process = self.members[index].process;
+                    self.at(time, Event::Decoded(index, process, delivery));
                 }
                 Output::Change(change) => self.change(index, change)?,
             }

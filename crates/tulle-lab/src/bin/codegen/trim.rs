@@ -57,7 +57,7 @@ impl Keep {
 /// A kept name that does not exist, and an enum inside a message that is not kept.
 pub fn trim(all: FileDescriptorSet, keep: &Keep) -> Result<FileDescriptorSet> {
     let index = Index::new(&all, keep)?;
-    let used = index.enums_used(&all, keep);
+    let used = index.enums_used(&all);
     let mut file: Vec<_> = all
         .file
         .into_iter()
@@ -121,23 +121,17 @@ impl Index {
         }
     }
 
-    fn enums_used(&self, all: &FileDescriptorSet, keep: &Keep) -> BTreeSet<String> {
+    fn enums_used(&self, all: &FileDescriptorSet) -> BTreeSet<String> {
         let mut used = BTreeSet::new();
         for file in &all.file {
             for message in &file.message_type {
-                self.collect_enums(&format!(".{}", file.package()), message, keep, &mut used);
+                self.collect_enums(&format!(".{}", file.package()), message, &mut used);
             }
         }
         used
     }
 
-    fn collect_enums(
-        &self,
-        scope: &str,
-        message: &DescriptorProto,
-        keep: &Keep,
-        used: &mut BTreeSet<String>,
-    ) {
+    fn collect_enums(&self, scope: &str, message: &DescriptorProto, used: &mut BTreeSet<String>) {
         let name = format!("{scope}.{}", message.name());
         let kept =
             self.kept.contains(&name) || (is_map_entry(message) && self.kept.contains(scope));
@@ -146,7 +140,7 @@ impl Index {
             used.extend(enums.map(|field| field.type_name().to_owned()));
         }
         for nested in &message.nested_type {
-            self.collect_enums(&name, nested, keep, used);
+            self.collect_enums(&name, nested, used);
         }
     }
 }
@@ -200,7 +194,8 @@ fn trim_message(
     for item in nested {
         message.nested_type.extend(trim_message(item, &name, index, used)?);
     }
-    if !index.kept.contains(&name) && !(map_entry && index.kept.contains(scope)) {
+    let kept = index.kept.contains(&name) || (map_entry && index.kept.contains(scope));
+    if !kept {
         let inside = message.enum_type.iter().map(EnumDescriptorProto::name).next();
         let inside = inside.or(message
             .nested_type

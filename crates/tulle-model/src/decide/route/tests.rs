@@ -17,7 +17,9 @@ fn make_route(name: &str, matches: RouteMatch) -> Arc<Route> {
     })
 }
 
-fn config(hosts: &[(&str, &[&str], Vec<Arc<Route>>)]) -> RouteConfiguration {
+type Host<'a> = (&'a str, &'a [&'a str], Vec<Arc<Route>>);
+
+fn config(hosts: &[Host<'_>]) -> RouteConfiguration {
     let virtual_hosts: Vec<_> = hosts
         .iter()
         .map(|(name, domains, routes)| {

@@ -211,7 +211,8 @@ fn what_was_kept_on_disk_is_shown_before_the_first_connection() {
     let mut restore = |rtype: ResourceType, name: &str, body: &str, asked: &str| {
         let key = (rtype, Name::from(name));
         let value = Text(body.into());
-        changes.extend(mesh.client.restore(key, body.into(), &[asked.into()], value, now));
+        let kept = Kept { key, version: body.into(), asked: vec![asked.into()], value };
+        changes.extend(mesh.client.restore(kept, now));
     };
     restore(Listener, "l", "1 rr", "x");
     restore(Route, "r", "1 ca cb", "r");

@@ -1,0 +1,199 @@
+//! Which listener and which of its chains take a connection.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tulle_model::decide::destination::{self, Destination};
+use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
+use tulle_model::decide::request as joints;
+use tulle_model::flag::ResponseFlag;
+use tulle_model::listener::{Listener, NetworkFilter};
+use tulle_model::lookup::{Decision, Lookup, Needed};
+use tulle_model::resource::ResourceKind;
+use tulle_model::snapshot::Snapshot;
+use tulle_model::trace::Step;
+
+use super::call::{Call, Dialled, Speaks};
+use super::store::Store;
+use super::{End, request, upstream};
+use crate::client::Role;
+use crate::translate::{VIRTUAL_OUTBOUND, names};
+
+/// Stands for an address that nobody knows.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// A connection and the listener that takes it.
+pub(super) struct Taken {
+    pub(super) listener: Arc<Listener>,
+    /// Where it was going before it was redirected.
+    pub(super) original: Option<SocketAddr>,
+}
+
+pub(super) fn explain(store: &mut Store<'_>, call: &Call) -> End {
+    let taken = match (call.from.role, call.from.bind.explicit) {
+        (Role::Gateway, _) => at_gateway(store, call),
+        (Role::Sidecar, true) => at_explicit_port(store, call),
+        (Role::Sidecar, false) => redirected(store, call),
+    };
+    match taken {
+        Ok(taken) => by_chain(store, call, &taken),
+        Err(end) => end,
+    }
+}
+
+fn closed(why: impl Into<String>) -> End {
+    End::Closed { flag: ResponseFlag::NoRouteFound, why: why.into() }
+}
+
+/// One of the listeners that the gateway binds.
+fn at_gateway(store: &mut Store<'_>, call: &Call) -> Result<Taken, End> {
+    let port = call.to.port();
+    let bound = names(ResourceKind::Listener, store.world(), &call.from).names;
+    for name in bound {
+        let Some(listener) = store.decide(|now, _| by_own_name(now, &name)) else { continue };
+        if listener.bind.iter().any(|address| address.port() == port) {
+            store.step(
+                Step::new("destination", format!("port {port} is that of listener {name}"))
+                    .by(listener.origin.as_ref()),
+            );
+            return Ok(Taken { listener, original: None });
+        }
+    }
+    let why = format!("no Gateway that selects this proxy opens port {port}");
+    store.step(Step::new("destination", why.clone()));
+    Err(closed(why))
+}
+
+/// The port to which the application sends whatever it calls; the authority decides.
+fn at_explicit_port(store: &mut Store<'_>, call: &Call) -> Result<Taken, End> {
+    let bound = bound(store)?;
+    if !call.speaks.is_http() {
+        let why = "without interception only HTTP in plain text has a destination";
+        store.step(Step::new("destination", why));
+        return Err(closed(why));
+    }
+    Ok(Taken { listener: bound, original: None })
+}
+
+/// Where interception brings everything; the address decides.
+fn redirected(store: &mut Store<'_>, call: &Call) -> Result<Taken, End> {
+    let bound = bound(store)?;
+    let address = match &call.to {
+        Dialled::Address(address) => Ok(*address),
+        Dialled::Host(host, port) => address_of(store, host, *port),
+    };
+    let (listener, original) = match address {
+        Ok(address) => {
+            let listener = store.decide(|now, steps| joints::listener(now, &bound, address, steps));
+            (listener, Some(address))
+        }
+        Err(Some(listener)) => (listener, None),
+        Err(None) => (Arc::clone(&bound), None),
+    };
+    if Arc::ptr_eq(&listener, &bound) || listener.name == bound.name {
+        store
+            .step(Step::new("destination", "nobody declared it; what is undeclared goes this way"));
+    }
+    Ok(Taken { listener, original })
+}
+
+/// The address that a host stands for; without one the listener that has its name, if any.
+fn address_of(
+    store: &mut Store<'_>,
+    host: &str,
+    port: u16,
+) -> Result<SocketAddr, Option<Arc<Listener>>> {
+    let name = format!("{host}:{port}");
+    let found = store.decide(|now, steps| match destination::by_name(now, &name, steps) {
+        Decision::Decided(Destination::Owned(owner)) => Decision::Decided(Some(Arc::clone(owner))),
+        Decision::Decided(Destination::Unowned(_)) => Decision::Decided(None),
+        Decision::Need(need) => Decision::Need(need),
+    });
+    match found {
+        None => Err(None),
+        Some(listener) => match listener.address {
+            Some(address) => {
+                let text = format!("{host} is taken to resolve to {}", address.ip());
+                store.step(Step::new("destination", text).by(listener.origin.as_ref()));
+                Ok(address)
+            }
+            None => Err(Some(listener)),
+        },
+    }
+}
+
+fn bound(store: &mut Store<'_>) -> Result<Arc<Listener>, End> {
+    let bound = store.decide(|now, _| by_own_name(now, VIRTUAL_OUTBOUND));
+    bound.ok_or_else(|| closed("the proxy binds no outbound port"))
+}
+
+fn by_own_name(now: &Snapshot, name: &str) -> Decision<Option<Arc<Listener>>> {
+    match now.listener(name) {
+        Lookup::Present(listener) => Decision::Decided(Some(Arc::clone(listener))),
+        Lookup::Absent(_) => Decision::Decided(None),
+        Lookup::Unknown => Decision::Need(Needed::Listener(name.into())),
+    }
+}
+
+/// Lets the chain that takes the connection handle it.
+fn by_chain(store: &mut Store<'_>, call: &Call, taken: &Taken) -> End {
+    let Taken { listener, original } = taken;
+    let own = listener.address.or(listener.bind.first().copied());
+    let protocols = protocols(listener, call.speaks);
+    let server_name = server_name(listener, call);
+    let source = SocketAddr::new(call.from.addresses.first().copied().unwrap_or(UNKNOWN), 0);
+    let facts = ConnectionFacts {
+        destination: original.or(own).unwrap_or(SocketAddr::new(UNKNOWN, call.to.port())),
+        source,
+        direct_source: source,
+        server_name: &server_name,
+        is_tls: call.speaks == Speaks::Tls && listener.inspect.tls,
+        application_protocols: protocols,
+    };
+    let Some(chain) = filter_chain(listener, &facts).cloned() else {
+        let why = format!("no filter chain of listener {} takes the connection", listener.name);
+        store.step(Step::new("filter chain", why.clone()).by(listener.origin.as_ref()));
+        return closed(why);
+    };
+    let handled = match &chain.network {
+        NetworkFilter::Http(_) => "HTTP",
+        NetworkFilter::Tcp(_) => "bytes passed on as they are",
+    };
+    store.step(
+        Step::new("filter chain", format!("{}: {handled}", chain.name)).by(chain.origin.as_ref()),
+    );
+    match &chain.network {
+        NetworkFilter::Http(manager) if call.speaks.is_http() => {
+            request::explain(store, call, taken, manager)
+        }
+        NetworkFilter::Http(_) => End::Closed {
+            flag: ResponseFlag::DownstreamProtocolError,
+            why: "the port speaks HTTP in plain text, the caller does not".to_owned(),
+        },
+        NetworkFilter::Tcp(proxy) => {
+            let shares = upstream::shares(store, call, &proxy.clusters);
+            match upstream::end(shares) {
+                End::Refused { flag, why, .. } => End::Closed { flag, why },
+                end => end,
+            }
+        }
+    }
+}
+
+/// What the inspectors of the listener find.
+fn protocols(listener: &Listener, speaks: Speaks) -> &'static [&'static str] {
+    match speaks {
+        Speaks::Http1 if listener.inspect.http => &["http/1.1"],
+        Speaks::Http2 if listener.inspect.http => &["h2c"],
+        _ => &[],
+    }
+}
+
+fn server_name(listener: &Listener, call: &Call) -> String {
+    match &call.to {
+        Dialled::Host(host, _) if call.speaks == Speaks::Tls && listener.inspect.tls => {
+            host.to_ascii_lowercase()
+        }
+        _ => String::new(),
+    }
+}

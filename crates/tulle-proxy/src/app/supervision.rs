@@ -1,0 +1,138 @@
+//! Whether the process takes traffic, and whether it is fit to: the control thread watches its
+//! workers, the drain and panics, and tells the agent.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tulle_model::name::Direction;
+use tulle_runtime::drain::Phase;
+use tulle_runtime::drain::driver::DrainHandle;
+use tulle_runtime::panic::{PanicPolicy, Verdict};
+use tulle_runtime::readiness::{Readiness, ReadyGuard};
+
+use crate::agent::Condition;
+use crate::app::reports::Reports;
+use crate::configuration::Configuration;
+use crate::discovery::node::bindable;
+use crate::settings::Settings;
+
+/// Watches over the workers.
+#[derive(Debug)]
+pub struct Supervision {
+    reports: Reports,
+    readiness: Readiness,
+    condition: watch::Sender<Condition>,
+    awaited: Awaited,
+    starting: RefCell<Option<ReadyGuard>>,
+}
+
+/// What must be bound before traffic is welcome.
+#[derive(Debug)]
+enum Awaited {
+    /// What the bootstrap binds, which is bound before workers start.
+    Nothing,
+    /// Any listener.
+    Any,
+    /// These addresses; where the workload offers something, with somebody to take it.
+    Addresses(Vec<SocketAddr>, bool),
+}
+
+impl Supervision {
+    /// Of a process that has just begun, and is not ready by it.
+    #[must_use]
+    pub fn new(
+        settings: &Settings,
+        reports: Reports,
+        readiness: Readiness,
+        condition: watch::Sender<Condition>,
+    ) -> Self {
+        let awaited = match settings {
+            Settings::Envoy(_) => Awaited::Nothing,
+            Settings::Gateway(_) => Awaited::Any,
+            Settings::Sidecar(sidecar) => {
+                let mut addresses = bindable(sidecar.outbound.addresses());
+                addresses.extend(bindable(&sidecar.inbound_addresses()));
+                Awaited::Addresses(addresses, sidecar.service.is_some())
+            }
+        };
+        let starting = readiness.block("listeners are not bound yet");
+        Self { reports, readiness, condition, awaited, starting: RefCell::new(Some(starting)) }
+    }
+
+    /// Follows the workers until they panic too often.
+    pub async fn watch(&self, configuration: &RefCell<Configuration>) {
+        let mut policy = PanicPolicy::default();
+        let mut noted = 0;
+        loop {
+            if self.starting.borrow().is_some() && self.is_complete(&configuration.borrow()) {
+                drop(self.starting.take());
+                tracing::info!("ready");
+            }
+            for _ in noted..self.reports.panics() {
+                noted += 1;
+                if policy.note(Instant::now()) == Verdict::GiveUp {
+                    return;
+                }
+            }
+            self.reports.changed().await;
+        }
+    }
+
+    /// Whether every awaited address is bound and every worker accepts there.
+    fn is_complete(&self, configuration: &Configuration) -> bool {
+        let sockets = configuration.sockets();
+        let bound = match &self.awaited {
+            Awaited::Nothing => true,
+            Awaited::Any => !sockets.is_empty(),
+            Awaited::Addresses(addresses, offers) => {
+                let is_bound =
+                    |address: &SocketAddr| sockets.iter().any(|socket| socket.wanted == *address);
+                addresses.iter().all(is_bound) && (!offers || takes_inbound(configuration))
+            }
+        };
+        bound && self.reports.all_serve(configuration.revision())
+    }
+
+    /// Not ready any more, for as long as the guard lives.
+    pub fn give_up(&self) -> ReadyGuard {
+        self.readiness.block("panics are too many")
+    }
+
+    /// Tells the agent each change; never comes back.
+    pub async fn tell(&self, drain: &DrainHandle) {
+        let (mut ready, mut views) = (self.readiness.changes(), drain.views());
+        loop {
+            let draining = views.borrow_and_update().phase > Phase::Serving;
+            let now = match (draining, *ready.borrow_and_update()) {
+                (true, _) => Condition::Draining,
+                (false, true) => Condition::Ready,
+                (false, false) => Condition::Starting,
+            };
+            self.condition.send_if_modified(|told| {
+                // Whoever has said that it ends does not come back.
+                let tells = *told != now && *told != Condition::Draining;
+                if tells {
+                    *told = now;
+                }
+                tells
+            });
+            tokio::select! {
+                // Both senders live as long as the process; one that is gone says nothing more.
+                Ok(()) = ready.changed() => {}
+                Ok(()) = views.changed() => {}
+                else => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Whether a chain stands behind every listener that takes inbound traffic.
+fn takes_inbound(configuration: &Configuration) -> bool {
+    let mut listeners = configuration
+        .snapshot()
+        .listeners()
+        .filter(|listener| listener.direction == Direction::Inbound && !listener.bind.is_empty());
+    listeners.all(|listener| listener.all_chains().next().is_some())
+}
