@@ -12,6 +12,7 @@ mod duration;
 mod explain;
 mod files;
 mod output;
+mod proxy_config;
 mod proxy_status;
 mod redirect;
 mod version;
@@ -30,6 +31,7 @@ enum Verb {
     Analyze(analyze::Settings),
     Explain(Box<explain::Settings>),
     ProxyStatus(proxy_status::Settings),
+    ProxyConfig(proxy_config::Settings),
     Redirect(redirect::Settings),
     Version(version::Settings),
     /// The application of the demonstration: answers with what it is and what it was asked.
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Analyze(settings) => analyze::run(&settings),
         Verb::Explain(settings) => explain::run(&settings),
         Verb::ProxyStatus(settings) => proxy_status::run(&settings),
+        Verb::ProxyConfig(settings) => proxy_config::run(&settings),
         Verb::Redirect(settings) => redirect::run(settings),
         Verb::Version(settings) => version::run(&settings),
         Verb::DemoApp(settings) => demo::app::run(settings),

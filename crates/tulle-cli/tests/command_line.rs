@@ -2,8 +2,12 @@
 
 use std::process::{Command, Output};
 
+/// Where the founding example is, as seen from this crate.
+const EXAMPLES: &str = "../tulle-config/tests/examples";
+
 fn tulle(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tulle"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
     command.args(arguments).output().expect("tulle runs")
 }
 
@@ -33,6 +37,77 @@ fn redirect_print_shows_the_rules_of_both_tools() {
 }
 
 #[test]
+fn explain_names_the_line_behind_each_step() {
+    let from = ["explain", "--from", "test/caller", "--config", EXAMPLES];
+    let with = ["--to", "http://172.16.17.5/", "-H", "service: stockservice"];
+    insta::assert_snapshot!("explain_routed", printed(&[&from[..], &with].concat()));
+
+    let refused = tulle(&[&from[..], &["--to", "http://orderservice/", "-o", "json"]].concat());
+    assert_eq!(refused.status.code(), Some(1));
+    let told: serde_json::Value = serde_json::from_slice(&refused.stdout).expect("JSON");
+    assert_eq!((&told["end"]["status"], &told["end"]["flag"]), (&404.into(), &"NR".into()));
+    let passed_over = &told["steps"][3];
+    assert_eq!(passed_over["origin"], "VirtualService test/route-by-header spec.http[0]");
+    assert_eq!(passed_over["place"]["file"], format!("{EXAMPLES}/route-by-header.yaml"));
+    assert_eq!(
+        (&passed_over["place"]["line"], &passed_over["place"]["column"]),
+        (&93.into(), &5.into())
+    );
+}
+
+#[test]
+fn analyze_finds_what_is_wrong_and_says_how_much() {
+    let good = printed(&["analyze", &format!("{EXAMPLES}/route-by-header.yaml")]);
+    assert!(good.ends_with("\n1 file: 0 errors, 3 warnings\n"), "{good}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let bad = "apiVersion: networking.istio.io/v1\nkind: VirtualService\n\
+        metadata: {name: a}\n\
+        spec: {hosts: [a.b], http: [{directResponse: {status: 200}}], htp: []}\n";
+    std::fs::write(folder.path().join("bad.yaml"), bad).expect("written");
+    std::fs::write(folder.path().join(".hidden.yaml"), "{").expect("written");
+    std::fs::write(folder.path().join("notes.txt"), "{").expect("written");
+    let path = folder.path().to_str().expect("text");
+    let found = tulle(&["analyze", path, "-o", "json"]);
+    assert_eq!(found.status.code(), Some(1));
+    let told: serde_json::Value = serde_json::from_slice(&found.stdout).expect("JSON");
+    assert_eq!((&told["files"], &told["errors"]), (&1.into(), &1.into()), "{told}");
+    let finding = &told["findings"][0];
+    assert_eq!((&finding["code"], &finding["line"]), (&"TUL0301".into(), &4.into()), "{told}");
+    assert_eq!(finding["path"], "spec.htp");
+}
+
+#[test]
+fn every_command_has_an_example() {
+    for verb in
+        ["analyze", "demo", "explain", "proxy-config", "proxy-status", "redirect", "version"]
+    {
+        let help = printed(&[verb, "--help"]);
+        assert!(help.contains("Example") && help.contains(&format!("tulle {verb}")), "{help}");
+    }
+    for verb in ["apply", "remove", "print"] {
+        let help = printed(&["redirect", verb, "--help"]);
+        assert!(help.contains(&format!("tulle redirect {verb}")), "{help}");
+    }
+}
+
+#[test]
+fn a_control_plane_that_is_not_there_is_one_line() {
+    // Nobody listens on a port that was just given back.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|one| one.local_addr());
+    let address = port.expect("a port").to_string();
+    for arguments in [
+        &["proxy-status"][..],
+        &["proxy-config", "all", "a/b"],
+        &["explain", "--from", "a/b", "--to", "http://c"],
+    ] {
+        let output = tulle(&[arguments, &["--control", &address]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("cannot be reached") && said.lines().count() == 1, "{said}");
+    }
+}
+
+#[test]
 fn bad_use_is_exit_code_2_and_says_what_to_write() {
     for (arguments, says) in [
         (&["redirect", "apply", "--outbound", "0"][..], "from 1 to 65535"),
@@ -40,6 +115,11 @@ fn bad_use_is_exit_code_2_and_says_what_to_write() {
         (&["redirect", "apply", "--exclude-marks", "0"], "choose another"),
         (&["redirect", "apply", "--exclude-outbound-cidrs", "x"], "10.0.0.0/8"),
         (&["redirect"], "Usage"),
+        (&["explain", "--from", "a/b", "--to", "http://c"], "--config DIR or --control"),
+        (&["explain", "--from", "a/b", "--to", "c", "--config", EXAMPLES], "write http://HOST"),
+        (&["explain", "--from", "a", "--to", "http://c"], "write NAMESPACE/NAME"),
+        (&["proxy-config", "all", "a"], "write NAMESPACE/NAME"),
+        (&["analyze", "/nowhere/at/all"], "cannot read /nowhere/at/all"),
         (&["nonsense"], "nonsense"),
     ] {
         let output = tulle(arguments);

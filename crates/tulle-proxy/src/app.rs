@@ -43,7 +43,7 @@ use crate::app::mesh::Mesh;
 use crate::app::operators::Operators;
 use crate::app::reports::Reports;
 use crate::app::static_config::LoadedBootstrap;
-use crate::app::supervision::Supervision;
+use crate::app::supervision::{Awaited, Supervision};
 use crate::app::workers::{WorkerSeed, Workers, load_readers};
 use crate::configuration::{Configuration, WorkerConfig};
 use crate::discovery::session::Learnt;
@@ -193,7 +193,8 @@ impl Proxy {
         };
         let bootstrap = loaded.as_ref().map(|loaded| &loaded.bootstrap);
         let operators = Operators::bind(controls, inside, bootstrap)?;
-        let supervision = Supervision::new(settings, reports, readiness, tell);
+        let awaited = Awaited::by(settings, mesh.as_ref());
+        let supervision = Supervision::new(awaited, reports, readiness, tell);
         let workers = Workers::start(&worker_seed, &readers).context("starting workers")?;
         Ok(Self {
             settings: settings.clone(),
@@ -272,7 +273,7 @@ async fn in_mesh(
     configuration: &RefCell<Configuration>,
     answers: &Admin,
 ) {
-    let Some(Mesh { discovery, agent }) = mesh else { return std::future::pending().await };
+    let Some(Mesh { discovery, agent, .. }) = mesh else { return std::future::pending().await };
     let changed = |learnt: Learnt| {
         let mut configuration = configuration.borrow_mut();
         let errors = configuration.apply(learnt.changes);

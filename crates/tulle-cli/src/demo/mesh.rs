@@ -139,10 +139,11 @@ impl Mesh {
         let mut sidecar =
             Process::start(&logs, &format!("{name}-sidecar"), "tulle-proxy", &sidecar_args)?;
         sidecar.listens(loopback(inbound)).await?;
+        let ready = |proxies: &Value| proxies.pointer("/0/agent/ready") == Some(&true.into());
+        self.until(&format!("/api/v1/proxies/shop/{name}"), ready).await?;
         let inbound = loopback(inbound);
-        let name_of = name.clone();
         self.instances.push(Instance {
-            name: name_of,
+            name: name.clone(),
             service,
             app,
             sidecar,

@@ -46,7 +46,8 @@ pub enum Event {
         /// Whether.
         ready: bool,
     },
-    /// The workload is about to stop.
+    /// The workload is about to stop: nobody is sent there any more. What came in before still
+    /// needs its inbound listener, so the entry stays until the stream ends.
     Drain(StreamId),
     /// The stream ended.
     Closed(StreamId),
@@ -97,6 +98,8 @@ pub struct Entry {
     pub workload: Arc<Workload>,
     /// Whether it takes traffic.
     pub ready: bool,
+    /// Whether it is about to stop; it goes with its stream then.
+    pub draining: bool,
     /// Who put it here.
     pub source: Source,
     /// When it goes away by itself.
@@ -158,10 +161,7 @@ impl Registry {
             }
             Event::Ready { stream, ready } => Ok(self.set_ready(stream, ready, now)),
             Event::Drain(stream) => Ok(self.drain(stream)),
-            Event::Closed(stream) => {
-                self.close(stream, now);
-                Ok(Outcome::default())
-            }
+            Event::Closed(stream) => Ok(self.close(stream, now)),
             Event::Put { workload, ready, lease } => {
                 self.put(workload, ready, lease.map(|lease| now + lease))
             }
@@ -202,8 +202,13 @@ impl Registry {
         let ready = old.is_some_and(|old| old.ready && old.source.is_instance(&instance));
         let superseded = self.release_others(stream, &name);
         let source = Source::Sidecar { instance, stream: Some(stream) };
-        let entry =
-            Entry { workload: Arc::new(workload), ready, source, expires: Some(now + self.lease) };
+        let entry = Entry {
+            workload: Arc::new(workload),
+            ready,
+            draining: false,
+            source,
+            expires: Some(now + self.lease),
+        };
         let changed = self.insert(entry);
         self.held.insert(stream, name);
         Ok(Outcome { changed, superseded, expired: Vec::new() })
@@ -244,24 +249,31 @@ impl Registry {
 
     fn set_ready(&mut self, stream: StreamId, ready: bool, now: Instant) -> Outcome {
         let Some(entry) = self.renew(stream, now) else { return Outcome::default() };
+        let ready = ready && !entry.draining;
         let changed = if entry.ready == ready { vec![] } else { vec![entry.workload.name.clone()] };
         entry.ready = ready;
         Outcome { changed, ..Outcome::default() }
     }
 
     fn drain(&mut self, stream: StreamId) -> Outcome {
-        let Some(name) = self.held.remove(&stream) else { return Outcome::default() };
-        self.entries.remove(&name);
-        Outcome { changed: vec![name], ..Outcome::default() }
+        let entry = self.held.get(&stream).and_then(|name| self.entries.get_mut(name));
+        let Some(entry) = entry.filter(|entry| !entry.draining) else { return Outcome::default() };
+        (entry.draining, entry.ready) = (true, false);
+        Outcome { changed: vec![entry.workload.name.clone()], ..Outcome::default() }
     }
 
-    fn close(&mut self, closed: StreamId, now: Instant) {
-        let Some(name) = self.held.remove(&closed) else { return };
-        let Some(entry) = self.entries.get_mut(&name) else { return };
+    fn close(&mut self, closed: StreamId, now: Instant) -> Outcome {
+        let Some(name) = self.held.remove(&closed) else { return Outcome::default() };
+        let Some(entry) = self.entries.get_mut(&name) else { return Outcome::default() };
+        if entry.draining {
+            self.entries.remove(&name);
+            return Outcome { changed: vec![name], ..Outcome::default() };
+        }
         if let Source::Sidecar { stream, .. } = &mut entry.source {
             *stream = None;
             entry.expires = Some(now + self.lease);
         }
+        Outcome::default()
     }
 
     fn put(
@@ -275,7 +287,8 @@ impl Registry {
             return Err(Refusal::Full);
         }
         let workload = Arc::new(workload);
-        let changed = self.insert(Entry { workload, ready, source: Source::Api, expires });
+        let changed =
+            self.insert(Entry { workload, ready, draining: false, source: Source::Api, expires });
         Ok(Outcome { changed, ..Outcome::default() })
     }
 
@@ -376,6 +389,7 @@ impl Kept {
         Entry {
             workload: Arc::new(self.workload),
             ready: self.ready,
+            draining: false,
             source: match self.instance {
                 Some(instance) => Source::Sidecar { instance, stream: None },
                 None => Source::Api,

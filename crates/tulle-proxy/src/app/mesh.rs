@@ -5,8 +5,11 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
+use tulle_model::name::ClusterName;
+use tulle_model::snapshot::Snapshot;
 use tulle_runtime::drain::driver::DrainHandle;
 use tulle_runtime::sockets::{LockError, NodeLock};
+use tulle_xds::proto::tulle::v1::{Port, Registration};
 
 use crate::agent::{Agent, Condition, hello, registration};
 use crate::discovery::saved::SavedState;
@@ -15,6 +18,9 @@ use crate::discovery::transport::Target;
 use crate::discovery::{Discovery, node};
 use crate::settings::{ControlAddress, MeshSettings, Role, Settings};
 
+/// The listener of inbound connections (`docs/reference`).
+const VIRTUAL_INBOUND: &str = "virtualInbound";
+
 /// The parts of a process that talk to the control plane.
 #[derive(Debug)]
 pub struct Mesh {
@@ -22,6 +28,8 @@ pub struct Mesh {
     pub discovery: Discovery,
     /// The agent.
     pub agent: Agent,
+    /// The registered ports that callers connect to: ready is who takes them in.
+    pub inbound: Vec<u16>,
 }
 
 /// The mesh parts of `settings`, if it has any.
@@ -60,8 +68,32 @@ pub fn mesh(
         ),
         None => None,
     };
+    let inbound = hello.registration.as_ref().map(called_ports).unwrap_or_default();
     let discovery = Discovery { target: target.clone(), node, session, state };
-    Ok(Some(Mesh { discovery, agent: Agent::new(target, hello, condition, drain) }))
+    let agent = Agent::new(target, hello, condition, drain);
+    Ok(Some(Mesh { discovery, agent, inbound }))
+}
+
+/// Where callers connect to: the mapped port, else the application's own.
+fn called_ports(registration: &Registration) -> Vec<u16> {
+    let port = |port: &Port| {
+        let called = if port.listen_port == 0 { port.app_port } else { port.listen_port };
+        u16::try_from(called).ok()
+    };
+    registration.ports.iter().filter_map(port).collect()
+}
+
+/// Whether connections to all of `ports` go to the application. Before its registration is in
+/// force a proxy is bound, but takes such a connection for one to itself.
+#[must_use]
+pub fn takes_in(snapshot: &Snapshot, ports: &[u16]) -> bool {
+    let Some(listener) = snapshot.listener(VIRTUAL_INBOUND).present() else {
+        return ports.is_empty();
+    };
+    ports.iter().all(|port| {
+        let name = ClusterName::inbound(*port);
+        listener.chains.iter().any(|chain| *chain.name == *name.as_str())
+    })
 }
 
 /// The lock that a second process of this node is refused by: the state directory, else its name.
@@ -93,4 +125,40 @@ fn own_address(mesh: &MeshSettings) -> IpAddr {
         Some(socket.local_addr().ok()?.ip())
     };
     mesh.address.or_else(towards_control).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tulle_model::listener::{ChainMatch, FilterChain, Listener, NetworkFilter, TcpProxy};
+    use tulle_model::resource::Resource;
+    use tulle_model::snapshot::Change;
+
+    use super::*;
+
+    fn bound(chains: &[&str]) -> Snapshot {
+        let mut listener = Listener::new(VIRTUAL_INBOUND.into());
+        let chain = |name: &&str| {
+            Arc::new(FilterChain {
+                name: (*name).into(),
+                matches: ChainMatch::default(),
+                tls: None,
+                connect_timeout: None,
+                network: NetworkFilter::Tcp(TcpProxy::to("a", "a".into())),
+                origin: None,
+            })
+        };
+        listener.chains = chains.iter().map(chain).collect();
+        Snapshot::new(true).with([Change::Put(Resource::Listener(Arc::new(listener)), Vec::new())])
+    }
+
+    #[test]
+    fn a_proxy_takes_in_what_it_registered_once_that_is_in_force() {
+        assert!(!takes_in(&Snapshot::new(true), &[18080]), "nothing is bound");
+        assert!(!takes_in(&bound(&["own port 18080"]), &[18080]), "not registered yet");
+        assert!(takes_in(&bound(&["inbound|18080||"]), &[18080]));
+        assert!(!takes_in(&bound(&["inbound|18080||"]), &[18080, 18081]));
+        assert!(takes_in(&bound(&[]), &[]), "nothing was registered");
+    }
 }

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use tokio::sync::watch;
-use tulle_model::name::Direction;
 use tulle_runtime::drain::Phase;
 use tulle_runtime::drain::driver::DrainHandle;
 use tulle_runtime::panic::{PanicPolicy, Verdict};
 use tulle_runtime::readiness::{Readiness, ReadyGuard};
 
 use crate::agent::Condition;
+use crate::app::mesh::{Mesh, takes_in};
 use crate::app::reports::Reports;
 use crate::configuration::Configuration;
 use crate::discovery::node::bindable;
@@ -30,33 +30,41 @@ pub struct Supervision {
 
 /// What must be bound before traffic is welcome.
 #[derive(Debug)]
-enum Awaited {
+pub enum Awaited {
     /// What the bootstrap binds, which is bound before workers start.
     Nothing,
     /// Any listener.
     Any,
-    /// These addresses; where the workload offers something, with somebody to take it.
-    Addresses(Vec<SocketAddr>, bool),
+    /// These addresses, and that connections to these registered ports are taken in.
+    Addresses(Vec<SocketAddr>, Vec<u16>),
+}
+
+impl Awaited {
+    /// What `settings` make a process wait for.
+    #[must_use]
+    pub fn by(settings: &Settings, mesh: Option<&Mesh>) -> Self {
+        match settings {
+            Settings::Envoy(_) => Self::Nothing,
+            Settings::Gateway(_) => Self::Any,
+            Settings::Sidecar(sidecar) => {
+                let mut addresses = bindable(sidecar.outbound.addresses());
+                addresses.extend(bindable(&sidecar.inbound_addresses()));
+                let ports = mesh.map(|mesh| mesh.inbound.clone()).unwrap_or_default();
+                Self::Addresses(addresses, ports)
+            }
+        }
+    }
 }
 
 impl Supervision {
     /// Of a process that has just begun, and is not ready by it.
     #[must_use]
     pub fn new(
-        settings: &Settings,
+        awaited: Awaited,
         reports: Reports,
         readiness: Readiness,
         condition: watch::Sender<Condition>,
     ) -> Self {
-        let awaited = match settings {
-            Settings::Envoy(_) => Awaited::Nothing,
-            Settings::Gateway(_) => Awaited::Any,
-            Settings::Sidecar(sidecar) => {
-                let mut addresses = bindable(sidecar.outbound.addresses());
-                addresses.extend(bindable(&sidecar.inbound_addresses()));
-                Awaited::Addresses(addresses, sidecar.service.is_some())
-            }
-        };
         let starting = readiness.block("listeners are not bound yet");
         Self { reports, readiness, condition, awaited, starting: RefCell::new(Some(starting)) }
     }
@@ -86,10 +94,10 @@ impl Supervision {
         let bound = match &self.awaited {
             Awaited::Nothing => true,
             Awaited::Any => !sockets.is_empty(),
-            Awaited::Addresses(addresses, offers) => {
+            Awaited::Addresses(addresses, ports) => {
                 let is_bound =
                     |address: &SocketAddr| sockets.iter().any(|socket| socket.wanted == *address);
-                addresses.iter().all(is_bound) && (!offers || takes_inbound(configuration))
+                addresses.iter().all(is_bound) && takes_in(configuration.snapshot(), ports)
             }
         };
         bound && self.reports.all_serve(configuration.revision())
@@ -126,13 +134,4 @@ impl Supervision {
             }
         }
     }
-}
-
-/// Whether a chain stands behind every listener that takes inbound traffic.
-fn takes_inbound(configuration: &Configuration) -> bool {
-    let mut listeners = configuration
-        .snapshot()
-        .listeners()
-        .filter(|listener| listener.direction == Direction::Inbound && !listener.bind.is_empty());
-    listeners.all(|listener| listener.all_chains().next().is_some())
 }

@@ -125,6 +125,12 @@ impl Http1Pool {
         }
     }
 
+    /// What was made for somebody who took another is kept like any other from here: the peer may
+    /// close it before its first request.
+    fn keep_what_nobody_waits_for(&self) {
+        self.idle.borrow_mut().iter_mut().for_each(|held| held.was_kept = true);
+    }
+
     /// Closes kept connections that may not be used any more or that the peer closed.
     pub(super) fn sweep(&self, cluster: &ClusterState, now: Instant) {
         let (transport, pool) = (cluster.transport(), cluster.config().pool);
@@ -162,7 +168,11 @@ pub(super) async fn acquire(dial: &Dial) -> Result<Http1Lease, ConnectFailure> {
         None => {
             let _pending = dial.under_way().wait(&dial.limits())?;
             let take = || pool.take(&dial.cluster);
-            pool.waiting.wait(dial.under_way(), take, || start(dial)).await?
+            let taken = pool.waiting.wait(dial.under_way(), take, || start(dial)).await?;
+            if pool.waiting.waiters() == 0 {
+                pool.keep_what_nobody_waits_for();
+            }
+            taken
         }
     };
     held.requests = held.requests.saturating_add(1);

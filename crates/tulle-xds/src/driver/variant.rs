@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::wire::{self, Unexpected};
 use crate::proto::envoy::config::core::v3::Node;
 use crate::proto::envoy::service::discovery::v3 as pb;
-use crate::proto::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use crate::proto::envoy::service::discovery::v3::aggregated_discovery_service_client as ads;
 use crate::session::client::ClientCore;
 use crate::session::delta_client::DeltaClient;
 use crate::session::sotw_client::SotwClient;
@@ -40,8 +40,8 @@ pub trait Variant: ClientCore {
     ) -> impl Future<Output = Result<Response<Streaming<Self::In>>, Status>> + Send + 'static;
 }
 
-fn client(channel: Channel) -> AggregatedDiscoveryServiceClient<Channel> {
-    AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES)
+fn client(channel: Channel) -> ads::AggregatedDiscoveryServiceClient<Channel> {
+    ads::AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES)
 }
 
 impl Variant for DeltaClient {

@@ -164,7 +164,9 @@ impl AggregatedDiscoveryService for Shelf {
                         _ => return,
                     },
                     _ = edited.changed() => {
-                        ResourceType::ALL.into_iter().for_each(|rtype| server.mark_all_dirty(rtype));
+                        for rtype in ResourceType::ALL {
+                            server.mark_all_dirty(rtype);
+                        }
                     }
                     () = until(server.deadline()) => {}
                 }
@@ -212,7 +214,9 @@ impl AggregatedDiscoveryService for Shelf {
                         _ => return,
                     },
                     _ = edited.changed() => {
-                        ResourceType::ALL.into_iter().for_each(|rtype| server.mark_all_dirty(rtype));
+                        for rtype in ResourceType::ALL {
+                            server.mark_all_dirty(rtype);
+                        }
                     }
                     () = until(server.deadline()) => {}
                 }

@@ -25,6 +25,8 @@ const SEEDS: u64 = 10_000;
 /// Seeds within which every planted bug must be found.
 const BUG_SEEDS: u64 = 1_000;
 
+const REPLAY: &str = "cargo test -p tulle-xds --test simulation no_seed -- --nocapture";
+
 #[test]
 fn no_seed_breaks_a_rule() {
     let (first, count) = match (number("TULLE_SIM_SEED"), number("TULLE_SIM_SEEDS")) {
@@ -48,9 +50,7 @@ fn no_seed_breaks_a_rule() {
     });
     for outcome in outcomes {
         if let Err(rule) = outcome {
-            panic!(
-                "{rule}\nreplay: TULLE_SIM_SEED=<seed> cargo test --test simulation no_seed -- --nocapture"
-            );
+            panic!("{rule}\nreplay: TULLE_SIM_SEED=<seed> {REPLAY}");
         }
     }
 }

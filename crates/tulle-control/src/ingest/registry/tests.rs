@@ -121,12 +121,18 @@ fn a_restarted_process_begins_not_ready_and_takes_over_from_its_ghost() {
 }
 
 #[test]
-fn draining_withdraws_at_once() {
+fn draining_sends_nobody_there_at_once_and_forgets_it_with_its_stream() {
     let mut scene = Scene::new();
     scene.register(1, "a", "shop/order-1");
+    scene.feed(Event::Ready { stream: StreamId(1), ready: true });
     assert_eq!(names(&scene.feed(Event::Drain(StreamId(1))).changed), ["shop/order-1"]);
+    assert!(scene.ready().is_empty());
+    assert_eq!(scene.registry.entries().count(), 1, "its own inbound listener needs it");
+    for event in [Event::Ready { stream: StreamId(1), ready: true }, Event::Drain(StreamId(1))] {
+        assert_eq!(scene.feed(event), Outcome::default(), "said before");
+    }
+    assert_eq!(names(&scene.feed(Event::Closed(StreamId(1))).changed), ["shop/order-1"]);
     assert_eq!(scene.registry.entries().count(), 0);
-    assert_eq!(scene.feed(Event::Ready { stream: StreamId(1), ready: true }), Outcome::default());
 }
 
 #[test]
