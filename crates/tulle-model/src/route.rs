@@ -215,6 +215,8 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// Longest silence of the stream; `None` as the connection manager says.
     pub idle_timeout: Option<Duration>,
+    /// Longest life of the stream; zero never ends it, `None` is as the connection manager says.
+    pub max_stream_duration: Option<Duration>,
     /// Retries; `None` as the virtual host says.
     pub retry: Option<Arc<RetryPolicy>>,
     /// What the load balancer hashes, first that is terminal wins.
@@ -240,6 +242,7 @@ impl Forward {
             append_x_forwarded_host: false,
             timeout: Some(Duration::from_secs(15)),
             idle_timeout: None,
+            max_stream_duration: None,
             retry: None,
             hash: Vec::new(),
             upgrades: Vec::new(),

@@ -84,7 +84,8 @@ pub fn expired(expired: Expired, request_complete: bool) -> LocalReply {
             LocalReply::new(408, "request_overall_timeout", "request timeout").closing()
         }
         Expired::Duration => {
-            LocalReply::new(408, "max_duration_timeout", "downstream duration timeout")
+            let status = if request_complete { 504 } else { 408 };
+            LocalReply::new(status, "max_duration_timeout", "downstream duration timeout")
                 .flagged(ResponseFlag::DurationTimeout)
         }
         Expired::Idle => {

@@ -202,7 +202,9 @@ impl Clocks {
         let limits = &x.cx.manager.timeouts;
         let some = |limit: &Duration| !limit.is_zero();
         let asked = milliseconds(x, KnownId::XEnvoyUpstreamRequestTimeoutMs);
-        let timeout = asked.or(forward.timeout).filter(some);
+        // A limit of the stream's life stands in the place of the route's timeout, as in Envoy.
+        let of_route = forward.timeout.filter(|_| forward.max_stream_duration.is_none());
+        let timeout = asked.or(of_route).filter(some);
         let per_try = policy.and_then(|policy| policy.per_try_timeout);
         let from_start = |limit: Duration| x.record.started + limit;
         let request_by = limits.request.filter(|_| !x.received).map(from_start);
@@ -211,7 +213,11 @@ impl Clocks {
             per_try: per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout)),
             timeout,
             idle: forward.idle_timeout.or(limits.stream_idle).filter(some),
-            ends_by: limits.max_stream_duration.filter(some).map(from_start),
+            ends_by: forward
+                .max_stream_duration
+                .or(limits.max_stream_duration)
+                .filter(some)
+                .map(from_start),
             request_by: Cell::new(request_by),
             complete: Cell::new(x.received),
             response_by: Cell::new(response_by),

@@ -48,7 +48,7 @@ fn forward(message: pb::RouteAction, at: &At<'_>, ours: &Ours) -> Option<Forward
     fields!(at, message => pb::RouteAction ["envoy.config.route.v3.RouteAction"] {
         used: cluster_not_found_response_code, prefix_rewrite, regex_rewrite,
             append_x_forwarded_host, timeout, idle_timeout, retry_policy, priority, hash_policy,
-            upgrade_configs, cluster_specifier, host_rewrite_specifier;
+            upgrade_configs, cluster_specifier, host_rewrite_specifier, max_stream_duration;
         variants: cluster_specifier_plugin "choosing a cluster is not extended",
             inline_cluster_specifier_plugin "choosing a cluster is not extended",
             host_rewrite "use `host_rewrite_literal`";
@@ -56,6 +56,7 @@ fn forward(message: pb::RouteAction, at: &At<'_>, ours: &Ours) -> Option<Forward
             path_rewrite_policy "rewriting is not extended",
             path_rewrite "use `prefix_rewrite` or `regex_rewrite`",
             request_mirror_policies "requests are not mirrored",
+            hedge_policy "an attempt follows the one before it",
             internal_redirect_policy "redirects are passed to the caller",
             internal_redirect_action "redirects are passed to the caller" unless 0;
         warned: flush_timeout "`idle_timeout` counts", early_data_policy "there is no early data",
@@ -63,9 +64,7 @@ fn forward(message: pb::RouteAction, at: &At<'_>, ours: &Ours) -> Option<Forward
             rate_limits "there is no rate limit filter",
             include_vh_rate_limits "there is no rate limit filter", cors "there is no CORS filter",
             max_grpc_timeout "`timeout` counts", grpc_timeout_offset "`timeout` counts",
-            max_internal_redirects "redirects are passed to the caller",
-            hedge_policy "an attempt follows the one before it",
-            max_stream_duration "that of the connection manager counts";
+            max_internal_redirects "redirects are passed to the caller";
     });
     use pb::route_action::ClusterNotFoundResponseCode as NotFound;
     let name = "cluster_not_found_response_code";
@@ -87,6 +86,8 @@ fn forward(message: pb::RouteAction, at: &At<'_>, ours: &Ours) -> Option<Forward
         timeout: limit(timeout, Some(TIMEOUT), at, "timeout"),
         // Zero is kept: it switches the manager's limit off.
         idle_timeout: optional_duration(idle_timeout, at, "idle_timeout"),
+        max_stream_duration: max_stream_duration
+            .and_then(|message| stream_duration(message, &at.field("max_stream_duration"))),
         retry: retry_policy
             .and_then(|message| retry::policy(message, &at.field("retry_policy")))
             .map(Arc::new),
@@ -95,6 +96,17 @@ fn forward(message: pb::RouteAction, at: &At<'_>, ours: &Ours) -> Option<Forward
         priority,
         body_buffer_bytes: None,
     })
+}
+
+/// Zero is kept: it switches the manager's limit off.
+fn stream_duration(message: pb::route_action::MaxStreamDuration, at: &At<'_>) -> Option<Duration> {
+    fields!(at, message => pb::route_action::MaxStreamDuration
+        ["envoy.config.route.v3.RouteAction.MaxStreamDuration"] {
+        used: max_stream_duration;
+        warned: grpc_timeout_header_max "`grpc-timeout` is for the upstream",
+            grpc_timeout_header_offset "`grpc-timeout` is for the upstream";
+    });
+    optional_duration(max_stream_duration, at, "max_stream_duration")
 }
 
 fn cluster(

@@ -122,6 +122,7 @@ pub const REFERENCE: &[MessageRules] = rules![
     route::retry_policy::RetryBackOff,
     route::retry_policy::RetryHostPredicate,
     route::route_action::HashPolicy,
+    route::route_action::MaxStreamDuration,
     route::route_action::UpgradeConfig,
     route::route_action::hash_policy::ConnectionProperties,
     route::route_action::hash_policy::Cookie,

@@ -58,11 +58,11 @@ fn virtual_host(message: pb::VirtualHost, at: &At<'_>) -> Option<Arc<VirtualHost
             include_attempt_count_in_response, retry_policy, metadata,
             per_request_buffer_limit_bytes, request_body_buffer_limit;
         refused: matcher "write `routes`", request_mirror_policies "requests are not mirrored",
+            hedge_policy "an attempt follows the one before it",
             route_specifiers "routes are not extended";
         warned: virtual_clusters "counters are kept for clusters",
             rate_limits "there is no rate limit filter", cors "there is no CORS filter",
             retry_policy_typed_config "write `retry_policy`",
-            hedge_policy "an attempt follows the one before it",
             include_is_timeout_retry_header "`x-envoy-is-timeout-retry` is not written";
     });
     if domains.is_empty() {

@@ -44,7 +44,7 @@ fn forward(forward: &Forward) -> pb::RouteAction {
     use pb::route_action::{ClusterNotFoundResponseCode as NotFound, ClusterSpecifier};
     let Forward { cluster, cluster_not_found_status, path_rewrite, host_rewrite, .. } = forward;
     let Forward { append_x_forwarded_host, timeout, idle_timeout, retry, .. } = forward;
-    let Forward { hash, upgrades, priority, .. } = forward;
+    let Forward { hash, upgrades, priority, max_stream_duration, .. } = forward;
     let specifier = match cluster {
         ClusterChoice::Cluster(name) => ClusterSpecifier::Cluster(name.to_string()),
         ClusterChoice::Header(name) => ClusterSpecifier::ClusterHeader(header_name(name)),
@@ -72,6 +72,10 @@ fn forward(forward: &Forward) -> pb::RouteAction {
         cluster_not_found_response_code: not_found.into(),
         prefix_rewrite,
         regex_rewrite,
+        max_stream_duration: max_stream_duration.map(|limit| pb::route_action::MaxStreamDuration {
+            max_stream_duration: Some(duration(limit)),
+            ..pb::route_action::MaxStreamDuration::default()
+        }),
         host_rewrite_specifier: host_rewrite.as_ref().map(self::host_rewrite),
         append_x_forwarded_host: *append_x_forwarded_host,
         timeout: limit(*timeout, Some(TIMEOUT)),

@@ -301,7 +301,8 @@ fn forward() -> BoxedStrategy<Forward> {
         header().prop_map(HostRewrite::Header),
         substitution().prop_map(HostRewrite::FromPath),
     ];
-    let times = (of(span()), of(prop_oneof![Just(Duration::ZERO), span()]));
+    let or_off = || of(prop_oneof![Just(Duration::ZERO), span()]);
+    let times = (of(span()), or_off(), or_off());
     let rest = (of(retry()), vec(hash_policy(), 0..3), upgrades());
     let flags = (select(vec![503, 404, 500]), any::<bool>(), any::<bool>());
     (cluster, of(path), of(host), times, rest, flags)
@@ -313,6 +314,7 @@ fn forward() -> BoxedStrategy<Forward> {
             append_x_forwarded_host: flags.1,
             timeout: times.0,
             idle_timeout: times.1,
+            max_stream_duration: times.2,
             retry: rest.0.map(Arc::new),
             hash: rest.1,
             upgrades: rest.2,

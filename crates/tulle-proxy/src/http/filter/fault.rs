@@ -12,7 +12,7 @@ use tulle_model::matcher::Fraction;
 
 use crate::http::exchange::Exchange;
 use crate::http::filter::Verdict;
-use crate::http::reply::{LocalReply, http_status_of};
+use crate::http::reply::LocalReply;
 use crate::record::Record;
 
 /// The headers by which a caller chooses, where it may.
@@ -76,14 +76,14 @@ impl Fault {
         let (abort, share) = self.settings.abort?;
         let (reply, share) = match abort {
             FaultAbort::Http(status) => (reply(status, None), share),
-            FaultAbort::Grpc(status) => (reply(http_status_of(status), Some(status)), share),
+            FaultAbort::Grpc(status) => (reply(200, Some(status)), share),
             FaultAbort::Header => {
                 let http = asked(x, ABORT).and_then(|status| u16::try_from(status).ok());
                 let http = http.filter(|status| (200..600).contains(status));
                 let grpc = || asked(x, ABORT_GRPC).and_then(|status| u32::try_from(status).ok());
                 let reply = match http {
                     Some(status) => reply(status, None),
-                    None => grpc().map(|status| reply(http_status_of(status), Some(status)))?,
+                    None => grpc().map(|status| reply(200, Some(status)))?,
                 };
                 (reply, asked_share(x, ABORT_SHARE, share))
             }
