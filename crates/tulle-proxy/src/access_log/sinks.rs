@@ -7,12 +7,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tulle_model::access_log::{AccessLog, LogSink};
+use tulle_model::access_log::{AccessLog, LogFormat, LogSink};
 use tulle_model::listener::NetworkFilter;
 use tulle_model::snapshot::Snapshot;
 use tulle_runtime::sink::{Sink, Target, WorkerQueue};
 
-use super::{LogFields, render};
+use super::{LogFields, default_log, render};
+use crate::settings::AccessLogFormat;
 
 /// Most different files that are logged to.
 pub const MAX_SINKS: usize = 64;
@@ -126,6 +127,8 @@ pub struct WorkerLogs {
     line: RefCell<Vec<u8>>,
     /// Written where the configuration names no log at all.
     fallback: Vec<AccessLog>,
+    /// What stands for the choice of the command line.
+    default: LogFormat,
     hostname: Arc<str>,
 }
 
@@ -134,7 +137,8 @@ impl WorkerLogs {
     /// `hostname`.
     #[must_use]
     pub fn new(fallback: Vec<AccessLog>, hostname: Arc<str>) -> Self {
-        Self { queues: RefCell::default(), line: RefCell::default(), fallback, hostname }
+        let default = default_log(AccessLogFormat::Text).format;
+        Self { queues: RefCell::default(), line: RefCell::default(), fallback, default, hostname }
     }
 
     /// This machine's name, for [`LogFields::hostname`].
@@ -155,6 +159,19 @@ impl WorkerLogs {
         }
     }
 
+    /// The format of a line. A control plane that asks for the default leaves the choice to the
+    /// command line.
+    fn format<'a>(&'a self, log: &'a AccessLog) -> &'a LogFormat {
+        match self.fallback.first() {
+            Some(AccessLog { sink, format: json @ LogFormat::Json(_) })
+                if *sink == log.sink && log.format == self.default =>
+            {
+                json
+            }
+            _ => &log.format,
+        }
+    }
+
     /// Writes a line to each of `logs`. Never waits; without room the line is dropped and counted.
     pub fn write(&self, logs: &[AccessLog], fields: &LogFields<'_>) {
         let logs = if logs.is_empty() { &self.fallback } else { logs };
@@ -168,7 +185,7 @@ impl WorkerLogs {
                 continue;
             };
             line.clear();
-            render::line(&log.format, fields, &mut line);
+            render::line(self.format(log), fields, &mut line);
             queue.push(&line);
         }
         if line.capacity() > KEPT_LINE_BYTES {
