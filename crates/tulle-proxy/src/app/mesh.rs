@@ -145,7 +145,7 @@ mod tests {
                 matches: ChainMatch::default(),
                 tls: None,
                 connect_timeout: None,
-                network: NetworkFilter::Tcp(TcpProxy::to("a", "a".into())),
+                network: NetworkFilter::Tcp(Arc::new(TcpProxy::to("a", "a".into()))),
                 origin: None,
             })
         };

@@ -1,0 +1,227 @@
+//! The thread: YAML in a watched directory → control plane → delta ADS on demand → two sidecars in
+//! explicit mode → HTTP between two applications; one edit and one mistake on the way.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tulle_lab::client::http1::Client;
+use tulle_lab::client::http2::{self, Http2Request};
+use tulle_lab::deadline::{SOON, until};
+use tulle_lab::ports::PortLease;
+use tulle_lab::process::{Process, binary};
+
+const ENTRY: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: stock, namespace: shop}
+spec:
+  hosts: [stock]
+  location: MESH_INTERNAL
+  ports: [{number: 8080, name: http, protocol: HTTP}]
+  resolution: STATIC
+  workloadSelector: {labels: {app: stock}}
+";
+
+/// Services that are known and never called.
+const OTHERS: usize = 50;
+
+fn rule(mark: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: stock, namespace: shop}}
+spec:
+  hosts: [stock]
+  http:
+  - headers: {{request: {{set: {{x-thread: {mark}}}}}}}
+    route:
+    - destination: {{host: stock}}
+"
+    )
+}
+
+fn others() -> String {
+    let one = |number: usize| {
+        format!(
+            "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: other-{number}, namespace: shop}}
+spec:
+  hosts: [other-{number}]
+  ports: [{{number: 80, name: http, protocol: HTTP}}]
+  resolution: STATIC
+  endpoints: [{{address: 127.0.0.9}}]
+"
+        )
+    };
+    (0..OTHERS).map(one).collect::<Vec<_>>().join("---\n")
+}
+
+/// Everything that runs; gone when dropped.
+struct Mesh {
+    directory: tempfile::TempDir,
+    processes: Vec<Process>,
+    leases: Vec<PortLease>,
+    admin: SocketAddr,
+    outbound: SocketAddr,
+}
+
+impl Mesh {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("config")).unwrap();
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut mesh = Self {
+            directory,
+            processes: Vec::new(),
+            leases: Vec::new(),
+            admin: local,
+            outbound: local,
+        };
+        mesh.write("stock.yaml", ENTRY);
+        mesh.write("rule.yaml", &rule("first"));
+        mesh.write("others.yaml", &others());
+        let (xds, admin, app) = (mesh.port(), mesh.port(), mesh.port());
+        let (inbound, outbound) = (mesh.port(), mesh.port());
+        (mesh.admin, mesh.outbound) = (admin, outbound);
+        let config = mesh.directory.path().join("config").display().to_string();
+        let control = format!("serve --config {config} --xds {xds} --admin {admin}");
+        let app_args = format!("demo-app --listen {app} --name stock --log");
+        let stock = format!(
+            "sidecar --control {xds} --workload shop/stock-1 --labels app=stock --explicit \
+             --outbound {} --inbound-port {inbound}:{} --service stock --port http:8080:{} \
+             --admin {}",
+            mesh.port(),
+            app.port(),
+            app.port(),
+            mesh.port(),
+        );
+        let order = format!(
+            "sidecar --control {xds} --workload shop/order-1 --explicit --outbound {outbound} \
+             --admin {}",
+            mesh.port(),
+        );
+        let ready = |address: SocketAddr| [address.port()];
+        mesh.run("control", "tulle-control", &control, &ready(admin)).await;
+        mesh.run("app", "tulle", &app_args, &ready(app)).await;
+        mesh.run("stock", "tulle-proxy", &stock, &ready(inbound)).await;
+        mesh.run("order", "tulle-proxy", &order, &ready(outbound)).await;
+        let is_ready = |json: &Value| json.pointer("/0/agent/ready") == Some(&true.into());
+        mesh.asked("/api/v1/proxies/shop/stock-1", is_ready).await;
+        mesh
+    }
+
+    fn port(&mut self) -> SocketAddr {
+        self.leases.push(PortLease::take().unwrap());
+        self.leases.last().unwrap().address()
+    }
+
+    async fn run(&mut self, name: &str, program: &str, arguments: &str, ports: &[u16]) {
+        let mut command = Command::new(binary(program).unwrap());
+        command.args(arguments.split_whitespace());
+        let mut process = Process::spawn(name, command, self.directory.path()).unwrap();
+        process.listening(ports, SOON).await.unwrap();
+        self.processes.push(process);
+    }
+
+    /// Replaces a file as a whole.
+    fn write(&self, name: &str, text: &str) {
+        let config: &Path = &self.directory.path().join("config");
+        std::fs::write(config.join(".new"), text).unwrap();
+        std::fs::rename(config.join(".new"), config.join(name)).unwrap();
+    }
+
+    /// Waits until `holds` of what the control plane answers to `path`.
+    async fn asked(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let found = until(path, SOON, || async {
+            let mut client = Client::connect(self.admin).await.ok()?;
+            let answer = client.get("127.0.0.1", path).await.ok()?;
+            let json: Value = serde_json::from_str(&answer.text()).ok()?;
+            holds(&json).then_some(json)
+        });
+        found.await.unwrap()
+    }
+
+    /// The status and the answer of a call by the outbound side of `order`.
+    async fn call(&self, host: &str) -> (u16, Value) {
+        let mut client = Client::connect(self.outbound).await.unwrap();
+        let answer = client.get(host, "/a?b=c").await.unwrap();
+        (answer.status(), serde_json::from_str(&answer.text()).unwrap_or_default())
+    }
+
+    async fn until_marked(&self, mark: &str) {
+        let marked = until(mark, SOON, || async {
+            let (status, answer) = self.call("stock:8080").await;
+            assert_eq!(status, 200, "traffic flows during the edit");
+            (answer["headers"]["x-thread"] == mark).then_some(())
+        });
+        marked.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_request_and_an_edit_go_all_the_way() {
+    let mesh = Mesh::start().await;
+    let (status, answer) = mesh.call("stock:8080").await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!((&answer["service"], &answer["path"]), (&"stock".into(), &"/a?b=c".into()));
+    let received = &answer["headers"];
+    assert_eq!(received["host"], "stock:8080");
+    assert_eq!(received["x-thread"], "first");
+    assert_eq!(received["x-forwarded-proto"], "http");
+    assert!(received["x-request-id"].is_string(), "{received}");
+
+    mesh.write("rule.yaml", &rule("second"));
+    mesh.until_marked("second").await;
+
+    mesh.write(
+        "rule.yaml",
+        &rule("third").replace("  - headers", "  - timeout: fast\n    headers"),
+    );
+    let found = |json: &Value| json.to_string().contains("rule.yaml");
+    let findings = mesh.asked("/api/v1/findings", found).await;
+    let findings = findings["findings"].as_array().unwrap();
+    let bad = findings.iter().find(|one| one.to_string().contains("rule.yaml")).unwrap();
+    assert_eq!((&bad["line"], &bad["column"]), (&7.into(), &14.into()), "{bad}");
+    assert!(bad.to_string().contains("spec.http[0].timeout"), "{bad}");
+    let (status, answer) = mesh.call("stock:8080").await;
+    assert_eq!((status, &answer["headers"]["x-thread"]), (200, &"second".into()), "last good");
+}
+
+#[tokio::test]
+async fn only_what_is_called_is_on_the_wire() {
+    let mesh = Mesh::start().await;
+    assert_eq!(mesh.call("stock:8080").await.0, 200);
+    let (status, _) = mesh.call("nobody:8080").await;
+    assert_eq!(status, 404, "no route");
+    let sent = mesh.asked("/api/v1/proxies/shop/order-1/sent", |json| json.is_object()).await;
+    let text = sent.to_string();
+    assert!(text.contains("outbound|8080||stock"), "{text}");
+    assert!(!text.contains("other-"), "{text}");
+    let names = |kind: &str| -> Vec<&String> {
+        let kinds = sent.as_object().unwrap();
+        let found = kinds.iter().find(|(name, _)| name.contains(kind));
+        found.map(|(_, one)| one["resources"].as_object().unwrap().keys().collect()).unwrap()
+    };
+    assert_eq!(names("luster"), ["outbound|8080||stock"], "{text}");
+    assert_eq!(names("istener").iter().filter(|name| name.contains(':')).count(), 1, "{text}");
+}
+
+#[tokio::test]
+async fn http2_and_grpc_go_all_the_way() {
+    let mesh = Mesh::start().await;
+    let client = http2::Client::connect(mesh.outbound).await.unwrap();
+    let answer = client.exchange(&Http2Request::get("stock:8080", "/")).await.unwrap();
+    assert_eq!(answer.status, 200);
+    let json: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(
+        (&json["service"], &json["headers"]["x-thread"]),
+        (&"stock".into(), &"first".into())
+    );
+    let nobody = Http2Request::grpc("nobody:8080", "/s/m", b"hi");
+    let answer = client.exchange(&nobody).await.unwrap();
+    assert_eq!((answer.status, answer.grpc_status()), (200, Some("12")), "UNIMPLEMENTED for 404");
+}
