@@ -106,6 +106,10 @@ fn pick(
     cluster: &Rc<UpstreamCluster>,
     tries: &mut Tries,
 ) -> Result<Rc<UpstreamEndpoint>, LocalReply> {
+    if tries.retries > 0 {
+        // Noted only now: most requests never need a list of what they tried.
+        tries.tried.extend(x.record.endpoint.clone());
+    }
     let (tried, other_choices) = match &tries.policy {
         Some(policy) if policy.other_host => (&*tries.tried, policy.host_selection_attempts),
         _ => (&[][..], 0),
@@ -117,14 +121,10 @@ fn pick(
         original_dst: x.cx.downstream.original,
         random: x.cx.worker.random(),
     };
-    let endpoint = cluster.pick(&input).map_err(|_| {
+    cluster.pick(&input).map_err(|_| {
         LocalReply::new(503, "no_healthy_upstream", "no healthy upstream")
             .flagged(ResponseFlag::NoHealthyUpstream)
-    })?;
-    if tries.policy.is_some() {
-        tries.tried.push(Rc::clone(&endpoint));
-    }
-    Ok(endpoint)
+    })
 }
 
 fn version(x: &Exchange<'_>, cluster: &UpstreamCluster) -> HttpVersion {

@@ -8,7 +8,7 @@ use crate::profiles::{Effort, Figures, Outcome, Profile};
 /// How often the rounds are drawn anew for a bound.
 const RESAMPLES: usize = 2_000;
 /// Width of a column.
-const COLUMN: usize = 15;
+const COLUMN: usize = 17;
 
 /// The table of one profile: medians of the rounds, and how tulle stands to each peer.
 pub fn table(profile: Profile, outcome: &Outcome) -> String {
