@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tulle_lab::client::http1::Client;
@@ -30,6 +31,8 @@ const CLIENTS: usize = 8;
 const POST_EVERY: u64 = 5;
 /// Instances at a time.
 const INSTANCES: usize = 2;
+/// How late a caller may hear of the end of an instance: well within the settling second.
+const LATE: Duration = Duration::from_millis(700);
 /// Requests that are answered between two steps.
 const BETWEEN: u64 = 100;
 
@@ -43,6 +46,7 @@ struct Place {
 struct Instance {
     app: Process,
     sidecar: Process,
+    inbound: SocketAddr,
 }
 
 impl Place {
@@ -81,7 +85,7 @@ impl Place {
             (json.pointer("/0/agent/ready") == Some(&true.into())).then_some(())
         });
         ready.await.unwrap();
-        Instance { app, sidecar }
+        Instance { app, sidecar, inbound }
     }
 }
 
@@ -98,6 +102,16 @@ async fn load(to: SocketAddr, done: Arc<AtomicU64>, stop: Arc<AtomicBool>) {
         let answer = client.response(method).await.unwrap().response;
         assert_eq!(answer.status(), 200, "{method} {number}: {}", answer.text());
         done.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Who has not heard yet of the end of an instance is answered as before: new connections too.
+async fn late_callers(to: SocketAddr) {
+    let begun = Instant::now();
+    while begun.elapsed() < LATE {
+        let mut client = Client::connect(to).await.unwrap();
+        let answer = client.get("stock:8080", "/").await.unwrap();
+        assert_eq!(answer.status(), 200, "{} after {:?}", answer.text(), begun.elapsed());
     }
 }
 
@@ -140,6 +154,7 @@ async fn no_request_fails_while_every_instance_is_replaced() {
         instances.push(place.instance(&format!("stock-new-{number}")).await);
         let mut old = instances.remove(0);
         old.sidecar.terminate();
+        late_callers(old.inbound).await;
         old.sidecar.wait_exit(SOON).await.unwrap();
         old.app.kill();
         answered(&done).await;
