@@ -52,12 +52,13 @@ pub struct Settings {
     control: Option<String>,
     /// Labels of the calling workload, where its object or registration does not say them.
     #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',', value_parser = label)]
+    #[arg(conflicts_with = "control")]
     labels: Vec<(String, String)>,
     /// The proxy is a gateway, not the sidecar of a workload.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "control")]
     gateway: bool,
     /// The application sends what it calls to the sidecar; nothing is intercepted.
-    #[arg(long, conflicts_with = "gateway")]
+    #[arg(long, conflicts_with_all = ["gateway", "control"])]
     explicit: bool,
     #[command(flatten)]
     mesh: Mesh,

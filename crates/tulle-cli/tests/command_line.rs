@@ -107,6 +107,50 @@ fn a_control_plane_that_is_not_there_is_one_line() {
     }
 }
 
+/// Answers one request on a port of its own; the address, and the request's first line.
+fn answering(status: &str, body: &str) -> (String, std::thread::JoinHandle<String>) {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let length = body.len();
+    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let lines = BufReader::new(stream.try_clone().expect("a copy")).lines();
+        let head: Vec<String> =
+            lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+        stream.write_all(answer.as_bytes()).expect("written");
+        head.into_iter().next().unwrap_or_default()
+    });
+    (address, serving)
+}
+
+#[test]
+fn the_control_plane_is_asked_and_believed() {
+    let (address, serving) = answering("200 OK", r#"{"steps":[],"end":{"is":"x"},"good":true}"#);
+    let question =
+        ["explain", "--from", "a/b", "--to", "http://c/?d=e", "-X", "PUT", "-H", "f: g h"];
+    let told = tulle(&[&question[..], &["--control", &address, "-o", "json"]].concat());
+    let asked = serving.join().expect("served");
+    let query = "to=http%3A%2F%2Fc%2F%3Fd%3De&method=PUT&header=f%3A%20g%20h";
+    assert_eq!(asked, format!("GET /api/v1/explain/a/b?{query} HTTP/1.1"));
+    assert_eq!(told.status.code(), Some(0), "{}", String::from_utf8_lossy(&told.stderr));
+
+    for (status, body, says) in [
+        ("404 Not Found", r#"{"error":"a/b is not connected"}"#, "a/b is not connected"),
+        ("500 Oops", "<html>", "answers 500"),
+        ("200 OK", "<html>", "is not the admin address of a control plane"),
+        ("200 OK", "{}", "is no control plane of this version"),
+    ] {
+        let (address, serving) = answering(status, body);
+        let output = tulle(&["proxy-status", "a/b", "--control", &address]);
+        serving.join().expect("served");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(says) && said.lines().count() == 1, "{says}: {said}");
+    }
+}
+
 #[test]
 fn bad_use_is_exit_code_2_and_says_what_to_write() {
     for (arguments, says) in [
