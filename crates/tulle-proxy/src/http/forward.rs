@@ -153,6 +153,10 @@ pub fn try_again(x: &mut Exchange<'_>, outcome: Attempt<'_>, tries: &Tries) -> b
         replayable: tries.is_replayable(),
     };
     tries.end_retry();
+    tries.at_once.set(matches!(
+        outcome,
+        Attempt::ConnectFailed | Attempt::Refused | Attempt::ResetBeforeRequest
+    ));
     match retry(policy, outcome, facts) {
         RetryDecision::Retry => {
             let permitted = tries.begin_retry(x.record.cluster.as_deref());

@@ -41,6 +41,8 @@ pub struct Tries {
     pub clocks: Clocks,
     replay_bytes: u64,
     priority: Priority,
+    /// Nothing of the last attempt reached anybody: the next one need not wait.
+    pub at_once: Cell<bool>,
     retrying: RefCell<Option<RetryPermit>>,
     held: RefCell<Vec<u8>>,
     lost: Cell<bool>,
@@ -62,6 +64,7 @@ impl Tries {
             framing: request_framing(x),
             replay_bytes: replay_bytes.min(MAX_REPLAY_BYTES),
             priority: forward.priority,
+            at_once: Cell::new(false),
             retrying: RefCell::default(),
             held: RefCell::default(),
             lost: Cell::new(false),
@@ -118,9 +121,13 @@ impl Tries {
         Bytes::copy_from_slice(&self.held.borrow())
     }
 
-    /// Counts a retry and waits before it: fully jittered, doubling.
+    /// Counts a retry and waits before it: fully jittered, doubling. The first one does not wait
+    /// where nothing reached anybody, so that a dead endpoint does not use up the retry budget.
     pub async fn pause(&mut self) {
         self.retries += 1;
+        if self.at_once.take() && self.retries == 1 {
+            return;
+        }
         let Some(policy) = &self.policy else { return };
         let ceiling = policy.base_interval * 2u32.saturating_pow(self.retries).saturating_sub(1);
         let ceiling = ceiling.min(policy.max_interval);
