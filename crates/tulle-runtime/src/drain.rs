@@ -20,6 +20,8 @@ pub const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// How long connections may go on after the end of the lame duck before they are cut, when the
 /// process is to exit.
 pub const CLOSE_TIME: Duration = Duration::from_secs(5);
+/// How long closing lasts at least: connections that the kernel has made by then are served.
+pub const LAST_ACCEPT: Duration = Duration::from_millis(50);
 /// How long is waited for connections that were cut to be gone.
 pub const CUT_TIME: Duration = Duration::from_secs(1);
 
@@ -273,9 +275,11 @@ impl Drain {
                 actions.push(Action::Publish(self.view()));
             }
         }
-        if let State::Closing { cut_at, cut, .. } = &mut self.state {
+        if let State::Closing { cut_at, cut, began } = &mut self.state {
             let late = cut_at.is_some_and(|at| now >= at);
-            if self.load.connections == 0 || (late && *cut) {
+            // Who connected in the last moment is still to be accepted and counted.
+            let is_quiet = self.load.connections == 0 && now >= *began + LAST_ACCEPT;
+            if is_quiet || (late && *cut) {
                 self.state = State::Done;
                 actions.push(Action::Finish);
             } else if late {

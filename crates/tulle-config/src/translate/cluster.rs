@@ -35,7 +35,7 @@ const MAX_RING: u64 = 8 * 1024 * 1024;
 /// Least request compares so many.
 const CHOICES: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 /// Retries may be a fifth of the requests under way, and always three.
-const RETRY_BUDGET: RetryBudget = RetryBudget { basis_points: 2000, min_concurrency: 10 };
+const RETRY_BUDGET: RetryBudget = RetryBudget { basis_points: 2000, min_concurrency: 32 };
 
 /// The cluster of a name.
 pub(super) fn translate(context: &Context<'_>, name: &ClusterName) -> Option<Resource> {

@@ -153,13 +153,12 @@ pub fn try_again(x: &mut Exchange<'_>, outcome: Attempt<'_>, tries: &Tries) -> b
         replayable: tries.is_replayable(),
     };
     tries.end_retry();
-    tries.at_once.set(matches!(
-        outcome,
-        Attempt::ConnectFailed | Attempt::Refused | Attempt::ResetBeforeRequest
-    ));
+    let reached_nobody = matches!(outcome, Attempt::ConnectFailed | Attempt::ResetBeforeRequest);
+    tries.at_once.set(reached_nobody);
     match retry(policy, outcome, facts) {
         RetryDecision::Retry => {
-            let permitted = tries.begin_retry(x.record.cluster.as_deref());
+            // The budget keeps retries from adding load; an attempt that reached nobody added none.
+            let permitted = reached_nobody || tries.begin_retry(x.record.cluster.as_deref());
             if !permitted {
                 x.record.flags.insert(ResponseFlag::UpstreamOverflow);
             }

@@ -35,7 +35,10 @@ fn a_shutdown_withdraws_settles_and_leaves_when_nobody_is_there() {
     assert_eq!(acts(drain.handle(Event::Tick, start + SECOND + SETTLE_TIME)), []);
     assert!(drain.view().close_idle, "settled: whoever is idle does not come back");
     let left = acts(drain.handle(busy(0), start + 3 * SECOND));
-    assert_eq!(left, [Action::StopAccepting, Action::Finish]);
+    assert_eq!(left, [Action::StopAccepting]);
+    let last = start + 3 * SECOND + LAST_ACCEPT;
+    assert_eq!(acts(drain.handle(busy(1), last)), [], "one that came in the last moment");
+    assert_eq!(acts(drain.handle(busy(0), last)), [Action::Finish]);
     assert_eq!(drain.phase(), Phase::Done);
 }
 

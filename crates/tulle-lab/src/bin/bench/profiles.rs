@@ -317,7 +317,7 @@ impl Stage {
     /// Forwards in even rounds, backwards in odd ones.
     fn order(&self, round: usize) -> Vec<usize> {
         let forwards = 0..self.proxies.len();
-        if round % 2 == 0 { forwards.collect() } else { forwards.rev().collect() }
+        if round.is_multiple_of(2) { forwards.collect() } else { forwards.rev().collect() }
     }
 }
 
