@@ -106,6 +106,7 @@ fn what_stays_inside_is_left_alone_but_a_service_that_calls_itself_is_a_call(
     assert_eq!(proxy.connect("fd77::1", 8080), "inbound [fd77::1]:8080");
     // The proxy passes an undeclared port on.
     assert!(proxy.connect_from("127.0.0.6", "10.77.0.1", 8080).starts_with("app "));
+    assert!(proxy.connect_from("::1", "fd77::1", 8080).starts_with("app "));
 }
 
 fn open_connections_stay_as_they_are(backend: &'static str) {

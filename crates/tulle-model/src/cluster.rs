@@ -32,6 +32,9 @@ pub struct Cluster {
     pub tls: Option<Arc<UpstreamTls>>,
     /// Longest time to connect, TLS included.
     pub connect_timeout: Duration,
+    /// Where its connections come from: the address of the endpoint's family; as the system
+    /// chooses where there is none.
+    pub sources: Vec<IpAddr>,
     /// Connections kept for reuse.
     pub pool: PoolSettings,
     /// Limits for each priority.
@@ -59,6 +62,7 @@ impl Cluster {
             protocol: UpstreamProtocol::Http1,
             tls: None,
             connect_timeout: Self::CONNECT_TIMEOUT,
+            sources: Vec::new(),
             pool: PoolSettings::default(),
             limits: ClusterLimits::default(),
             outlier: None,

@@ -10,10 +10,14 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::scope::{Mark, Port, PortRange, Scope};
 
-/// Source address from which the proxy connects to an application whose port nobody declared: the
-/// original destination is an address of this namespace and would come back for ever.
-const PASSTHROUGH_SOURCES: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)), IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6))];
+/// Source addresses from which the proxy connects to an application whose port nobody declared:
+/// the original destination is an address of this namespace and would come back for ever. `::6`,
+/// which must be given to the loopback interface first, is what a stock Envoy under Istio uses.
+const PASSTHROUGH_SOURCES: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6)),
+];
 
 /// Addresses that mean the namespace itself and nobody else.
 const LOOPBACK: [IpNet; 2] = [

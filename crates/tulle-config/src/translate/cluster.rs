@@ -1,5 +1,6 @@
 //! Clusters: how a service's endpoints are found, picked and called.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,11 @@ pub const BLACK_HOLE: &str = "BlackHoleCluster";
 /// Passes connections on to the port of the own workload they were going to.
 pub const INBOUND_PASSTHROUGH: &str = "InboundPassthroughCluster";
 
+/// Where [`INBOUND_PASSTHROUGH`] connects from: interception would bring a connection of the proxy
+/// to its own workload back to it, for ever; those from here are let through.
+const PASSTHROUGH_SOURCES: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6)), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
 /// How often names of endpoints are resolved where their records do not say.
 const DNS_REFRESH: Duration = Duration::from_secs(5);
 /// Longest time to connect, Istio's default.
@@ -40,7 +46,10 @@ const RETRY_BUDGET: RetryBudget = RetryBudget { basis_points: 2000, min_concurre
 /// The cluster of a name.
 pub(super) fn translate(context: &Context<'_>, name: &ClusterName) -> Option<Resource> {
     let cluster = match name.as_str() {
-        PASSTHROUGH | INBOUND_PASSTHROUGH => original_destination(name),
+        PASSTHROUGH => original_destination(name),
+        INBOUND_PASSTHROUGH => {
+            Cluster { sources: PASSTHROUGH_SOURCES.into(), ..original_destination(name) }
+        }
         BLACK_HOLE => {
             let nowhere = Endpoints::of(EndpointsName::from(BLACK_HOLE), Vec::new());
             base(name, Discovery::Static(Arc::new(nowhere)))

@@ -447,3 +447,15 @@ spec:
         assert!(cluster(&world, &envoy, name).is_some(), "{name}");
     }
 }
+
+#[test]
+fn what_is_passed_on_to_the_own_workload_comes_from_where_interception_lets_it_through() {
+    let world = world("", vec![]);
+    let passed = ask(&world, &client("test"), ResourceKind::Cluster, INBOUND_PASSTHROUGH);
+    let Some(Resource::Cluster(passed)) = passed else { panic!("{passed:?}") };
+    let sources: Vec<String> = passed.sources.iter().map(ToString::to_string).collect();
+    assert_eq!(sources, ["127.0.0.6", "::1"]);
+    let outbound = ask(&world, &client("test"), ResourceKind::Cluster, PASSTHROUGH);
+    let Some(Resource::Cluster(outbound)) = outbound else { panic!("{outbound:?}") };
+    assert!(outbound.sources.is_empty());
+}

@@ -288,7 +288,8 @@ fn transport_of(config: &Cluster, prepared: &Prepared) -> Transport {
             None => Security::Broken,
         },
     };
-    Transport { security, keepalive: config.pool.tcp_keepalive }
+    let keepalive = config.pool.tcp_keepalive;
+    Transport { security, keepalive, sources: config.sources.clone() }
 }
 
 /// The wish for a connection to one endpoint.

@@ -1,13 +1,13 @@
 //! A new connection to an endpoint: TCP or UNIX socket, then TLS, within one time limit.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 use tulle_identity::{Application, ClientTls};
 use tulle_model::route::Priority;
@@ -24,6 +24,8 @@ use crate::metrics::envoy::ClusterConnectionGuard;
 pub(super) struct Transport {
     pub(super) security: Security,
     pub(super) keepalive: Option<Duration>,
+    /// Where connections come from, one address at most of each family.
+    pub(super) sources: Vec<IpAddr>,
 }
 
 /// Whether and how a connection is encrypted.
@@ -42,7 +44,7 @@ impl Transport {
             (Security::Tls(one), Security::Tls(other)) => Arc::ptr_eq(one, other),
             _ => false,
         };
-        same_security && self.keepalive == other.keepalive
+        same_security && self.keepalive == other.keepalive && self.sources == other.sources
     }
 
     /// Connects to `target` for `application` within `limit`.
@@ -81,7 +83,17 @@ impl Transport {
     }
 
     async fn connect_tcp(&self, address: SocketAddr) -> io::Result<Io> {
-        let stream = TcpStream::connect(address).await?;
+        let stream = match self.sources.iter().find(|ip| ip.is_ipv4() == address.is_ipv4()) {
+            None => TcpStream::connect(address).await?,
+            Some(source) => {
+                let socket = match address {
+                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                };
+                socket.bind(SocketAddr::new(*source, 0))?;
+                socket.connect(address).await?
+            }
+        };
         stream.set_nodelay(true)?;
         if let Some(silence) = self.keepalive {
             let keepalive = TcpKeepalive::new().with_time(silence);

@@ -207,6 +207,21 @@ async fn a_refused_connection_says_so() {
     .await;
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn a_connection_comes_from_the_source_of_its_family() {
+    let (listener, address) = server().await;
+    let mut config = to(address);
+    config.sources = vec!["::1".parse().expect("v6"), "127.0.0.6".parse().expect("v4")];
+    let world = World::new(config);
+    locally(async {
+        let lease = h1(&world.cluster()).await.expect("connected");
+        let peer = accept(&listener).await.peer_addr().expect("a peer");
+        assert_eq!(peer.ip().to_string(), "127.0.0.6");
+        drop(lease);
+    })
+    .await;
+}
+
 fn tls() -> Arc<UpstreamTls> {
     Arc::new(UpstreamTls {
         sni: None,

@@ -1,5 +1,6 @@
 //! Clusters.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,12 @@ use tulle_model::name::{ClusterName, EndpointsName};
 use super::metadata::Ours;
 use super::protocol::{Common, keepalive};
 use super::upstream::{Chosen, Protocols};
-use super::value::{basis_points, config_source, enumeration, positive_duration};
+use super::value::{basis_points, config_source, enumeration, positive_duration, socket_address};
 use super::{balance, endpoint, outlier, tls};
 use crate::fields;
 use crate::fields::At;
 use crate::proto::envoy::config::cluster::v3 as pb;
-use crate::proto::envoy::config::core::v3::RoutingPriority;
+use crate::proto::envoy::config::core::v3::{self as core, RoutingPriority};
 use crate::proto::envoy::config::endpoint::v3::ClusterLoadAssignment;
 
 /// Envoy's default between two resolutions of a name.
@@ -36,7 +37,7 @@ pub fn cluster(message: pb::Cluster, at: &At<'_>) -> Option<Cluster> {
             typed_extension_protocol_options, dns_refresh_rate, outlier_detection,
             common_lb_config, transport_socket, metadata, protocol_selection,
             upstream_connection_options, load_balancing_policy, cluster_discovery_type, lb_config,
-            dns_lookup_family;
+            dns_lookup_family, upstream_bind_config;
         variants: cluster_type "clusters are STATIC, STRICT_DNS, ORIGINAL_DST or EDS";
         refused: transport_socket_matches "endpoints of a cluster have one transport",
             transport_socket_matcher "endpoints of a cluster have one transport",
@@ -45,7 +46,6 @@ pub fn cluster(message: pb::Cluster, at: &At<'_>) -> Option<Cluster> {
             dns_resolvers "names are resolved by the system's resolver",
             dns_resolution_config "names are resolved by the system's resolver",
             typed_dns_resolver_config "names are resolved by the system's resolver",
-            upstream_bind_config "connections have the address that the system gives them",
             lb_subset_config "subsets are clusters of their own",
             filters "upstream connections have no filters",
             upstream_config "the upstream follows the downstream";
@@ -93,12 +93,41 @@ pub fn cluster(message: pb::Cluster, at: &At<'_>) -> Option<Cluster> {
         protocol,
         tls: tls::upstream(transport_socket, &at.field("transport_socket"))?.map(Arc::new),
         connect_timeout,
+        sources: sources(upstream_bind_config, &at.field("upstream_bind_config"))?,
         pool: pool(common, max_requests_per_connection, keepalive),
         limits: limits(circuit_breakers, at)?,
         outlier: outlier_detection.map(|it| outlier::detection(it, &at.field("outlier_detection"))),
         panic_threshold_percent: common_lb.panic_percent,
         origin: ours.origin(),
     })
+}
+
+/// Source addresses, at most one of each family.
+fn sources(message: Option<core::BindConfig>, at: &At<'_>) -> Option<Vec<IpAddr>> {
+    let Some(message) = message else { return Some(Vec::new()) };
+    fields!(at, message => core::BindConfig ["envoy.config.core.v3.BindConfig"] {
+        used: source_address, additional_source_addresses;
+        refused: freebind "only addresses of this machine are used",
+            socket_options "sockets have the options that the proxy gives them",
+            extra_source_addresses "write it in `additional_source_addresses`",
+            local_address_selector "there is one address of each family";
+        warned: validate_network_namespaces "sockets are made in the proxy's own namespace";
+    });
+    let mut sources: Vec<IpAddr> = Vec::new();
+    for message in source_address.into_iter().chain(additional_source_addresses) {
+        let source = match socket_address(message, at)? {
+            EndpointAddress::Socket(source) => source,
+            other => return at.fail(format!("{other} is not an IP address")),
+        };
+        if source.port() != 0 {
+            return at.fail("the port of a source is the system's choice; write 0");
+        }
+        if sources.iter().any(|other| other.is_ipv4() == source.is_ipv4()) {
+            return at.fail("a family has two addresses");
+        }
+        sources.push(source.ip());
+    }
+    Some(sources)
 }
 
 fn fitting(policy: LbPolicy, discovery: &Discovery, at: &At<'_>) -> Option<LbPolicy> {

@@ -70,6 +70,7 @@ pub const REFERENCE: &[MessageRules] = rules![
     core::Address,
     core::AggregatedConfigSource,
     core::ApiConfigSource,
+    core::BindConfig,
     core::CidrRange,
     core::ConfigSource,
     core::DataSource,

@@ -209,7 +209,8 @@ pub fn address(message: core::Address, at: &At<'_>) -> Option<EndpointAddress> {
     }
 }
 
-fn socket_address(message: core::SocketAddress, at: &At<'_>) -> Option<EndpointAddress> {
+/// An IP address or a name to resolve, and a port.
+pub fn socket_address(message: core::SocketAddress, at: &At<'_>) -> Option<EndpointAddress> {
     use core::socket_address::{PortSpecifier, Protocol};
     fields!(at, message => core::SocketAddress ["envoy.config.core.v3.SocketAddress"] {
         used: protocol, address, port_specifier;

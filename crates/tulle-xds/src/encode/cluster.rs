@@ -1,6 +1,7 @@
 //! Clusters and endpoints.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use tulle_model::cluster::{
     Cluster, ClusterLimits, Discovery, DnsFamily, Endpoint, Endpoints, Health, LbPolicy, Limits,
@@ -28,7 +29,7 @@ const PANIC_THRESHOLD: u32 = 50;
 pub fn cluster(cluster: &Cluster) -> pb::Cluster {
     let Cluster { name, alt_stat_name, discovery, policy, protocol, tls, .. } = cluster;
     let Cluster { connect_timeout, pool, limits, outlier, .. } = cluster;
-    let Cluster { panic_threshold_percent, origin, .. } = cluster;
+    let Cluster { panic_threshold_percent, origin, sources, .. } = cluster;
     let (lb_policy, lb_config) = self::policy(policy);
     let mut message = pb::Cluster {
         name: name.to_string(),
@@ -39,6 +40,7 @@ pub fn cluster(cluster: &Cluster) -> pb::Cluster {
         transport_socket: tls.as_deref().map(tls::upstream),
         connect_timeout: Some(duration(*connect_timeout)),
         upstream_connection_options: keepalive(pool),
+        upstream_bind_config: bind(sources),
         circuit_breakers: circuit_breakers(limits),
         outlier_detection: outlier.as_ref().map(self::outlier),
         common_lb_config: common(*panic_threshold_percent, discovery),
@@ -47,6 +49,24 @@ pub fn cluster(cluster: &Cluster) -> pb::Cluster {
     };
     set_discovery(discovery, cluster, &mut message);
     message
+}
+
+fn bind(sources: &[IpAddr]) -> Option<core::BindConfig> {
+    let mut sources = sources.iter().map(|ip| source(*ip));
+    Some(core::BindConfig {
+        source_address: Some(sources.next()?),
+        additional_source_addresses: sources.collect(),
+        ..core::BindConfig::default()
+    })
+}
+
+/// An address with a port of the system's choice.
+fn source(ip: IpAddr) -> core::SocketAddress {
+    core::SocketAddress {
+        address: ip.to_string(),
+        port_specifier: Some(core::socket_address::PortSpecifier::PortValue(0)),
+        ..core::SocketAddress::default()
+    }
 }
 
 fn set_discovery(discovery: &Discovery, cluster: &Cluster, message: &mut pb::Cluster) {

@@ -1,7 +1,7 @@
 //! Values of the model, as wild as the decoder accepts them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -798,6 +798,9 @@ const FAMILIES: [DnsFamily; 5] = [
     DnsFamily::V4Preferred,
 ];
 
+const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
+const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
 pub fn cluster() -> BoxedStrategy<Resource> {
     let discovery = prop_oneof![
         assignment(fixed()).prop_map(|endpoints| Discovery::Static(Arc::new(endpoints))),
@@ -829,9 +832,11 @@ pub fn cluster() -> BoxedStrategy<Resource> {
     let pool = prop_oneof![Just(PoolSettings::default()), pool];
     let limits = (limits(), limits()).prop_map(|(default, high)| ClusterLimits { default, high });
     let first = (text(), maybe(), discovery, policy(), protocol);
+    let sources = select(vec![vec![], vec![V4], vec![V6], vec![V4, V6], vec![V6, V4]]);
     let rest = (of(upstream_tls()), span(), pool, limits, of(outlier()), 0..=100u32, origin());
+    let rest = (rest, sources);
     (first, rest)
-        .prop_map(|((name, alt_stat_name, discovery, policy, protocol), rest)| {
+        .prop_map(|((name, alt_stat_name, discovery, policy, protocol), (rest, sources))| {
             let provided = matches!(discovery, Discovery::OriginalDst);
             Resource::Cluster(Arc::new(Cluster {
                 name: name.into(),
@@ -841,6 +846,7 @@ pub fn cluster() -> BoxedStrategy<Resource> {
                 protocol,
                 tls: rest.0.map(Arc::new),
                 connect_timeout: rest.1,
+                sources,
                 pool: rest.2,
                 limits: rest.3,
                 outlier: rest.4,
