@@ -129,7 +129,7 @@ fn start(route: &str) -> (Proxy, SocketAddr) {
     let arguments = ["tulle-proxy", "--concurrency", "1", "--config-yaml", &text];
     let settings = Settings::parse(arguments.map(OsString::from)).unwrap();
     drop(free);
-    (Proxy::start(&settings).unwrap(), address)
+    (Proxy::start(&settings, None).unwrap(), address)
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
