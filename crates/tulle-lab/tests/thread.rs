@@ -122,6 +122,10 @@ impl Mesh {
     async fn run(&mut self, name: &str, program: &str, arguments: &str, ports: &[u16]) {
         let mut command = Command::new(binary(program).unwrap());
         command.args(arguments.split_whitespace());
+        if program == "tulle-proxy" {
+            // Its lock: other meshes of this test have workloads of the same name.
+            command.arg("--state").arg(self.directory.path().join(format!("{name}-state")));
+        }
         let mut process = Process::spawn(name, command, self.directory.path()).unwrap();
         process.listening(ports, SOON).await.unwrap();
         self.processes.push(process);

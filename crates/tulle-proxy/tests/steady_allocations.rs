@@ -1,6 +1,7 @@
 //! In steady state a kept HTTP/1 connection costs no heap allocation per request (design D1):
 //! the real proxy serves, and an allocator counts what its workers ask for.
 #![expect(unsafe_code, reason = "an allocator is unsafe by its trait; this one only counts")]
+#![expect(clippy::unwrap_used, reason = "a measured exchange: anything unexpected must end it")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -226,7 +226,8 @@ mod tests {
     fn what_h2load_says_is_understood() {
         let text = "finished in 2.00s, 71234.50 req/s, 3.2MB/s\n\
             requests: 142469 total, 142533 started, 142469 done, 142469 succeeded, 0 failed, \
-            0 errored, 0 timeout\ntime for request:      210us      5.46ms       879us  190us  91%\n";
+            0 errored, 0 timeout\n\
+            time for request:      210us      5.46ms       879us  190us  91%\n";
         let seen = h2load_output(text).unwrap();
         assert_eq!((seen.requests, seen.p50, seen.per_second), (142_469, 879.0, 71_234.5));
     }
