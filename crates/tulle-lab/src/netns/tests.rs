@@ -48,6 +48,12 @@ async fn dropping_a_namespace_ends_its_processes() {
     let namespace = network.plug("one", &["10.0.0.1/24"]).unwrap();
     let name = namespace.name().to_owned();
     let mut child = namespace.command("sleep").arg("600").spawn().unwrap();
+    // The child is forked first and enters the namespace after that.
+    let id = child.id().to_string();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !run(Command::new("ip").args(["netns", "pids", &name])).unwrap().contains(&id) {
+        assert!(std::time::Instant::now() < deadline, "never entered");
+    }
     drop(namespace);
     assert!(!child.wait().unwrap().success());
     let names = run(Command::new("ip").args(["netns", "list"])).unwrap();
