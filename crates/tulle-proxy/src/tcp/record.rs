@@ -9,7 +9,8 @@ use tulle_model::listener::{Listener, TcpProxy};
 use crate::access_log::{DownstreamFields, LogFields};
 use crate::http::context::Downstream;
 use crate::metrics::istio::IstioTcp;
-use crate::tcp::{TcpEnd, TcpProgress, TcpSession};
+use crate::tcp::dial::{Dialler, NotConnected};
+use crate::tcp::{TcpEnd, TcpProgress};
 use crate::worker::Worker;
 
 /// What became of one connection; closing it counts and logs, however it ended.
@@ -19,41 +20,40 @@ pub struct TcpRecord<'c> {
     proxy: &'c TcpProxy,
     downstream: &'c Downstream,
     started: SystemTime,
-    session: Option<TcpSession>,
     progress: Rc<TcpProgress>,
     flags: ResponseFlags,
     details: &'static str,
+    has_no_route: bool,
     idle: bool,
 }
 
 impl<'c> TcpRecord<'c> {
-    /// Opens a record now.
+    /// Opens the record of a connection that came in at `started` and wants an upstream.
     #[must_use]
-    pub fn open(worker: &'c Worker, proxy: &'c TcpProxy, downstream: &'c Downstream) -> Self {
+    pub fn open(dialler: &'c Dialler, downstream: &'c Downstream, started: SystemTime) -> Self {
         Self {
-            worker,
-            proxy,
+            worker: &dialler.worker,
+            proxy: &dialler.proxy,
             downstream,
-            started: worker.clock.now(),
-            session: None,
-            progress: Rc::default(),
+            started,
+            progress: Rc::clone(&dialler.progress),
             flags: ResponseFlags::NONE,
             details: "",
+            has_no_route: false,
             idle: false,
         }
     }
 
-    /// Notes where it goes; what moves is to be counted in the answer.
-    #[must_use]
-    pub fn routed(&mut self, session: &TcpSession) -> Rc<TcpProgress> {
-        self.session = Some(session.clone());
-        Rc::clone(&self.progress)
-    }
-
-    /// Notes that there is no cluster.
-    pub fn no_cluster(&mut self) {
-        self.flags.insert(ResponseFlag::NoClusterFound);
-        self.details = "cluster_not_found";
+    /// Notes why it got no upstream.
+    pub fn not_connected(&mut self, why: &NotConnected) {
+        match why {
+            NotConnected::End(end) => self.ends(end),
+            NotConnected::NoCluster => {
+                self.flags.insert(ResponseFlag::NoClusterFound);
+                self.details = "cluster_not_found";
+                self.has_no_route = true;
+            }
+        }
     }
 
     /// Notes how it ended.
@@ -72,7 +72,7 @@ impl<'c> TcpRecord<'c> {
         tcp.series.cx_total().inc();
         tcp.series.cx_rx_bytes_total().add(progress.sent.get());
         tcp.series.cx_tx_bytes_total().add(progress.received.get());
-        if self.session.is_none() {
+        if self.has_no_route {
             tcp.series.cx_no_route().inc();
         }
         if self.idle {
@@ -93,18 +93,19 @@ impl<'c> TcpRecord<'c> {
         let metrics = &self.worker.metrics;
         let endpoint = self.progress.endpoint.borrow();
         let peer = endpoint.as_ref().map_or(metrics.stranger(), |to| &to.config.peer);
-        let session = self.session.as_ref();
-        let cluster = session.map_or(metrics.nowhere(), |to| &to.cluster.config.name);
+        let cluster = self.progress.cluster.borrow();
+        let cluster = cluster.as_ref().map_or(metrics.nowhere(), |to| &to.config.name);
         metrics.istio_tcp(peer, cluster)
     }
 
     fn log(&self) {
         let endpoint = self.progress.endpoint.borrow();
-        let fields = match &self.session {
-            Some(session) => LogFields::of_connection(
+        let cluster = self.progress.cluster.borrow();
+        let fields = match &*cluster {
+            Some(cluster) => LogFields::of_connection(
                 self.started,
                 self.downstream,
-                session,
+                cluster,
                 &self.progress,
                 endpoint.as_deref(),
             ),

@@ -31,7 +31,7 @@ fn session(endpoints: &[SocketAddr], change: impl FnOnce(&mut Cluster)) -> TcpSe
     let upstreams = Upstreams::new(Clock::start(), WorkerMetrics::detached());
     upstreams.sync(&snapshot, &Prepared::default());
     let cluster = upstreams.cluster(&snapshot, &"c".into()).present().expect("configured");
-    TcpSession { cluster, buffers: BufferPool::default(), original_dst: None, random: 0 }
+    TcpSession { cluster, peer: None, original_dst: None, random: 0 }
 }
 
 fn filter() -> TcpProxy {
@@ -65,7 +65,11 @@ async fn connect(
     let progress = Rc::new(TcpProgress::default());
     let watched = Rc::clone(&progress);
     let end = tokio::task::spawn_local(async move {
-        proxy(Io::tcp(down, peer), &filter, &session, &progress).await
+        let down = Io::tcp(down, peer);
+        match super::connect(&filter, &session, &progress).await {
+            Ok(up) => pass_on(down, up, &filter, &BufferPool::default(), &progress).await,
+            Err(end) => end,
+        }
     });
     (client.expect("connect"), end, watched)
 }
