@@ -73,6 +73,8 @@ flags! {
     DurationTimeout = "DT", "DurationTimeout";
     /// Too many requests were served on the connection, or memory ran short.
     OverloadManager = "OM", "OverloadManagerTerminated";
+    /// The endpoints' overload policy dropped it.
+    DropOverload = "DO", "DropOverload";
 }
 
 /// A set of response flags; two bytes of state, no allocation.

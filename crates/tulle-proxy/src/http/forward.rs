@@ -37,6 +37,9 @@ pub async fn forward(
     let name = plan.cluster(&x.request).ok_or_else(|| no_cluster(forward))?;
     let cluster = find_cluster(x, &name, forward).await?;
     x.record.cluster = Some(Rc::clone(&cluster));
+    if cluster.drops(|| x.cx.worker.random()) {
+        return Err(dropped(x).into());
+    }
     let _request = cluster.admit(forward.priority).map_err(|_| overflow())?;
     let policy = forward.retry.as_ref().or(plan.virtual_host.retry.as_ref()).cloned();
     let mut tries = Tries::new(x, forward, policy);
@@ -103,6 +106,16 @@ pub fn overflow() -> LocalReply {
     LocalReply::new(503, "upstream_reset_before_response_started{overflow}", body)
         .flagged(ResponseFlag::UpstreamOverflow)
         .header(KnownId::XEnvoyOverloaded, "true")
+}
+
+/// The answer when the control plane has the proxies shed load.
+fn dropped(x: &Exchange<'_>) -> LocalReply {
+    let reply =
+        LocalReply::new(503, "drop_overload", "drop overload").flagged(ResponseFlag::DropOverload);
+    match x.cx.envoy_headers {
+        true => reply.header(KnownId::XEnvoyDropOverload, "true"),
+        false => reply,
+    }
 }
 
 /// Takes away what was only for us.

@@ -80,6 +80,16 @@ impl UpstreamCluster {
         self.state.under_way(priority).retry(limits_of(&self.state.config(), priority))
     }
 
+    /// Whether the overload policy of the endpoints drops a request; `random` gives any number.
+    #[must_use]
+    pub fn drops(&self, random: impl FnMut() -> u64) -> bool {
+        let drops = self.state.members.drops(random);
+        if drops {
+            self.state.metrics.series.rq_drop_overload().inc();
+        }
+        drops
+    }
+
     /// The endpoint for a request or connection.
     ///
     /// # Errors
@@ -220,6 +230,10 @@ impl ClusterState {
 
     pub(super) fn config(&self) -> Arc<Cluster> {
         Arc::clone(&self.config.borrow())
+    }
+
+    pub(super) fn metrics(&self) -> &ClusterMetrics {
+        &self.metrics
     }
 
     pub(super) fn transport(&self) -> Rc<Transport> {

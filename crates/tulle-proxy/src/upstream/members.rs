@@ -213,6 +213,14 @@ impl Members {
         });
     }
 
+    /// Whether one of the categories of the overload policy drops a request.
+    pub(super) fn drops(&self, mut random: impl FnMut() -> u64) -> bool {
+        let source = self.source.borrow();
+        let categories = source.as_ref().map(|source| &*source.endpoints.drop);
+        let parts = |random: u64| random % u64::from(Endpoints::DROP_PARTS);
+        categories.unwrap_or_default().iter().any(|(_, share)| parts(random()) < (*share).into())
+    }
+
     /// The endpoint for `input`.
     pub(super) fn pick(
         &self,
