@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -171,6 +171,8 @@ impl UpstreamCluster {
 /// What is known of a cluster as long as it is configured.
 #[derive(Debug)]
 pub(super) struct ClusterState {
+    /// Itself, for work that goes on elsewhere.
+    pub(super) this: Weak<Self>,
     config: RefCell<Arc<Cluster>>,
     transport: RefCell<Rc<Transport>>,
     under_way: [UnderWay; 2],
@@ -189,13 +191,14 @@ impl ClusterState {
         prepared: &Prepared,
         clock: Clock,
         metrics: &WorkerMetrics,
-    ) -> Self {
+    ) -> Rc<Self> {
         let (block, [normal, high]) = match prepared.numbers(&config.name) {
             Some(numbers) => (Block::All(numbers.block()), numbers.released()),
             None => (Block::own(Self::NUMBERS), Default::default()),
         };
         let transport = transport_of(config, prepared);
-        Self {
+        Rc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             config: RefCell::new(Arc::clone(config)),
             transport: RefCell::new(Rc::new(transport)),
             under_way: [
@@ -206,7 +209,7 @@ impl ClusterState {
             members: Members::default(),
             clock,
             metrics: metrics.cluster(stat_name(config)),
-        }
+        })
     }
 
     /// Takes on a changed configuration. Connections made otherwise are used up, not cut.
