@@ -66,6 +66,8 @@ static_resources:
         typed_config:
           "@type": {filter}.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: requests
+          http2_protocol_options:
+            connection_keepalive: {{interval: 0.2s, timeout: 0.2s}}
           {log}"HTTP %RESPONSE_CODE% %REQ(:PATH)%\n"}}}}}}}}]
           http_filters:
           - {{name: router, typed_config: {{"@type": {filter}.http.router.v3.Router}}}}
@@ -300,6 +302,18 @@ fn the_preface_of_http2_is_http_also_in_pieces() {
     assert_eq!(frame[3], 4, "SETTINGS, not {frame:?}");
     ends(&mut early);
     scene.nobody_else();
+}
+
+#[test]
+fn a_client_that_leaves_a_ping_unanswered_is_let_go() {
+    let scene = scene();
+    let mut client = scene.proxy.connect();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut frames = Vec::new();
+    client.read_to_end(&mut frames).unwrap();
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0";
+    assert!(frames.windows(PING.len()).any(|frame| frame == PING), "{frames:?}");
+    scene.proxy.counts("tulle_downstream_keepalive_timeouts_total{worker=\"0\"}", 1);
 }
 
 #[test]

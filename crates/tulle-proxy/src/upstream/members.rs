@@ -308,6 +308,12 @@ impl Members {
         Some(false)
     }
 
+    /// Whether a new balancer is being made elsewhere.
+    #[cfg(test)]
+    pub(super) fn is_rebuilding(&self) -> bool {
+        self.rebuilding.get()
+    }
+
     /// Has a thread of its own make the balancer, one at a time.
     fn rebuild(&self, cluster: &ClusterState, rebuild: Rebuild) {
         if self.rebuilding.replace(true) {
