@@ -113,11 +113,7 @@ async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
             _ = forget.tick() => worker.metrics.forget_unused(),
             changed = seed.drain.changed(), if !drain_ended => {
                 drain_ended = changed.is_err();
-                let view = *seed.drain.borrow_and_update();
-                worker.drain.set(view);
-                if view.phase >= Phase::Closing {
-                    loops.stop();
-                }
+                worker.drain.set(*seed.drain.borrow_and_update());
             }
             Ok(()) = seed.inquiries.changed() => {
                 if let Some(inquiry) = &*seed.inquiries.borrow_and_update() {
