@@ -17,6 +17,10 @@ use super::traffic::{self, Counts, HOST, Load};
 const SAMPLE: u64 = 5_000;
 /// How long may be waited for as many.
 const SAMPLE_TIME: Duration = Duration::from_secs(240);
+/// Requests that are watched at least where something ends under them…
+const WATCHED: u64 = 300;
+/// …unless it takes longer.
+const WATCH_TIME: Duration = Duration::from_secs(30);
 /// The control plane's absence that the lengths of the other steps are given for.
 const USUAL: Duration = Duration::from_secs(20);
 /// No step watches traffic for less.
@@ -213,6 +217,10 @@ async fn instance_killed(mesh: &mut Mesh, report: &mut Report, pace: Pace) -> Re
         false => mesh.kill(&victim).await?,
     }
     pace.watch(4).await;
+    let deadline = Instant::now() + WATCH_TIME;
+    while load.done() < WATCHED && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
     let counts = load.stop().await;
     let gets = counts.failures() - counts.bad_posts;
     let twice = arrived_twice(&mesh.logged(ORDER), run, counts.posts);

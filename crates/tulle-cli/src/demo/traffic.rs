@@ -27,13 +27,15 @@ const POST_EVERY: u64 = 100;
 const FRESH_EVERY: u64 = 20;
 /// Requests under way at most: on a machine that is too slow, what is due beyond them waits.
 const UNDER_WAY_LIMIT: u64 = 200;
-/// Clients that find out what the mesh carries here, and how long they take for it.
-const PROBES: usize = 8;
+/// Clients that find out what the mesh carries here.
+const PROBES: usize = 16;
+/// How long they try before it counts: connections are made and programs get warm.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// How long it counts, a second.
 const PROBE_TIME: Duration = Duration::from_secs(1);
-/// Of what it carries so much is asked of it, in percent, and never more than [`MOST`] requests a
-/// second.
-const USED_PERCENT: u64 = 40;
-/// See [`USED_PERCENT`].
+/// Of what the mesh carries so much is asked of it, in percent…
+const USED_PERCENT: u64 = 50;
+/// …but never more, in requests a second.
 const MOST: u64 = 400;
 
 /// What the gateway knows the shop by.
@@ -191,14 +193,15 @@ fn failed_call(answer: &Value) -> Option<Value> {
 /// # Errors
 /// A request fails.
 pub async fn easy_rate(to: SocketAddr) -> Result<u32> {
-    let until = Instant::now() + PROBE_TIME;
+    let from = Instant::now() + WARM_UP;
+    let until = from + PROBE_TIME;
     let probe = |_| {
         tokio::task::spawn_local(async move {
             let (mut sender, mut count) = (connect(to).await?, 0u64);
             while Instant::now() < until {
                 let request = Request::builder().uri("/").header("host", HOST);
                 send(&mut sender, request.body(Full::default())?).await?;
-                count += 1;
+                count += u64::from(Instant::now() > from);
             }
             anyhow::Ok(count)
         })
@@ -208,8 +211,7 @@ pub async fn easy_rate(to: SocketAddr) -> Result<u32> {
     for probe in probes {
         count += probe.await??;
     }
-    let carried = count * 1000 / u64::try_from(PROBE_TIME.as_millis()).unwrap_or(u64::MAX);
-    Ok(u32::try_from((carried * USED_PERCENT / 100).clamp(1, MOST)).unwrap_or(1))
+    Ok(u32::try_from((count * USED_PERCENT / 100).clamp(1, MOST)).unwrap_or(1))
 }
 
 /// A load generator at work.
@@ -248,6 +250,11 @@ impl Load {
         });
         let task = tokio::task::spawn_local(generate(Rc::clone(&shared), rate.max(1)));
         Self { shared, task }
+    }
+
+    /// Requests answered or failed so far.
+    pub fn done(&self) -> u64 {
+        self.shared.counts.borrow().total()
     }
 
     /// Connections opened so far.
