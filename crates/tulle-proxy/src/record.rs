@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tulle_model::decide::route::is_grpc;
 use tulle_model::flag::{ResponseFlag, ResponseFlags};
-use tulle_model::head::{KnownId, ResponseHead};
+use tulle_model::head::{Headers, KnownId, ResponseHead};
 
 use crate::access_log::LogFields;
 use crate::http::exchange::{Exchange, Failure};
@@ -47,6 +47,10 @@ pub struct Record {
     pub details: Cow<'static, str>,
     /// What was decided.
     pub plan: Option<Plan>,
+    /// Whether it came to the router.
+    routed: bool,
+    /// The trailers of the answer.
+    pub trailers: Option<Headers>,
     /// Where it went.
     pub cluster: Option<Rc<UpstreamCluster>>,
     /// The endpoint of the last attempt.
@@ -79,6 +83,8 @@ impl Record {
             flags: ResponseFlags::NONE,
             details: Cow::Borrowed(""),
             plan: None,
+            routed: false,
+            trailers: None,
             cluster: None,
             endpoint: None,
             attempts: 0,
@@ -103,8 +109,20 @@ impl Record {
         if self.details.is_empty() {
             self.details = Cow::Borrowed("via_upstream");
         }
-        let grpc = head.headers.first(KnownId::GrpcStatus);
-        self.grpc_status = grpc.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+        self.grpc_status = grpc_status(&head.headers);
+    }
+
+    /// Notes that it came to the router by `plan`, if there is a route.
+    pub fn routed(&mut self, plan: Option<&Plan>) {
+        self.plan = plan.cloned();
+        self.routed = plan.is_some();
+    }
+
+    /// Notes the trailers of the answer; a gRPC status in them is the one that counts.
+    pub fn trailers_came(&mut self, trailers: Option<Headers>) {
+        let Some(trailers) = trailers else { return };
+        self.grpc_status = grpc_status(&trailers).or(self.grpc_status);
+        self.trailers = Some(trailers);
     }
 
     /// Notes that the downstream left.
@@ -113,6 +131,11 @@ impl Record {
         self.details = Cow::Borrowed("downstream_remote_disconnect");
         Failure::Abort
     }
+}
+
+fn grpc_status(headers: &Headers) -> Option<u32> {
+    let status = headers.first(KnownId::GrpcStatus)?;
+    std::str::from_utf8(status).ok()?.parse().ok()
 }
 
 /// Counts a request as under way, until [`close`].
@@ -137,11 +160,11 @@ fn count(x: &Exchange<'_>) {
     let duration = record.started.elapsed();
     if record.counted {
         let redirected = record.plan.as_ref().is_some_and(|plan| plan.redirect().is_some());
-        if redirected {
+        if redirected && record.routed {
             x.cx.metrics.series.rq_redirect().inc();
         }
         x.cx.metrics.request_ends(record.status, duration);
-        x.cx.metrics.request_became(record.flags, &record.details, record.plan.is_some());
+        x.cx.metrics.request_became(record.flags, &record.details, record.routed);
     }
     if let Some(cluster) = &record.cluster {
         let end = RequestEnd {

@@ -12,6 +12,7 @@ use crate::http::body::{Body, H1Body, H1Source};
 use crate::http::codec::h1::{HeadParser, ParsedRequest, Violation};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, serve};
+use crate::http::filter::Filters;
 use crate::http::reply::LocalReply;
 use crate::http::responder::{H1Wire, Responder};
 use crate::io::Io;
@@ -159,6 +160,7 @@ impl H1Server<'_> {
             response,
             body: Body::H1(H1Body::new(source, parsed.framing)),
             out: Responder::h1(wire),
+            filters: Filters::default(),
             record,
             timer: &mut self.timer,
             expects_continue: parsed.expects_continue,
@@ -223,6 +225,7 @@ impl H1Server<'_> {
             response,
             body: Body::Empty,
             out: Responder::h1(wire),
+            filters: Filters::default(),
             record,
             timer: &mut self.timer,
             expects_continue: false,
