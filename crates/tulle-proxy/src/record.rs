@@ -65,6 +65,8 @@ pub struct Record {
     pub complete: bool,
     /// Whether it is counted as under way.
     counted: bool,
+    /// Whether the head of an answer was sent.
+    answered: bool,
 }
 
 impl Record {
@@ -92,6 +94,7 @@ impl Record {
             transport_failure: None,
             complete: false,
             counted: false,
+            answered: false,
         }
     }
 
@@ -105,6 +108,7 @@ impl Record {
 
     /// Notes the head of the answer as it is sent.
     pub fn response_begins(&mut self, head: &ResponseHead) {
+        self.answered = true;
         self.status = head.status;
         if self.details.is_empty() {
             self.details = Cow::Borrowed("via_upstream");
@@ -148,6 +152,10 @@ pub fn begin(x: &mut Exchange<'_>) {
 pub fn close(x: &mut Exchange<'_>) {
     if !x.record.complete && x.record.flags.is_empty() {
         x.record.downstream_gone();
+    }
+    if !x.record.answered {
+        // It was only meant to be.
+        x.record.status = 0;
     }
     let worker = &x.cx.worker;
     count(x);
