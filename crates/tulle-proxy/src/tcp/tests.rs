@@ -351,11 +351,9 @@ async fn a_long_connection_is_counted_before_its_end() {
             }
             client.write_all(b"hi").await.expect("write");
             server.read_exact(&mut [0; 2]).await.expect("read");
-        };
-        tokio::join!(served, async {
-            used.await;
             drop(client);
-        });
+        };
+        tokio::join!(served, used);
         assert_eq!(totals(), [1, 9, 2, 1]);
         worker.metrics.count_open(&worker);
         assert_eq!(totals(), [1, 9, 2, 1], "it is gone");

@@ -71,6 +71,9 @@ impl Pace {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 /// How much that is at `rate` a second.
 fn per(rate: u64, time: Duration) -> u64 {
     let amount = u128::from(rate) * time.as_millis() / 1000;
