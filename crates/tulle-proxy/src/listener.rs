@@ -132,7 +132,8 @@ impl Accepting {
         let Accepted { stream, peer } = accepted;
         let counted = self.metrics.connection();
         let incoming = Incoming { stream, peer, listener: self.name.clone(), counted };
-        let serving = connection::serve(Rc::clone(&self.worker), incoming);
+        let worker = Rc::clone(&self.worker);
+        let serving = move || connection::serve(worker, incoming);
         let guard = self.worker.load.connection();
         tokio::task::spawn_local(guarded(Rc::clone(&self.worker), guard, serving));
     }
@@ -150,10 +151,14 @@ impl Accepting {
     }
 }
 
-/// Holds `guard` until a connection has ended, if need be by a panic.
-async fn guarded(worker: Rc<Worker>, guard: ConnectionGuard, serving: impl Future<Output = ()>) {
+/// Holds `guard` until a connection has ended, if need be by a panic. It makes the future that
+/// serves the connection by itself, so that it is stored once.
+async fn guarded<F>(worker: Rc<Worker>, guard: ConnectionGuard, serve: impl FnOnce() -> F)
+where
+    F: Future<Output = ()>,
+{
     {
-        let serving = std::pin::pin!(serving);
+        let serving = std::pin::pin!(serve());
         if panic::catch(serving).await.is_err() {
             worker.panicked();
         }
@@ -171,6 +176,8 @@ mod tests {
     use super::*;
     use crate::access_log::sinks::WorkerLogs;
     use crate::app::reports::Reports;
+    use crate::http::context::HttpContext;
+    use crate::http::h1_server::H1Connection;
     use crate::metrics::WorkerMetrics;
     use crate::store::Store;
     use crate::upstream::{Clock, Upstreams};
@@ -192,10 +199,30 @@ mod tests {
             seed: 0,
         });
         let guard = worker.load.connection();
-        guarded(Rc::clone(&worker), guard, async { panic!("planted") }).await;
+        guarded(Rc::clone(&worker), guard, || async { panic!("planted") }).await;
         assert_eq!((reports.panics(), worker.load.load().connections), (1, 0));
         assert_eq!(worker.metrics.worker.panics().value(), 1);
-        guarded(Rc::clone(&worker), worker.load.connection(), async {}).await;
+        guarded(Rc::clone(&worker), worker.load.connection(), || async {}).await;
         assert_eq!(reports.panics(), 1);
+    }
+
+    fn future_bytes<A, F: Future>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What every idle HTTP/1 connection of every proxy costs, beside what tokio keeps for its
+    /// socket. The kilobytes that serving a request takes belong to [`PlacePool`].
+    ///
+    /// [`PlacePool`]: crate::http::h1_server::place::PlacePool
+    #[test]
+    fn an_idle_connection_is_small() {
+        let task = future_bytes(|(worker, guard, incoming): (Rc<Worker>, _, Incoming)| {
+            guarded(Rc::clone(&worker), guard, move || connection::serve(worker, incoming))
+        });
+        let serving = future_bytes(|(cx, io)| crate::http::serve(cx, io, false));
+        let own = size_of::<HttpContext>() + size_of::<H1Connection>();
+        assert!(task <= 384, "its task: {task} bytes");
+        assert!(serving <= 640, "serving it: {serving} bytes");
+        assert!(own <= 512, "its context and itself: {own} bytes");
     }
 }
