@@ -206,7 +206,7 @@ fn build(
     };
     let fault = route.fault.iter().map(|settings| FilterOverride {
         filter: FAULT_FILTER.into(),
-        setting: OverrideSetting::Fault(settings.clone()),
+        setting: OverrideSetting::Fault(settings.clone().into()),
     });
     Route {
         name: "".into(),
