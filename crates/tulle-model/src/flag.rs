@@ -75,6 +75,8 @@ flags! {
     OverloadManager = "OM", "OverloadManagerTerminated";
     /// The endpoints' overload policy dropped it.
     DropOverload = "DO", "DropOverload";
+    /// The endpoints' overload policy drops all.
+    UnconditionalDropOverload = "UDO", "UnconditionalDropOverload";
 }
 
 /// A set of response flags; two bytes of state, no allocation.

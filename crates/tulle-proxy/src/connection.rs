@@ -2,7 +2,9 @@
 
 pub mod first_speaker;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use crate::http;
 use crate::http::context::{Downstream, HttpContext};
 use crate::io::Io;
 use crate::listener::inspect::Protocol;
-use crate::listener::inspect::peek::protocol_of;
+use crate::listener::inspect::peek::{look_no_more, protocol_of};
 use crate::listener::original_dst::original_destination;
 use crate::metrics::envoy::{ListenerConnectionGuard, ListenerSeries};
 use crate::tcp::dial::{Dialler, NotConnected};
@@ -33,7 +35,7 @@ use crate::worker::Worker;
 /// Longest TLS handshake where the chain sets no limit.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// A connection as it was unheard.
+/// A connection as it was accepted.
 #[derive(Debug)]
 pub struct Incoming {
     /// The connection.
@@ -46,54 +48,93 @@ pub struct Incoming {
     pub counted: ListenerConnectionGuard,
 }
 
+/// A connection that is open: it is known what serves it.
+struct Opened {
+    listener: Arc<Listener>,
+    chain: Arc<FilterChain>,
+    downstream: Downstream,
+    io: Io,
+    /// Its first bytes are the preface of HTTP/2.
+    speaks_h2: bool,
+    /// The way to its upstream, where that was dialled early for this chain.
+    early: Option<Box<Early>>,
+}
+
 /// Serves a connection to its end.
+///
+/// Most of its life a connection waits, so what it needs only while it is opened, and what only
+/// some kinds of connection need, is boxed: this future is what every idle connection costs.
 pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
     let Incoming { stream, peer, listener, counted } = incoming;
-    let series = counted.series();
     let _inbound = is_inbound(&worker, &listener).then(|| worker.inbound.enter());
-    let Ok(local) = stream.local_addr() else { return };
+    let opening = Box::pin(opened(&worker, stream, peer, &listener, &counted));
+    let Some(serving) = opening.await.map(|opened| opened.serve(worker)) else { return };
+    serving.await;
+}
+
+impl Opened {
+    /// What is left to do for it.
+    fn serve(self, worker: Rc<Worker>) -> Pin<Box<dyn Future<Output = ()>>> {
+        let Self { listener, chain, downstream, io, speaks_h2, early } = self;
+        match &chain.network {
+            NetworkFilter::Http(manager) => {
+                let cx = HttpContext::new(worker, listener, Arc::clone(manager), downstream);
+                Box::pin(http::serve(Rc::new(cx), io, speaks_h2))
+            }
+            NetworkFilter::Tcp(proxy) => match early {
+                Some(early) => Box::pin(serve_early(early, downstream, io)),
+                None => {
+                    let dialler =
+                        Dialler::new(&worker, proxy, downstream.peer, downstream.original);
+                    Box::pin(serve_tcp(dialler, downstream, io))
+                }
+            },
+        }
+    }
+}
+
+/// Finds out what serves a connection; `None` if it is over already.
+async fn opened(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: &ListenerName,
+    counted: &ListenerConnectionGuard,
+) -> Option<Opened> {
+    let series = counted.series();
+    let local = stream.local_addr().ok()?;
     let bound = match worker.store.load().listener(listener.as_str()) {
         Lookup::Present(listener) => Arc::clone(listener),
         // It was removed between accept and here: nobody is left to answer.
-        Lookup::Absent(_) | Lookup::Unknown => return,
+        Lookup::Absent(_) | Lookup::Unknown => return None,
     };
     let original = original_dst(&bound, &stream, local);
-    let Ok(listener) = handed_over(&worker, &bound, original).await else {
+    let Ok(listener) = handed_over(worker, &bound, original).await else {
         // Who owns the destination cannot be learnt now: nobody is let past on a guess.
-        return Io::tcp(stream, peer).reset();
+        Io::tcp(stream, peer).reset();
+        return None;
     };
-    let unheard = Unheard { worker, listener, stream, peer, local, original };
-    let heard = match unheard.detection() {
-        Heed::Nobody => Some((Protocol::Other, None)),
-        Heed::Client => unheard.inspected(series).await.map(|protocol| (protocol, None)),
-        // In a box: other connections need no room for it.
-        Heed::Either(early) => Box::pin(unheard.first_speaker(early)).await,
+    let worker = Rc::clone(worker);
+    let cut_short = Cell::new(false);
+    let unheard = Unheard { worker, listener, stream, peer, local, original, cut_short };
+    let (protocol, early) = match unheard.detection() {
+        Heed::Nobody => (Protocol::Other, None),
+        Heed::Client => (unheard.inspected(series).await?, None),
+        Heed::Either(early) => unheard.first_speaker(early).await?,
     };
-    let Some((protocol, early)) = heard else { return };
     let chain = unheard.chain(&protocol).cloned();
     let downstream = unheard.downstream(chain.as_deref(), &protocol);
-    let Unheard { worker, listener, stream, .. } = unheard;
+    let Unheard { worker, listener, stream, cut_short, .. } = unheard;
+    let stream = if cut_short.get() { look_no_more(stream).ok()? } else { stream };
     let Some(chain) = chain else {
         series.no_filter_chain_match().inc();
-        return tcp::record::no_chain(&worker, &listener, &downstream);
+        tcp::record::no_chain(&worker, &listener, &downstream);
+        return None;
     };
     let early = early.filter(|early| Arc::ptr_eq(&early.chain, &chain));
-    let io = encrypted(&worker, &chain, Io::tcp(stream, peer), series).await;
-    let Some(io) = io else { return };
-    match &chain.network {
-        NetworkFilter::Http(manager) => {
-            let manager = Arc::clone(manager);
-            let cx = HttpContext::new(worker, listener, manager, downstream);
-            http::serve(Rc::new(cx), io, &protocol).await;
-        }
-        NetworkFilter::Tcp(proxy) => match early {
-            Some(early) => Box::pin(serve_early(early, &downstream, io)).await,
-            None => {
-                let dialler = Dialler::new(&worker, proxy, peer, downstream.original);
-                serve_tcp(dialler, &downstream, io).await;
-            }
-        },
-    }
+    let io = encrypted(&worker, &chain, Io::tcp(stream, peer), series).await?;
+    let speaks_h2 = protocol == Protocol::H2;
+    Some(Opened { listener, chain, downstream, io, speaks_h2, early })
 }
 
 /// A connection whose listener is known and nothing else yet.
@@ -106,6 +147,8 @@ struct Unheard {
     local: SocketAddr,
     /// Where it was going before it was redirected.
     original: Option<SocketAddr>,
+    /// A look at its bytes was broken off.
+    cut_short: Cell<bool>,
 }
 
 /// Whose bytes are waited for.
@@ -165,6 +208,7 @@ impl Unheard {
             Ok(found) => found.ok().map(|found| found.protocol),
             Err(_) => {
                 series.pre_cx_timeout().inc();
+                self.cut_short.set(true);
                 inspect.continue_on_timeout.then_some(Protocol::Other)
             }
         }
@@ -176,7 +220,10 @@ impl Unheard {
         let mut early = early;
         let end = match early.first_speaker(&self.stream, &self.listener).await {
             Heard::Client(protocol) => return Some((protocol, Some(early))),
-            Heard::Upstream => return Some((Protocol::Other, Some(early))),
+            Heard::Upstream => {
+                self.cut_short.set(true);
+                return Some((Protocol::Other, Some(early)));
+            }
             // Nobody but this proxy has seen anything of it.
             Heard::Broken | Heard::Draining if !early.has_dialled() => return None,
             Heard::Broken => NotConnected::End(TcpEnd::DownstreamReset),
@@ -206,16 +253,16 @@ fn is_inbound(worker: &Worker, listener: &ListenerName) -> bool {
 }
 
 /// Passes bytes on to the cluster of the filter.
-async fn serve_tcp(dialler: Dialler, downstream: &Downstream, io: Io) {
-    let record = TcpRecord::open(&dialler, downstream, dialler.worker.clock.now());
+async fn serve_tcp(dialler: Dialler, downstream: Downstream, io: Io) {
+    let record = TcpRecord::open(&dialler, &downstream, dialler.worker.clock.now());
     let up = dialler.dial().await;
     pass_on(&dialler, record, up, io).await;
 }
 
 /// Passes bytes on over a connection that was dialled early.
-async fn serve_early(early: Box<Early>, downstream: &Downstream, io: Io) {
+async fn serve_early(early: Box<Early>, downstream: Downstream, io: Io) {
     let dialler = Rc::clone(&early.dialler);
-    let record = TcpRecord::open(&dialler, downstream, early.started);
+    let record = TcpRecord::open(&dialler, &downstream, early.started);
     let up = early.upstream().await;
     pass_on(&dialler, record, up, io).await;
 }

@@ -265,6 +265,19 @@ fn a_greeting_in_single_bytes_is_passed_on_whole() {
 }
 
 #[test]
+fn what_a_client_said_before_the_greeting_is_not_lost() {
+    let scene = scene();
+    let mut client = scene.proxy.connect();
+    let mut server = scene.accept();
+    // May still become the method of a request.
+    client.write_all(b"EHLO").unwrap();
+    std::thread::park_timeout(PAUSE * 10);
+    server.write_all(b"220 mail\r\n").unwrap();
+    read(&mut client, b"220 mail\r\n");
+    read(&mut server, b"EHLO");
+}
+
+#[test]
 fn bytes_decide_however_late_they_come() {
     let scene = scene();
     let mut client = scene.proxy.connect();

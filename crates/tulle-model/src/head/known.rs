@@ -112,6 +112,7 @@ known_names! {
     XEnvoyRetriableStatusCodes = "x-envoy-retriable-status-codes",
     XEnvoyRetryGrpcOn = "x-envoy-retry-grpc-on",
     XEnvoyRetryOn = "x-envoy-retry-on",
+    XEnvoyUnconditionalDropOverload = "x-envoy-unconditional-drop-overload",
     XEnvoyUpstreamAltStatName = "x-envoy-upstream-alt-stat-name",
     XEnvoyUpstreamCanary = "x-envoy-upstream-canary",
     XEnvoyUpstreamHealthcheckedCluster = "x-envoy-upstream-healthchecked-cluster",

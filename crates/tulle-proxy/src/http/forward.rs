@@ -14,22 +14,17 @@ use crate::http::attempt::{self, Attempted};
 use crate::http::deliver::Route;
 use crate::http::edit;
 use crate::http::exchange::{Exchange, Failure};
-use crate::http::filter::Filters;
 use crate::http::hash;
 use crate::http::reply::LocalReply;
 use crate::http::route::Plan;
 use crate::http::tries::Tries;
-use crate::upstream::cluster::UpstreamCluster;
+use crate::upstream::cluster::{Dropped, UpstreamCluster};
 
 /// Sends the request to its cluster and its answer back, trying again as the route allows.
 ///
 /// # Errors
 /// The answer of the proxy's own, or that the stream broke.
-pub async fn forward(
-    x: &mut Exchange<'_>,
-    filters: &mut Filters,
-    plan: &Plan,
-) -> Result<(), Failure> {
+pub async fn forward(x: &mut Exchange<'_>, plan: &Plan) -> Result<(), Failure> {
     let Some(forward) = plan.forward() else {
         return Err(LocalReply::new(500, "route_without_forward", "").into());
     };
@@ -37,8 +32,8 @@ pub async fn forward(
     let name = plan.cluster(&x.request).ok_or_else(|| no_cluster(forward))?;
     let cluster = find_cluster(x, &name, forward).await?;
     x.record.cluster = Some(Rc::clone(&cluster));
-    if cluster.drops(|| x.cx.worker.random()) {
-        return Err(dropped(x).into());
+    if let Some(dropped) = cluster.drops(|| x.cx.worker.random()) {
+        return Err(shed(x, dropped).into());
     }
     let _request = cluster.admit(forward.priority).map_err(|_| overflow())?;
     let policy = forward.retry.as_ref().or(plan.virtual_host.retry.as_ref()).cloned();
@@ -46,10 +41,10 @@ pub async fn forward(
     control_headers(x, &tries);
     edit::request(x, plan);
     let hash = hash::of(x, &forward.hash);
-    let mut route = Route { plan, filters, hash, priority: forward.priority };
+    let route = Route { plan, hash, priority: forward.priority };
     loop {
         count_attempts(x, plan, &tries);
-        match attempt::attempt(x, &mut route, &cluster, &mut tries).await? {
+        match attempt::attempt(x, &route, &cluster, &mut tries).await? {
             Attempted::Answered => return Ok(()),
             Attempted::Again => tries.pause().await,
         }
@@ -109,19 +104,30 @@ pub fn overflow() -> LocalReply {
 }
 
 /// The answer when the control plane has the proxies shed load.
-fn dropped(x: &Exchange<'_>) -> LocalReply {
-    let reply =
-        LocalReply::new(503, "drop_overload", "drop overload").flagged(ResponseFlag::DropOverload);
-    match x.cx.envoy_headers {
-        true => reply.header(KnownId::XEnvoyDropOverload, "true"),
-        false => reply,
-    }
+fn shed(x: &Exchange<'_>, dropped: Dropped) -> LocalReply {
+    let (details, body, flag, header) = match dropped {
+        Dropped::Some => (
+            "drop_overload",
+            "drop overload",
+            ResponseFlag::DropOverload,
+            KnownId::XEnvoyDropOverload,
+        ),
+        Dropped::All => (
+            "unconditional_drop_overload",
+            "unconditional drop overload",
+            ResponseFlag::UnconditionalDropOverload,
+            KnownId::XEnvoyUnconditionalDropOverload,
+        ),
+    };
+    let reply = LocalReply::new(503, details, body).flagged(flag);
+    if x.cx.envoy_headers { reply.header(header, "true") } else { reply }
 }
 
 /// Takes away what was only for us.
 fn control_headers(x: &mut Exchange<'_>, tries: &Tries) {
     for id in [
         KnownId::XEnvoyUpstreamRequestTimeoutMs,
+        KnownId::XEnvoyUpstreamRequestTimeoutAltResponse,
         KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs,
         KnownId::XEnvoyRetryOn,
         KnownId::XEnvoyRetryGrpcOn,

@@ -151,6 +151,7 @@ fn external(head: &mut RequestHead, is_edge: bool) {
         head.headers.remove(KnownId::XEnvoyDecoratorOperation);
         head.headers.remove(KnownId::XEnvoyDownstreamServiceCluster);
         head.headers.remove(KnownId::XEnvoyDownstreamServiceNode);
+        head.headers.remove(KnownId::XEnvoyOriginalPath);
     }
     for id in CONTROL_HEADERS {
         head.headers.remove(id);

@@ -34,6 +34,15 @@ pub struct UpstreamCluster {
     pub(super) state: Rc<ClusterState>,
 }
 
+/// A request was dropped by the overload policy of the endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// As a share of all is.
+    Some,
+    /// As all are.
+    All,
+}
+
 /// The protocol that a request is to be sent in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpVersion {
@@ -82,12 +91,10 @@ impl UpstreamCluster {
 
     /// Whether the overload policy of the endpoints drops a request; `random` gives any number.
     #[must_use]
-    pub fn drops(&self, random: impl FnMut() -> u64) -> bool {
-        let drops = self.state.members.drops(random);
-        if drops {
-            self.state.metrics.series.rq_drop_overload().inc();
-        }
-        drops
+    pub fn drops(&self, random: impl FnMut() -> u64) -> Option<Dropped> {
+        let dropped = self.state.members.drops(random)?;
+        self.state.metrics.series.rq_drop_overload().inc();
+        Some(dropped)
     }
 
     /// The endpoint for a request or connection.
@@ -202,8 +209,8 @@ impl ClusterState {
             config: RefCell::new(Arc::clone(config)),
             transport: RefCell::new(Rc::new(transport)),
             under_way: [
-                UnderWay::new(&block, 0, normal),
-                UnderWay::new(&block, limits::NUMBERS, high),
+                UnderWay::new(&block, 0, clock, normal),
+                UnderWay::new(&block, limits::NUMBERS, clock, high),
             ],
             outliers: ClusterOutliers::new(&block, 2 * limits::NUMBERS),
             members: Members::default(),

@@ -17,7 +17,7 @@ use tulle_model::route::Priority;
 
 use super::Prepared;
 use super::balancing::{Seat, balancer, has_table, slots};
-use super::cluster::ClusterState;
+use super::cluster::{ClusterState, Dropped};
 use super::dns::Names;
 use super::endpoint::{EndpointState, Target, UpstreamEndpoint};
 use super::failure::NoEndpoint;
@@ -219,11 +219,12 @@ impl Members {
     }
 
     /// Whether one of the categories of the overload policy drops a request.
-    pub(super) fn drops(&self, mut random: impl FnMut() -> u64) -> bool {
+    pub(super) fn drops(&self, mut random: impl FnMut() -> u64) -> Option<Dropped> {
         let source = self.source.borrow();
-        let categories = source.as_ref().map(|source| &*source.endpoints.drop);
-        let parts = |random: u64| random % u64::from(Endpoints::DROP_PARTS);
-        categories.unwrap_or_default().iter().any(|(_, share)| parts(random()) < (*share).into())
+        let categories = &source.as_ref()?.endpoints.drop;
+        let part = |random: u64| random % u64::from(Endpoints::DROP_PARTS);
+        let hit = categories.iter().find(|(_, share)| part(random()) < (*share).into())?;
+        Some(if hit.1 >= Endpoints::DROP_PARTS { Dropped::All } else { Dropped::Some })
     }
 
     /// The endpoint for `input`.

@@ -153,7 +153,7 @@ const CONTROLS: &str = "x-envoy-retriable-status-codes: 599\r\n\
     x-envoy-upstream-rq-per-try-timeout-ms: 8000\r\n\
     x-envoy-upstream-rq-timeout-alt-response: 1\r\nx-envoy-expected-rq-timeout-ms: 7000\r\n\
     x-envoy-force-trace: 1\r\nx-envoy-ip-tags: tag\r\nx-envoy-original-url: /other\r\n\
-    x-envoy-hedge-on-per-try-timeout: true\r\nx-envoy-decorator-operation: op\r\n\
+    x-envoy-decorator-operation: op\r\n\
     x-envoy-downstream-service-cluster: c\r\nx-envoy-downstream-service-node: n\r\n\
     x-envoy-original-path: /o\r\nx-envoy-attempt-count: 7\r\n\
     x-envoy-external-address: 192.0.2.9\r\nx-envoy-internal: true\r\n";

@@ -141,7 +141,7 @@ fn listener_filters() -> Vec<Row> {
             .answer_tcp("u", echoed()),
         Row::new("chain-transport-plain", "plain text is told from TLS")
             .at("transport")
-            .tcp([vec![send("x"), Step::Read(1), Step::HalfClose, Step::ReadToEnd]])
+            .tcp([vec![send("plain text"), Step::Read(10), Step::HalfClose, Step::ReadToEnd]])
             .answer_tcp("v", echoed()),
         Row::new("chain-source-type", "who is on this machine is told from others")
             .at("sources")
