@@ -50,6 +50,12 @@ pub struct Mesh {
     next_instance: Cell<u32>,
 }
 
+/// The loopback address of the instance with this number.
+fn instance_address(number: u32) -> Ipv4Addr {
+    let [_, _, high, low] = number.to_be_bytes();
+    Ipv4Addr::new(127, 1, high, low)
+}
+
 /// One instance of the service.
 #[derive(Debug)]
 pub struct Instance {
@@ -124,7 +130,10 @@ impl Mesh {
         let name = format!("echo-{number}");
         let version = if number.is_multiple_of(2) { "one" } else { "two" };
         let [http1, http2, tcp] = [self.port(), self.port(), self.port()];
-        let [in_http1, in_http2, in_tcp] = [self.port(), self.port(), self.port()];
+        // Like a machine of its own: the address says whose a port is.
+        let address = instance_address(number);
+        let inbound = |port: u16| SocketAddr::from((address, port));
+        let [in_http1, in_http2, in_tcp] = [inbound(15081), inbound(15082), inbound(15083)];
         let (outbound, admin) = (self.port(), self.port());
         let logs = self.logs();
         let mut command = Command::new(binary("tulle")?);
@@ -136,6 +145,7 @@ impl Mesh {
         let mut command = Command::new(binary("tulle-proxy")?);
         command.args(words(&format!(
             "sidecar --control {CONTROL} --workload soak/{name} --labels app=echo,version={version} --explicit \
+             --address {address} \
              --outbound {outbound} --admin {admin} --service echo \
              --inbound-port {in_http1}:{0} --port http:{HTTP1}:{0} \
              --inbound-port {in_http2}:{1} --port http2:{HTTP2}:{1} \
@@ -210,7 +220,7 @@ async fn start_caller(path: &Path) -> Result<Process> {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", PROXY_UID, "--regid", PROXY_UID, "--clear-groups"]);
     command.arg(binary("tulle-proxy")?);
-    command.args(words(&format!("sidecar --control {CONTROL} --workload soak/caller")));
+    command.args(words(&format!("sidecar --control {CONTROL} --workload soak/caller --address 10.0.0.1")));
     command.arg("--state").arg(path.join("caller-state"));
     let mut process = Process::spawn("caller", command, &path.join("logs"))?;
     process.listening(&[OUTBOUND], PATIENCE).await?;
