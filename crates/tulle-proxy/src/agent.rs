@@ -22,6 +22,9 @@ use proto::question::Ask;
 
 /// How often the control plane hears from a proxy that has nothing to say: well within a lease.
 const HEARTBEAT: Duration = Duration::from_secs(3);
+/// How long a proxy that drains waits for the control plane to say that callers were told. That is
+/// a lease: after it nobody who hears the control plane is sent here any more.
+const WITHDRAW_LIMIT: Duration = Duration::from_secs(10);
 /// How long a proxy waits before it dials again.
 const REDIAL: Duration = Duration::from_secs(1);
 /// Longest part of an answer, in bytes.
@@ -69,23 +72,24 @@ impl Agent {
 
     /// Keeps a stream open for as long as the process lives; never comes back.
     pub async fn run(mut self, answers: &impl Answers) {
-        loop {
-            if let Err(error) = self.connect(answers).await {
-                tracing::debug!(%error, "the agent stream ended");
+        let alone = leave_alone(self.condition.clone(), self.drain.clone());
+        let connected = async {
+            loop {
+                if let Err(error) = self.connect(answers).await {
+                    tracing::debug!(%error, "the agent stream ended");
+                }
+                tokio::time::sleep(REDIAL).await;
             }
-            if *self.condition.borrow() == Condition::Draining {
-                // Nobody is there to withdraw what a lease will end.
-                self.drain.withdrawn();
-            }
-            tokio::time::sleep(REDIAL).await;
-        }
+        };
+        tokio::join!(alone, connected);
     }
 
     async fn connect(&mut self, answers: &impl Answers) -> anyhow::Result<()> {
         let channel = channel(&self.target).await?;
         let (up, queue) = mpsc::channel(QUEUED);
-        up.try_send(message(Up::Hello(self.hello_now())))?;
-        // Before anything can be made of the hello: whoever drains is not to be called.
+        // Who drains registers too: its inbound listener is made of that. A control plane that
+        // knows it keeps what it knows of its readiness, another one takes it for not ready.
+        up.try_send(message(Up::Hello(self.hello.clone())))?;
         self.say_condition(&up)?;
         let mut client = AgentClient::new(channel);
         let mut down = client.connect(ReceiverStream::new(queue)).await?.into_inner();
@@ -104,15 +108,6 @@ impl Agent {
                 },
             }
         }
-    }
-
-    /// Who drains has nothing to register any more.
-    fn hello_now(&self) -> proto::Hello {
-        let mut hello = self.hello.clone();
-        if *self.condition.borrow() == Condition::Draining {
-            hello.registration = None;
-        }
-        hello
     }
 
     fn say_condition(&self, up: &mpsc::Sender<proto::AgentUp>) -> anyhow::Result<()> {
@@ -148,6 +143,16 @@ impl Agent {
             Down::Registered(_) => tracing::info!("registered"),
         }
         Ok(())
+    }
+}
+
+/// Says that callers were told although nobody said so, when there was time enough for it: callers
+/// of a proxy that leaves without a control plane cannot be told, but those of one that leaves
+/// while the control plane restarts can.
+async fn leave_alone(mut condition: watch::Receiver<Condition>, drain: DrainHandle) {
+    if condition.wait_for(|condition| *condition == Condition::Draining).await.is_ok() {
+        tokio::time::sleep(WITHDRAW_LIMIT).await;
+        drain.withdrawn();
     }
 }
 
@@ -222,6 +227,7 @@ pub fn registration(service: &ServiceRegistration, inbound: &[InboundPort]) -> p
 #[cfg(test)]
 mod tests {
     use tulle_runtime::drain::driver::Drainer;
+    use tulle_runtime::drain::{DRAIN_TIME, Phase, Plan};
 
     use super::*;
 
@@ -237,15 +243,25 @@ mod tests {
     }
 
     #[test]
-    fn whoever_drains_registers_no_more() {
+    fn whoever_drains_says_so() {
         let (agent, tell) = agent(Condition::Ready);
-        assert!(agent.hello_now().registration.is_some());
         tell.send_replace(Condition::Draining);
-        assert!(agent.hello_now().registration.is_none());
         let (up, mut queue) = mpsc::channel(1);
         agent.say_condition(&up).expect("room");
         let said = queue.try_recv().expect("said").message;
         assert!(matches!(said, Some(Up::Draining(_))), "{said:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_control_plane_a_proxy_leaves_after_a_lease() {
+        let (drainer, drain) = Drainer::new(Vec::new());
+        let (tell, told) = watch::channel(Condition::Draining);
+        let _kept = tell;
+        drain.begin(Plan::shutdown(DRAIN_TIME, true));
+        let begun = tokio::time::Instant::now();
+        tokio::join!(drainer.run(|_| {}), leave_alone(told, drain.clone()));
+        assert_eq!(drain.view().phase, Phase::Done);
+        assert!(begun.elapsed() >= WITHDRAW_LIMIT, "{:?}", begun.elapsed());
     }
 
     #[tokio::test]

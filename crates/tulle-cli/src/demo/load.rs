@@ -130,12 +130,7 @@ async fn generate(settings: Settings) -> Result<u64> {
 }
 
 /// Open loop: each request begins when it is due, whatever became of those before it.
-async fn at_rate(
-    settings: &Settings,
-    lane: &Rc<Lane>,
-    recorder: &Rc<Recorder>,
-    started: Instant,
-) {
+async fn at_rate(settings: &Settings, lane: &Rc<Lane>, recorder: &Rc<Recorder>, started: Instant) {
     let gap = Duration::from_secs_f64(1.0 / settings.rate.max(0.001));
     for number in 0u64.. {
         let due = started + gap.mul_f64(number as f64);
@@ -159,12 +154,7 @@ async fn at_rate(
 }
 
 /// Closed loop: as much as `closed` callers get through.
-async fn in_turns(
-    settings: &Settings,
-    lane: &Rc<Lane>,
-    recorder: &Rc<Recorder>,
-    started: Instant,
-) {
+async fn in_turns(settings: &Settings, lane: &Rc<Lane>, recorder: &Rc<Recorder>, started: Instant) {
     let numbers = Rc::new(Cell::new(0u64));
     let callers: Vec<_> = (0..settings.closed)
         .map(|_| {

@@ -291,8 +291,7 @@ fn judge_call(headers: &HeaderMap, body: http_body_util::Collected<Bytes>) -> Re
     let status = trailers.get("grpc-status").or_else(|| headers.get("grpc-status"));
     if status.is_none_or(|status| status != "0") {
         let message = trailers.get("grpc-message").or_else(|| headers.get("grpc-message"));
-        let detail =
-            format!("grpc-status {status:?}{}, message {message:?}", reason(headers));
+        let detail = format!("grpc-status {status:?}{}, message {message:?}", reason(headers));
         return Err(Failure::new(Outcome::ServerError, detail));
     }
     if body.to_bytes() != ECHO_CALL[..] {

@@ -127,8 +127,7 @@ impl Recorder {
         *self.second.borrow_mut().failed.entry(outcome).or_default() += 1;
         let mut described = self.described.borrow_mut();
         if described.len() < DESCRIBED_LIMIT {
-            let milliseconds =
-                |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
             let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
             described.push(Described {
                 at_ms: milliseconds(self.started.elapsed()),

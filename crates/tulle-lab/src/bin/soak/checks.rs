@@ -54,6 +54,8 @@ pub struct Evidence<'a> {
     pub sums: &'a [Sum],
     /// Seconds of the steady rate.
     pub seconds: f64,
+    /// How much of the maximum that rate was.
+    pub share: f64,
     /// What was done.
     pub journal: &'a Journal,
     /// What became of memory and descriptors.
@@ -189,9 +191,8 @@ impl Evidence<'_> {
 
     fn memory(&self) -> (bool, String) {
         let trends = self.resources.trends();
-        let worst = trends
-            .iter()
-            .max_by(|a, b| a.slope_kb_per_minute.total_cmp(&b.slope_kb_per_minute));
+        let worst =
+            trends.iter().max_by(|a, b| a.slope_kb_per_minute.total_cmp(&b.slope_kb_per_minute));
         let Some(worst) = worst else { return (true, too_short()) };
         let slope = worst.slope_kb_per_minute;
         let observed = format!(

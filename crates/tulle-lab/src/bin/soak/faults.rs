@@ -239,7 +239,7 @@ impl Faults {
     }
 
     async fn call_seldom(&self, number: u64) {
-        match self.seldom_answer(number).await {
+        match seldom_answer(number).await {
             Ok(took) => {
                 let took = took.as_millis();
                 self.journal.count("seldom", format!("seldom-{number} answered after {took} ms"));
@@ -249,17 +249,6 @@ impl Faults {
                 self.journal.trouble(Check::NeverSeen.name(), text);
             }
         }
-    }
-
-    async fn seldom_answer(&self, number: u64) -> Result<Duration> {
-        let number = u16::try_from(number)?;
-        let address = SocketAddr::from((objects::seldom_address(number), objects::HTTP1));
-        let begun = Instant::now();
-        let mut client = Client::connect(address).await?;
-        let answer = client.get(&format!("seldom-{number}"), "/").await?;
-        let reason = answer.header("x-tulle-reason").unwrap_or_default();
-        ensure!(answer.status() == 200, "{} {reason} {}", answer.status(), answer.text());
-        Ok(begun.elapsed())
     }
 
     async fn kill_control(&self) {
@@ -274,4 +263,16 @@ impl Faults {
             Err(error) => self.journal.trouble(Check::ControlPlane.name(), format!("{error:#}")),
         }
     }
+}
+
+/// Calls the destination with this number; how long it took.
+pub async fn seldom_answer(number: u64) -> Result<Duration> {
+    let number = u16::try_from(number)?;
+    let address = SocketAddr::from((objects::seldom_address(number), objects::HTTP1));
+    let begun = Instant::now();
+    let mut client = Client::connect(address).await?;
+    let answer = client.get(&format!("seldom-{number}"), "/").await?;
+    let reason = answer.header("x-tulle-reason").unwrap_or_default();
+    ensure!(answer.status() == 200, "{} {reason} {}", answer.status(), answer.text());
+    Ok(begun.elapsed())
 }

@@ -22,6 +22,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use tokio::task::{LocalSet, spawn_local};
+use tokio::time::sleep;
 use tulle_lab::netns::Network;
 
 use checks::{Check, Evidence, Verdict};
@@ -31,8 +32,6 @@ use mesh::Mesh;
 use resources::Resources;
 use traffic::Witness;
 
-/// Of the maximum, so much is offered.
-const SHARE: f64 = 0.6;
 /// Instances that stay from the beginning to the end.
 const STABLE: usize = 2;
 
@@ -46,6 +45,9 @@ struct Settings {
     /// How long the maximum is measured before.
     #[arg(long, default_value_t = 10)]
     maximum_seconds: u64,
+    /// How much of the maximum is offered.
+    #[arg(long, default_value_t = 0.6)]
+    share: f64,
     /// Breaks what this check shows, which must make the check fail.
     #[arg(long, value_enum)]
     sabotage: Option<Check>,
@@ -104,10 +106,12 @@ async fn run(settings: &Settings, path: &Path) -> Result<Outcome> {
         stable.push(instance);
     }
     resources.watch("the caller's sidecar", mesh.caller.pid());
-    let faults =
-        Rc::new(Faults::new(Rc::clone(&mesh), Rc::clone(&journal), settings.sabotage));
+    let faults = Rc::new(Faults::new(Rc::clone(&mesh), Rc::clone(&journal), settings.sabotage));
     faults.populate().await?;
-    let seldom = u16::try_from(settings.seconds / faults::SELDOM.as_secs() + 8)?;
+    let seldom = match settings.sabotage {
+        Some(Check::Memory) => 10_000,
+        _ => u16::try_from(settings.seconds / faults::SELDOM.as_secs() + 8)?,
+    };
     if settings.sabotage != Some(Check::NeverSeen) {
         objects::write(&mesh.config(), "seldom.yaml", &objects::seldom(0..seldom))?;
     }
@@ -115,13 +119,18 @@ async fn run(settings: &Settings, path: &Path) -> Result<Outcome> {
     let doings = faults.begin();
     let most = Duration::from_secs(settings.maximum_seconds);
     let mut sums = traffic::maximum(&witness, most).await?;
-    let rates = rates(&journal, &sums, most);
+    let rates = rates(&journal, &sums, settings);
     let watching = spawn_local(Rc::clone(&resources).run(Rc::clone(&mesh)));
     let duration = Duration::from_secs(settings.seconds);
-    let sabotage = sabotage(settings.sabotage, &mesh);
+    let halved = settings.sabotage == Some(Check::Offered);
+    let begun: Vec<f64> =
+        rates.iter().map(|rate| if halved { rate / 2.0 } else { *rate }).collect();
     tokio::select! {
-        steady = traffic::steady(&witness, &rates, duration) => sums.extend(steady?),
-        () = sabotage => {}
+        steady = traffic::steady(&witness, &begun, duration) => {
+            let steady = steady?.into_iter().zip(rates);
+            sums.extend(steady.map(|(sum, rate)| traffic::Sum { rate, ..sum }));
+        }
+        () = sabotage(settings.sabotage, &mesh) => {}
     }
     watching.abort();
     faults.stop();
@@ -135,6 +144,7 @@ async fn run(settings: &Settings, path: &Path) -> Result<Outcome> {
     let evidence = Evidence {
         sums: &sums,
         seconds: duration.as_secs_f64(),
+        share: settings.share,
         journal: &journal,
         resources: &resources,
         last_edit,
@@ -147,9 +157,10 @@ async fn run(settings: &Settings, path: &Path) -> Result<Outcome> {
 }
 
 /// The share of what each lane got through at most.
-fn rates(journal: &Journal, sums: &[traffic::Sum], duration: Duration) -> Vec<f64> {
-    let most = |sum: &traffic::Sum| sum.counts.answered as f64 / duration.as_secs_f64();
-    let rates: Vec<f64> = sums.iter().map(|sum| SHARE * most(sum)).collect();
+fn rates(journal: &Journal, sums: &[traffic::Sum], settings: &Settings) -> Vec<f64> {
+    let seconds = settings.maximum_seconds as f64;
+    let most = |sum: &traffic::Sum| sum.counts.answered as f64 / seconds;
+    let rates: Vec<f64> = sums.iter().map(|sum| settings.share * most(sum)).collect();
     for (sum, rate) in sums.iter().zip(&rates) {
         let protocol = sum.protocol;
         journal.say(&format!("{protocol}: at most {:.0}/s, offered {rate:.0}/s", most(sum)));
@@ -159,6 +170,23 @@ fn rates(journal: &Journal, sums: &[traffic::Sum], duration: Duration) -> Vec<f6
 
 /// What is done to the whole mesh to make a check fail; never comes back.
 async fn sabotage(check: Option<Check>, mesh: &Rc<Mesh>) {
-    let _ = (check, mesh);
-    std::future::pending::<()>().await;
+    let mut held = Vec::new();
+    for number in 0u64.. {
+        match check {
+            Some(Check::Refused | Check::Reset) => {
+                sleep(Duration::from_secs(5)).await;
+                mesh.caller.signal(rustix::process::Signal::KILL);
+            }
+            Some(Check::Memory) => {
+                sleep(Duration::from_millis(50)).await;
+                spawn_local(faults::seldom_answer(number));
+            }
+            Some(Check::Descriptors) => {
+                sleep(Duration::from_secs(1)).await;
+                let address = std::net::SocketAddr::from((objects::ADDRESS, objects::TCP));
+                held.push(tokio::net::TcpStream::connect(address).await);
+            }
+            _ => std::future::pending().await,
+        }
+    }
 }

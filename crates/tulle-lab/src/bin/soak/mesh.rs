@@ -118,12 +118,6 @@ impl Mesh {
         Ok(())
     }
 
-    /// Whether the control plane is there although nobody killed it, or is not to be there.
-    pub fn control_has_ended(&self) -> bool {
-        let mut control = self.control.borrow_mut();
-        control.as_mut().is_some_and(|control| !matches!(control.exited(), Ok(None)))
-    }
-
     /// Starts an instance and waits until its sidecar is ready.
     pub async fn instance(&self) -> Result<Instance> {
         let number = self.next_instance.replace(self.next_instance.get() + 1);
@@ -220,7 +214,9 @@ async fn start_caller(path: &Path) -> Result<Process> {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", PROXY_UID, "--regid", PROXY_UID, "--clear-groups"]);
     command.arg(binary("tulle-proxy")?);
-    command.args(words(&format!("sidecar --control {CONTROL} --workload soak/caller --address 10.0.0.1")));
+    command.args(words(&format!(
+        "sidecar --control {CONTROL} --workload soak/caller --address 10.0.0.1"
+    )));
     command.arg("--state").arg(path.join("caller-state"));
     let mut process = Process::spawn("caller", command, &path.join("logs"))?;
     process.listening(&[OUTBOUND], PATIENCE).await?;
