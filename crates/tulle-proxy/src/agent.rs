@@ -2,7 +2,7 @@
 //! answers operators (design D13). Dialled by the proxy, on the control thread.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -22,9 +22,9 @@ use proto::question::Ask;
 
 /// How often the control plane hears from a proxy that has nothing to say: well within a lease.
 const HEARTBEAT: Duration = Duration::from_secs(3);
-/// How long a proxy that drains waits for the control plane to say that callers were told. That is
-/// a lease: after it nobody who hears the control plane is sent here any more.
-const WITHDRAW_LIMIT: Duration = Duration::from_secs(10);
+/// How long a proxy that drains looks for a control plane that tells its callers. One that restarts
+/// is back by then.
+const SEARCH_TIME: Duration = Duration::from_secs(5);
 /// How long a proxy waits before it dials again.
 const REDIAL: Duration = Duration::from_secs(1);
 /// Longest part of an answer, in bytes.
@@ -72,19 +72,19 @@ impl Agent {
 
     /// Keeps a stream open for as long as the process lives; never comes back.
     pub async fn run(mut self, answers: &impl Answers) {
-        let alone = leave_alone(self.condition.clone(), self.drain.clone());
-        let connected = async {
-            loop {
-                if let Err(error) = self.connect(answers).await {
-                    tracing::debug!(%error, "the agent stream ended");
-                }
-                tokio::time::sleep(REDIAL).await;
+        let mut search = Search::default();
+        loop {
+            if let Err(error) = self.connect(answers, &mut search).await {
+                tracing::debug!(%error, "the agent stream ended");
             }
-        };
-        tokio::join!(alone, connected);
+            if *self.condition.borrow() == Condition::Draining && search.is_over(Instant::now()) {
+                self.drain.unheard();
+            }
+            tokio::time::sleep(REDIAL).await;
+        }
     }
 
-    async fn connect(&mut self, answers: &impl Answers) -> anyhow::Result<()> {
+    async fn connect(&mut self, answers: &impl Answers, search: &mut Search) -> anyhow::Result<()> {
         let channel = channel(&self.target).await?;
         let (up, queue) = mpsc::channel(QUEUED);
         // Who drains registers too: its inbound listener is made of that. A control plane that
@@ -93,6 +93,7 @@ impl Agent {
         self.say_condition(&up)?;
         let mut client = AgentClient::new(channel);
         let mut down = client.connect(ReceiverStream::new(queue)).await?.into_inner();
+        search.found();
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.reset();
         loop {
@@ -146,13 +147,19 @@ impl Agent {
     }
 }
 
-/// Says that callers were told although nobody said so, when there was time enough for it: callers
-/// of a proxy that leaves without a control plane cannot be told, but those of one that leaves
-/// while the control plane restarts can.
-async fn leave_alone(mut condition: watch::Receiver<Condition>, drain: DrainHandle) {
-    if condition.wait_for(|condition| *condition == Condition::Draining).await.is_ok() {
-        tokio::time::sleep(WITHDRAW_LIMIT).await;
-        drain.withdrawn();
+/// How long a proxy that drains has been without a control plane. To leave at once would leave it
+/// to all callers to find out: while the control plane restarts, that can be many at a time.
+#[derive(Debug, Default)]
+struct Search(Option<Instant>);
+
+impl Search {
+    fn found(&mut self) {
+        self.0 = None;
+    }
+
+    /// Nobody was found by `now`; whether to look no longer.
+    fn is_over(&mut self, now: Instant) -> bool {
+        now - *self.0.get_or_insert(now) >= SEARCH_TIME
     }
 }
 
@@ -227,7 +234,6 @@ pub fn registration(service: &ServiceRegistration, inbound: &[InboundPort]) -> p
 #[cfg(test)]
 mod tests {
     use tulle_runtime::drain::driver::Drainer;
-    use tulle_runtime::drain::{DRAIN_TIME, Phase, Plan};
 
     use super::*;
 
@@ -252,16 +258,14 @@ mod tests {
         assert!(matches!(said, Some(Up::Draining(_))), "{said:?}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn without_a_control_plane_a_proxy_leaves_after_a_lease() {
-        let (drainer, drain) = Drainer::new(Vec::new());
-        let (tell, told) = watch::channel(Condition::Draining);
-        let _kept = tell;
-        drain.begin(Plan::shutdown(DRAIN_TIME, true));
-        let begun = tokio::time::Instant::now();
-        tokio::join!(drainer.run(|_| {}), leave_alone(told, drain.clone()));
-        assert_eq!(drain.view().phase, Phase::Done);
-        assert!(begun.elapsed() >= WITHDRAW_LIMIT, "{:?}", begun.elapsed());
+    #[test]
+    fn who_is_found_again_is_looked_for_anew() {
+        let (mut search, begun) = (Search::default(), Instant::now());
+        assert!(!search.is_over(begun));
+        assert!(!search.is_over(begun + SEARCH_TIME / 2));
+        search.found();
+        assert!(!search.is_over(begun + SEARCH_TIME), "nobody looked since");
+        assert!(search.is_over(begun + 2 * SEARCH_TIME));
     }
 
     #[tokio::test]
