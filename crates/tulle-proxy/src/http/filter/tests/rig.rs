@@ -29,7 +29,6 @@ use crate::app::static_config;
 use crate::http::context::{Downstream, HttpContext};
 use crate::http::filter::probe::Play;
 use crate::io::Io;
-use crate::listener::inspect::Protocol;
 use crate::metrics::WorkerMetrics;
 use crate::settings::BootstrapSource;
 use crate::store::Store;
@@ -147,7 +146,7 @@ impl Rig {
                 cx.probes.clone_from(&probes);
                 let io = Io::tcp(stream, peer);
                 tokio::task::spawn_local(async move {
-                    crate::http::serve(Rc::new(cx), io, &Protocol::Other).await;
+                    crate::http::serve(Rc::new(cx), io, false).await;
                 });
             }
         });
