@@ -1,6 +1,5 @@
 //! A downstream HTTP/2 connection: each stream is a task of its own on the same worker.
 
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -82,7 +81,7 @@ impl H2Server {
         let worker = Rc::clone(&self.cx.worker);
         let keepalive = self.cx.manager.http2.keepalive;
         let pings = keepalive.and_then(|_| self.connection.ping_pong());
-        let mut lost = pin!(keepalive::lost(pings, keepalive));
+        let mut lost = Box::pin(keepalive::lost(pings, keepalive));
         loop {
             let timeouts = &self.cx.manager.timeouts;
             let idle = timeouts.idle.filter(|_| self.streams.is_empty());
