@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tulle_runtime::drain::driver::DrainHandle;
+use tulle_xds::driver::dial::Target;
 use tulle_xds::proto::tulle::v1 as proto;
 use tulle_xds::proto::tulle::v1::agent_client::AgentClient;
 
-use crate::discovery::transport::{Target, channel};
 use crate::settings::{InboundPort, MeshSettings, Role, ServiceRegistration};
 
 use proto::agent_down::Message as Down;
@@ -82,7 +82,7 @@ impl Agent {
     }
 
     async fn connect(&mut self, answers: &impl Answers) -> anyhow::Result<()> {
-        let channel = channel(&self.target).await?;
+        let channel = self.target.connect().await?;
         let (up, queue) = mpsc::channel(QUEUED);
         up.try_send(message(Up::Hello(self.hello_now())))?;
         // Before anything can be made of the hello: whoever drains is not to be called.
@@ -233,7 +233,7 @@ mod tests {
         };
         let address = "127.0.0.1:1".parse().expect("an address");
         let (_, drain) = Drainer::new(Vec::new());
-        (Agent::new(Target(address), hello, told, drain), tell)
+        (Agent::new(address, hello, told, drain), tell)
     }
 
     #[test]

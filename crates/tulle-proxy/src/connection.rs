@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
 use tulle_model::decide::request;
-use tulle_model::listener::{FilterChain, Listener, NetworkFilter, TcpProxy};
+use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand, TcpProxy};
 use tulle_model::lookup::{Absence, Lookup};
 use tulle_model::name::{Direction, ListenerName};
 use tulle_model::snapshot::Snapshot;
@@ -20,6 +20,7 @@ use crate::listener::inspect::Protocol;
 use crate::listener::inspect::peek::protocol_of;
 use crate::listener::original_dst::original_destination;
 use crate::metrics::envoy::{ListenerConnectionGuard, ListenerSeries};
+use crate::store::uses::Use;
 use crate::tcp::record::TcpRecord;
 use crate::tcp::{self, TcpSession};
 use crate::upstream::UpstreamCluster;
@@ -57,6 +58,8 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
         // Who owns the destination cannot be learnt now: nobody is let past on a guess.
         return Io::tcp(stream, peer).reset();
     };
+    // What the connection was handed over to stays known for as long as it lives.
+    let _used = used(&worker, &bound, original);
     let Some(protocol) = inspected(&worker, &listener, &stream).await else {
         return series.pre_cx_timeout().inc();
     };
@@ -147,6 +150,12 @@ async fn handed_over(
     let Some(original) = original else { return Ok(Arc::clone(bound)) };
     let taken = |snapshot: &Snapshot| request::listener(snapshot, bound, original, &mut ());
     worker.store.decide(taken).await
+}
+
+/// The name that the destination of the connection is asked for by, if it is.
+fn used(worker: &Worker, bound: &Listener, original: Option<SocketAddr>) -> Option<Use> {
+    let original = original.filter(|_| bound.on_demand == OnDemand::Transparent)?;
+    worker.store.use_name(&original.to_string())
 }
 
 /// What the first bytes say, as far as the listener wants to know; `None` to close.

@@ -15,10 +15,11 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tulle_xds::driver::client::{Application, Client};
-use tulle_xds::driver::link::{Lost, Target};
+use tulle_xds::driver::dial::Target;
+use tulle_xds::driver::link::Lost;
 use tulle_xds::driver::variant::Variant;
 use tulle_xds::proto::envoy::config::core::v3::Node;
-use tulle_xds::session::client::Answer;
+use tulle_xds::session::client::{Answer, ClientCore};
 use tulle_xds::session::delta_client::DeltaClient;
 use tulle_xds::session::graph::{Key, Referrer};
 use tulle_xds::session::message::{Name, Resource, ResourceType};
@@ -53,6 +54,7 @@ struct Seen {
     decoded: usize,
     linked: usize,
     lost: usize,
+    has_begun: bool,
 }
 
 #[derive(Clone, Default)]
@@ -90,6 +92,10 @@ impl Application for App {
             Ok(()) => seen.linked += 1,
             Err(_) => seen.lost += 1,
         }
+    }
+
+    fn rested<C: ClientCore>(&mut self, session: &OnDemand<C, Held>) {
+        self.0.lock().expect("no panic").has_begun = session.has_begun();
     }
 }
 
