@@ -19,7 +19,7 @@ use tulle_model::access_log::{AccessLog, LogFormat, LogSink};
 use tulle_model::header_edit::Template;
 use tulle_model::http::HttpManager;
 use tulle_model::listener::{Listener, NetworkFilter};
-use tulle_model::snapshot::Snapshot;
+use tulle_model::snapshot::{Change, Snapshot};
 use tulle_runtime::drain::load::LoadReader;
 
 use super::message::{Message, Wire, chunked, read_h1, read_h2, send_h2, write};
@@ -288,7 +288,8 @@ fn configure(yaml: &str) -> (Arc<Snapshot>, Arc<Listener>) {
     let source = BootstrapSource { path: None, yaml: Some(yaml.to_owned()) };
     let loaded = static_config::load(&source).expect("a good configuration");
     let listener = Arc::clone(&loaded.bootstrap.listeners[0]);
-    let changes = static_config::changes(&loaded.bootstrap);
+    let put = |resource| Change::Put(resource, Vec::new());
+    let changes = static_config::resources(&loaded.bootstrap).map(put);
     (Arc::new(Snapshot::new(false).with(changes)), listener)
 }
 
