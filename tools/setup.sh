@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing for `tests`, `check`, `bench` or `rust` and says what it installed.
+# Installs what is missing for `tests`, `fuzz`, `check`, `bench` or `rust` and says what it
+# installed.
 # Debian packages need root; everything else lands in $TULLE_TOOLS (default: .tools here).
 # Quick when nothing is missing. Fails with a sentence, never skips.
 set -euo pipefail
@@ -110,6 +111,11 @@ for what in "${@:-tests}"; do
         need_h2spec
         need_xds_server
         ;;
+    fuzz)
+        need_rust
+        # libFuzzer is C++.
+        need_debian c++=g++
+        ;;
     check)
         need_rust
         need_deny
@@ -119,6 +125,6 @@ for what in "${@:-tests}"; do
         need_envoy
         need_peers
         ;;
-    *) fail "unknown set '$what': rust, tests, check or bench" ;;
+    *) fail "unknown set '$what': rust, tests, fuzz, check or bench" ;;
     esac
 done
