@@ -152,8 +152,8 @@ async fn serve_tcp(worker: Rc<Worker>, chain: Arc<FilterChain>, downstream: Down
         original_dst: downstream.original,
         random: worker.random(),
     };
-    let progress = record.routed(&session);
-    let end = tcp::proxy(io, proxy, &session, &progress).await;
+    let open = record.routed(&session);
+    let end = tcp::proxy(io, proxy, &session, &open.progress).await;
     record.ends(&end);
 }
 

@@ -14,6 +14,7 @@ use crate::http::body::{Body, H1Body, H1Source};
 use crate::http::codec::h1::{HeadParser, ParsedRequest, Violation};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, serve};
+use crate::http::filter::Filters;
 use crate::http::reply::LocalReply;
 use crate::http::responder::{H1Wire, Responder};
 use crate::io::Io;
@@ -192,6 +193,7 @@ impl H1Connection {
             response,
             body: Body::H1(H1Body::new(source, parsed.framing)),
             out: Responder::h1(wire),
+            filters: Filters::default(),
             record,
             timer: &mut self.timer,
             expects_continue: parsed.expects_continue,
@@ -259,6 +261,7 @@ impl H1Connection {
             response,
             body: Body::Empty,
             out: Responder::h1(wire),
+            filters: Filters::default(),
             record,
             timer: &mut self.timer,
             expects_continue: false,
