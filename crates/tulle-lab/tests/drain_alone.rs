@@ -35,8 +35,9 @@ spec:
   resolution: STATIC
   workloadSelector: {labels: {app: payment}}
 ";
-/// How long the application is at work before it calls payment: longer than callers are waited for.
-const WORK: Duration = Duration::from_secs(5);
+/// How long the application is at work before it calls payment: longer than a control plane is
+/// looked for.
+const WORK: Duration = Duration::from_secs(9);
 /// Requests at work at the same time: the application has kept one connection to its sidecar, so
 /// that for the others it has to open new ones.
 const ASKED: usize = 3;
@@ -107,7 +108,7 @@ async fn callers_are_refused_soon_and_what_was_asked_before_is_done() {
 
     control.kill();
     let asked = move || async move {
-        let mut client = Client::connect(entry).await.unwrap();
+        let mut client = Client::connect(entry).await.unwrap().patient(3 * WORK);
         ask(&mut client, &format!("/?delay_ms={}", WORK.as_millis())).await
     };
     let asking: Vec<_> = (0..ASKED).map(|_| tokio::spawn(asked())).collect();

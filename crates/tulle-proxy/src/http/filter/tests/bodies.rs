@@ -1,8 +1,10 @@
 //! Bodies that are held or changed, in both directions.
 
+use std::time::Duration;
+
 use super::chain::play;
-use super::message::{chunked, read_h1, write};
-use super::rig::{Answer, Parts, Rig, SIDES, Side, locally};
+use super::message::{chunked, read_h1, read_h2, send_h2, write};
+use super::rig::{Answer, FLOOD, FLOOD_BYTES, Parts, Rig, SIDES, Side, locally};
 use crate::http::filter::probe::{Act, Play, Wish};
 
 const RETRY: &str = ", retry_policy: {retry_on: 5xx, num_retries: 1}";
@@ -286,6 +288,48 @@ async fn a_tunnel_is_no_body() {
         rig.ended(2).await;
         let told = rig.told.borrow().join("\n");
         assert!(told.contains("a response 101") && !told.contains("holding"), "{told}");
+    })
+    .await;
+}
+
+/// Waits until the backend's flood stands still.
+async fn dammed(rig: &Rig) -> usize {
+    let (mut last, mut still) = (0, 0);
+    while still < 20 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let now = rig.backend.flooded.get();
+        still = if now == last && now > 0 { still + 1 } else { 0 };
+        last = now;
+    }
+    last
+}
+
+#[tokio::test]
+async fn whoever_reads_slowly_slows_the_sender_also_through_a_change() {
+    locally(async {
+        for down in [Side::H1, Side::H2] {
+            let rig = Rig::new((down, Side::H1), vec![wishes(Wish::Pass, Wish::Transform)]).await;
+            rig.backend.answers.borrow_mut().push_back(Answer::Flood);
+            // Sockets hold some megabytes on their own.
+            let dam = FLOOD * 3 / 4;
+            let answer = match down {
+                Side::H1 => {
+                    let mut wire = rig.connect().await;
+                    write(&mut wire, "GET /x HTTP/1.1\r\nhost: h\r\n\r\n").await;
+                    assert!(dammed(&rig).await < dam);
+                    read_h1(&mut wire).await.expect("an answer")
+                }
+                Side::H2 => {
+                    let (answer, stream, _connection) = rig.open_h2("/x").await;
+                    send_h2(stream, &[]);
+                    let (parts, body) = answer.await.expect("an answer").into_parts();
+                    assert!(dammed(&rig).await < dam);
+                    read_h2(parts.status.as_str().to_owned(), &parts.headers, body).await
+                }
+            };
+            let bytes = answer.body.iter().filter(|byte| **byte == b'x').count();
+            assert_eq!((answer.whole, bytes), (true, 2 * FLOOD * FLOOD_BYTES), "{down:?}");
+        }
     })
     .await;
 }

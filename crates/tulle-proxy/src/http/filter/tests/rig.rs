@@ -1,7 +1,7 @@
 //! The real connection code with probes in the place of filters, between a real client and a real
 //! backend.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -29,7 +29,6 @@ use crate::app::static_config;
 use crate::http::context::{Downstream, HttpContext};
 use crate::http::filter::probe::Play;
 use crate::io::Io;
-use crate::listener::inspect::Protocol;
 use crate::metrics::WorkerMetrics;
 use crate::settings::BootstrapSource;
 use crate::store::Store;
@@ -58,6 +57,10 @@ pub enum Side {
 pub const SIDES: [(Side, Side); 4] =
     [(Side::H1, Side::H1), (Side::H1, Side::H2), (Side::H2, Side::H1), (Side::H2, Side::H2)];
 
+/// Pieces of a flood, and bytes of one.
+pub const FLOOD: usize = 512;
+pub const FLOOD_BYTES: usize = 64 * 1024;
+
 /// What a backend does with one request.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -69,6 +72,8 @@ pub enum Answer {
     Cut,
     /// A body that stops behind its first piece and never ends.
     Hang,
+    /// [`FLOOD`] pieces of [`FLOOD_BYTES`], as fast as they are taken.
+    Flood,
     /// These bytes as they are (HTTP/1 only), then it echoes.
     Raw(&'static str),
 }
@@ -78,6 +83,8 @@ pub enum Answer {
 pub struct Backend {
     pub seen: RefCell<Vec<Message>>,
     pub answers: RefCell<VecDeque<Answer>>,
+    /// Pieces of a flood that were taken.
+    pub flooded: Cell<usize>,
 }
 
 impl Backend {
@@ -147,7 +154,7 @@ impl Rig {
                 cx.probes.clone_from(&probes);
                 let io = Io::tcp(stream, peer);
                 tokio::task::spawn_local(async move {
-                    crate::http::serve(Rc::new(cx), io, &Protocol::Other).await;
+                    crate::http::serve(Rc::new(cx), io, false).await;
                 });
             }
         });
@@ -366,6 +373,15 @@ async fn serve_h1(stream: TcpStream, backend: Rc<Backend>) {
                 write(&mut wire, &format!("HTTP/1.1 200 X\r\n{chunks}4\r\nhang\r\n")).await;
                 return std::future::pending().await;
             }
+            Answer::Flood => {
+                write(&mut wire, &format!("HTTP/1.1 200 X\r\n{chunks}")).await;
+                let piece = format!("{FLOOD_BYTES:x}\r\n{}\r\n", "x".repeat(FLOOD_BYTES));
+                for taken in 1..=FLOOD {
+                    write(&mut wire, &piece).await;
+                    backend.flooded.set(taken);
+                }
+                write(&mut wire, "0\r\n\r\n").await;
+            }
             Answer::Raw(text) => {
                 write(&mut wire, text).await;
                 let (mut read, mut write) = wire.into_inner().into_split();
@@ -418,6 +434,6 @@ async fn serve_stream(
             stream.send_data(Bytes::from_static(b"hang"), false).expect("open");
             std::future::pending().await
         }
-        Answer::Raw(_) => panic!("HTTP/1 only"),
+        Answer::Flood | Answer::Raw(_) => panic!("HTTP/1 only"),
     }
 }
