@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::deadline::SOON;
+use crate::netns::Namespace;
 use crate::process::{Process, binary};
 
 /// Counts of one second, or of the whole run.
@@ -27,7 +28,7 @@ pub struct Counts {
     pub tally: BTreeMap<String, u64>,
     /// Percentiles in microseconds from when a request was due.
     pub latency_us: Latency,
-    /// The first failures in words; in the summary only.
+    /// Failures in words, the first few of a run: those of the second, in the summary all.
     #[serde(default)]
     pub described: Vec<Described>,
     #[serde(default)]
@@ -52,6 +53,8 @@ pub struct Latency {
 pub struct Described {
     /// Since the run began.
     pub at_ms: u64,
+    /// Since 1970, so that logs of other processes can be laid beside it.
+    pub unix_ms: u64,
     /// Its kind.
     pub outcome: String,
     /// What is known of it.
@@ -71,8 +74,19 @@ impl Load {
     /// # Errors
     /// When it cannot be started.
     pub fn start(arguments: &[&str]) -> Result<Self> {
+        Self::spawn(Command::new(binary("tulle")?), arguments)
+    }
+
+    /// The same inside a network namespace.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_in(namespace: &Namespace, arguments: &[&str]) -> Result<Self> {
+        Self::spawn(namespace.command(binary("tulle")?), arguments)
+    }
+
+    fn spawn(mut command: Command, arguments: &[&str]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let mut command = Command::new(binary("tulle")?);
         command.arg("demo-load").args(arguments);
         let process = Process::spawn("load", command, directory.path())?;
         Ok(Self { process, _directory: directory })
@@ -84,6 +98,11 @@ impl Load {
         let output = self.process.stdout();
         let lines = output.lines().filter_map(|line| serde_json::from_str::<Counts>(line).ok());
         lines.filter(|counts| !counts.summary).collect()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.process.exited(), Ok(None))
     }
 
     /// Waits for the end of a run that lasts `duration` and sums it up.

@@ -6,18 +6,19 @@ pub mod inspect;
 pub mod original_dst;
 pub mod socket;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tulle_model::name::ListenerName;
+use tulle_model::name::{Direction, ListenerName};
+use tulle_runtime::drain::View;
 use tulle_runtime::drain::load::ConnectionGuard;
 use tulle_runtime::panic;
 
@@ -46,8 +47,6 @@ pub struct BoundSocket {
 #[derive(Debug, Default)]
 pub struct AcceptLoops {
     running: RefCell<HashMap<(ListenerName, SocketAddr), JoinHandle<()>>>,
-    stopping: Cell<bool>,
-    stop: Rc<Notify>,
 }
 
 impl AcceptLoops {
@@ -56,9 +55,6 @@ impl AcceptLoops {
     /// # Errors
     /// A socket that cannot be used.
     pub fn sync(&self, worker: &Rc<Worker>, bound: &[Arc<BoundSocket>]) -> io::Result<()> {
-        if self.stopping.get() {
-            return Ok(());
-        }
         let mut running = self.running.borrow_mut();
         running.retain(|(name, address), task| {
             let stays =
@@ -79,17 +75,10 @@ impl AcceptLoops {
             let name = socket.listener.clone();
             let metrics = worker.metrics.listener(&socket.address.to_string());
             let accepting = Accepting { worker: Rc::clone(worker), listener, name, metrics };
-            let accepting = accepting.run(Rc::clone(&self.stop));
-            let task = tokio::task::spawn_local(accepting);
+            let task = tokio::task::spawn_local(accepting.run());
             running.insert(key, task);
         }
         Ok(())
-    }
-
-    /// Stops all of them: what has connected by now is accepted, whoever dials later is refused.
-    pub fn stop(&self) {
-        self.stopping.set(true);
-        self.stop.notify_waiters();
     }
 }
 
@@ -102,14 +91,18 @@ struct Accepting {
 }
 
 impl Accepting {
-    /// Accepts until the socket breaks or `stop` is called.
-    async fn run(self, stop: Rc<Notify>) {
+    /// Accepts until the socket breaks or a drain says that this listener is to stop: what has
+    /// connected by then is accepted, whoever dials later is refused.
+    async fn run(self) {
         let name = &self.name;
+        let direction = self.direction();
+        let mut stopped =
+            pin!(self.worker.drain.wait_until(|view: &View| !view.accepts(direction)));
         loop {
             let accepted = tokio::select! {
                 biased;
                 accepted = accept(&self.listener) => accepted,
-                () = stop.notified() => return self.refuse_from_now_on().await,
+                () = &mut stopped => return self.refuse_from_now_on().await,
             };
             match accepted {
                 Ok(accepted) => self.serve(accepted),
@@ -125,6 +118,12 @@ impl Accepting {
                 }
             }
         }
+    }
+
+    fn direction(&self) -> Direction {
+        let snapshot = self.worker.store.load();
+        let found = snapshot.listener(self.name.as_str()).present();
+        found.map_or(Direction::Unspecified, |listener| listener.direction)
     }
 
     /// Each connection is a task of its own.

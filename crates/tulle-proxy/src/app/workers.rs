@@ -105,6 +105,10 @@ async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
     apply(&worker, &loops, &config);
     let _stalls =
         AbortOnDrop(tokio::task::spawn_local(watch_stalls(worker.metrics.worker.clone())));
+    let uses = Rc::clone(&worker);
+    let _uses = AbortOnDrop(tokio::task::spawn_local(async move {
+        uses.store.repeat_uses().await;
+    }));
     let mut sweep = tokio::time::interval(SWEEP);
     let mut count_open = tokio::time::interval(COUNT_OPEN);
     let mut forget = tokio::time::interval(FORGET);
@@ -117,11 +121,7 @@ async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
             _ = forget.tick() => worker.metrics.forget_unused(),
             changed = seed.drain.changed(), if !drain_ended => {
                 drain_ended = changed.is_err();
-                let view = *seed.drain.borrow_and_update();
-                worker.drain.set(view);
-                if view.phase >= Phase::Closing {
-                    loops.stop();
-                }
+                worker.drain.set(*seed.drain.borrow_and_update());
             }
             Ok(()) = seed.inquiries.changed() => {
                 if let Some(inquiry) = &*seed.inquiries.borrow_and_update() {

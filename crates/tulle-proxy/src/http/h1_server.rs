@@ -25,6 +25,10 @@ use crate::timer::Timer;
 /// answer is not lost to a reset.
 const LINGER_BYTES: usize = 256 * 1024;
 
+/// How long a connection may be silent before its first request, although idle ones are being
+/// closed: whoever has just connected is about to ask.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// Serves requests until either side has enough.
 pub async fn serve_connection(mut connection: Box<H1Connection>) {
     let worker = Rc::clone(&connection.cx.worker);
@@ -158,9 +162,18 @@ impl H1Connection {
         let direction = self.cx.listener.direction;
         tokio::select! {
             biased;
+            ready = self.io.readable() => return ready.is_ok(),
+            () = worker.drain.wait_until(|_| worker.closes_idle(direction)) => {}
+            () = self.timer.wait(deadline) => return false,
+        }
+        if self.cx.requests.get() > 0 {
+            return false;
+        }
+        let first_by = self.cx.started + FIRST_REQUEST;
+        tokio::select! {
+            biased;
             ready = self.io.readable() => ready.is_ok(),
-            () = worker.drain.wait_until(|_| worker.closes_idle(direction)) => false,
-            () = self.timer.wait(deadline) => false,
+            () = self.timer.wait(Some(first_by)) => false,
         }
     }
 

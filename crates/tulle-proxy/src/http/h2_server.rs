@@ -26,6 +26,10 @@ use crate::timer::Timer;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Streams that a peer may have reset and we still hold.
 const MAX_RESET_STREAMS: usize = 50;
+/// How long a connection that came while the process drains is served before it is told to go.
+/// Told at once, its first streams would be refused: what a peer has queued goes out after its
+/// answer to our PING, when the second GOAWAY is on its way.
+const LATE_SERVICE: Duration = Duration::from_secs(1);
 /// Bytes of a frame that we accept.
 const MAX_FRAME_BYTES: u32 = 16 * 1024;
 
@@ -46,7 +50,10 @@ pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
     }
     let handshake = tokio::time::timeout(HANDSHAKE, builder.handshake::<_, Bytes>(io));
     let Ok(Ok(connection)) = handshake.await else { return };
-    H2Server { cx, connection, streams: JoinSet::new(), draining: Draining::No }.run().await;
+    let came_late = cx.worker.drain.view().phase > Phase::Serving;
+    let late_until = came_late.then(|| Instant::now() + LATE_SERVICE);
+    let (streams, draining) = (JoinSet::new(), Draining::No);
+    H2Server { cx, connection, streams, draining, late_until }.run().await;
 }
 
 struct H2Server {
@@ -54,6 +61,8 @@ struct H2Server {
     connection: Connection<Io, Bytes>,
     streams: JoinSet<()>,
     draining: Draining,
+    /// When a connection is told to go that came while the process was draining.
+    late_until: Option<Instant>,
 }
 
 /// How far the connection's end has come (RFC 9113 §6.8).
@@ -74,8 +83,9 @@ impl H2Server {
             let idle = timeouts.idle.filter(|_| self.streams.is_empty());
             let idle = idle.map(|idle| idle_since + idle);
             let life = timeouts.max_connection_duration.map(|life| self.cx.started + life);
-            let deadline = idle.into_iter().chain(life).min();
+            let deadline = idle.into_iter().chain(life).chain(self.late_until).min();
             let announced = self.draining == Draining::Announced;
+            let from = self.late_until.map_or(Phase::LameDuck, |_| Phase::Closing);
             tokio::select! {
                 biased;
                 accepted = self.connection.accept() => match accepted {
@@ -88,7 +98,7 @@ impl H2Server {
                     }
                     idle_since = Instant::now();
                 }
-                () = worker.drain.wait_until(|view| view.phase > Phase::Serving), if !announced => {
+                () = worker.drain.wait_until(|view| view.phase >= from), if !announced => {
                     self.announce();
                 }
                 () = timer.wait(deadline), if !announced => self.announce(),

@@ -775,8 +775,14 @@ fn policy() -> impl Strategy<Value = LbPolicy> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    let budget = (0..=10_000u32, any::<u32>())
-        .prop_map(|(basis_points, min_concurrency)| RetryBudget { basis_points, min_concurrency });
+    let interval = prop_oneof![Just(Duration::ZERO), span()];
+    let budget = (0..=10_000u32, any::<u32>(), interval).prop_map(
+        |(basis_points, min_concurrency, interval)| RetryBudget {
+            basis_points,
+            min_concurrency,
+            interval,
+        },
+    );
     let numbers = any::<[u32; 4]>();
     let some = (numbers, of(budget)).prop_map(|(numbers, retry_budget)| Limits {
         max_connections: numbers[0],
