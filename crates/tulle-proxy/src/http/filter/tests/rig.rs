@@ -37,7 +37,7 @@ use crate::upstream::{Clock, Preparer, Upstreams};
 use crate::worker::{Worker, WorkerParts};
 
 /// Far longer than anything here takes.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(60);
 /// What is logged of each request.
 const LINE: &str = "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% \
                     %BYTES_RECEIVED% %BYTES_SENT% %TRAILER(X-T)%\n";
@@ -58,7 +58,7 @@ pub const SIDES: [(Side, Side); 4] =
     [(Side::H1, Side::H1), (Side::H1, Side::H2), (Side::H2, Side::H1), (Side::H2, Side::H2)];
 
 /// Pieces of a flood, and bytes of one.
-pub const FLOOD: usize = 512;
+pub const FLOOD: usize = 192;
 pub const FLOOD_BYTES: usize = 64 * 1024;
 
 /// What a backend does with one request.
