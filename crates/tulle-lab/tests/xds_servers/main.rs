@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use serde_json::{Value, json};
 use server::{Server, cluster, endpoints, kind, listener, matching, routes};
 use tokio::net::TcpListener;
@@ -116,7 +117,9 @@ impl Place {
     }
 
     fn proxy(&self, program: Program, bootstrap: &Value) -> Process {
-        let file = self.directory.path().join("bootstrap.json");
+        let ordinal = std::fs::read_dir(self.directory.path()).unwrap().count();
+        let name = format!("{}-{ordinal}", program.name());
+        let file = self.directory.path().join(format!("{name}.json"));
         std::fs::write(&file, bootstrap.to_string()).unwrap();
         let mut command = program.serve(&file).unwrap();
         if program == Program::Tulle {
@@ -125,7 +128,7 @@ impl Place {
             command.arg("-c").arg(&file).args(["--concurrency", "1"]);
         }
         command.args(["--service-node", "lab-1"]);
-        Process::spawn(program.name(), command, self.directory.path()).unwrap()
+        Process::spawn(&name, command, self.directory.path()).unwrap()
     }
 
     async fn server(&self, name: &str) -> Server {
@@ -358,6 +361,77 @@ async fn a_server_that_never_speaks_holds_nothing_up() {
     let mut server = place.server("speaking").await;
     let all = [cluster("b"), endpoints("b", b), listener("main", main, "r"), routes("r", "b")];
     server.set("1", &all).await;
+    until_answered_by(main, "b").await;
+}
+
+/// A proxy that ends TLS at `at` and passes bytes on to `to`, as many servers are reached.
+fn terminator(at: SocketAddr, to: SocketAddr, key: &CertifiedKey<KeyPair>) -> Value {
+    let [plain, mut bound] = self_contained(at, to);
+    let chain = &mut bound["filter_chains"][0];
+    chain["filters"] = json!([{
+        "name": "envoy.filters.network.tcp_proxy",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+            "stat_prefix": "tls",
+            "cluster": "own",
+        },
+    }]);
+    let certificate = json!({
+        "certificate_chain": { "inline_string": key.cert.pem() },
+        "private_key": { "inline_string": key.signing_key.serialize_pem() },
+    });
+    chain["transport_socket"] =
+        tls("Downstream", json!({ "alpn_protocols": ["h2"], "tls_certificates": [certificate] }));
+    let untyped = |mut value: Value| {
+        value.as_object_mut().unwrap().remove("@type");
+        json!([value])
+    };
+    json!({ "static_resources": { "clusters": untyped(plain), "listeners": untyped(bound) } })
+}
+
+fn tls(side: &str, common: Value) -> Value {
+    let prefix = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.";
+    json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": format!("{prefix}{side}TlsContext"),
+            "common_tls_context": common,
+        },
+    })
+}
+
+#[tokio::test]
+async fn a_server_is_reached_over_tls_if_it_is_the_right_one() {
+    let mut place = Place::new();
+    let (main, plain) = (place.port(), place.port());
+    let b = application("b").await;
+    let key = generate_simple_self_signed(["xds.example".to_owned()]).unwrap();
+    let _front = place.proxy(Program::Tulle, &terminator(place.xds, plain, &key));
+    let mut server = Server::start("plain", plain, place.directory.path()).await;
+    let all = [cluster("b"), endpoints("b", b), listener("main", main, "r"), routes("r", "b")];
+    server.set("1", &all).await;
+    let mut bootstrap = place.bootstrap(&DELTA, &[]);
+    let trusting = |name: &str| {
+        let mut socket = tls(
+            "Upstream",
+            json!({ "validation_context": {
+                "trusted_ca": { "inline_string": key.cert.pem() },
+                "match_typed_subject_alt_names": [
+                    { "san_type": "DNS", "matcher": { "exact": name } },
+                ],
+            } }),
+        );
+        socket["typed_config"]["sni"] = "xds.example".into();
+        socket
+    };
+    bootstrap["static_resources"]["clusters"][0]["transport_socket"] = trusting("other.example");
+    let mut proxy = place.proxy(Program::Tulle, &bootstrap);
+    let refused = || async { proxy.stderr().contains("no configuration server").then_some(()) };
+    until("a server that is not trusted", SOON, refused).await.unwrap();
+    assert!(server.events().iter().all(|event| event["event"] != "open"));
+    proxy.kill();
+    bootstrap["static_resources"]["clusters"][0]["transport_socket"] = trusting("xds.example");
+    let _proxy = place.proxy(Program::Tulle, &bootstrap);
     until_answered_by(main, "b").await;
 }
 
