@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing for `tests`, `check`, `bench` or `rust` and says what it installed.
+# Installs what is missing for `tests`, `fuzz`, `check`, `bench` or `rust` and says what it
+# installed.
 # Debian packages need root; everything else lands in $TULLE_TOOLS (default: .tools here).
 # Quick when nothing is missing. Fails with a sentence, never skips.
 set -euo pipefail
@@ -75,6 +76,16 @@ need_h2spec() {
     (cd tools/h2spec && GOBIN=$TOOLS/bin go install tool)
 }
 
+# Built anew when its sources are newer than what is installed.
+need_xds_server() {
+    local program=$TOOLS/bin/xds-server
+    [ -x "$program" ] && [ -z "$(find tools/xds-server -newer "$program")" ] && return
+    have go || fail 'go is missing: the xDS server of the tests is built with it'
+    say 'building xds-server (Go, pinned in tools/xds-server)'
+    (cd tools/xds-server && go build -o "$program" .)
+    touch "$program"
+}
+
 need_deny() {
     have cargo-deny || [ -x "$TOOLS/bin/cargo-deny" ] && return
     say "building cargo-deny $DENY_VERSION (a few minutes, once)"
@@ -98,6 +109,12 @@ for what in "${@:-tests}"; do
         have go || fail 'go is missing: it builds a service of the demonstration and h2spec'
         need_envoy
         need_h2spec
+        need_xds_server
+        ;;
+    fuzz)
+        need_rust
+        # libFuzzer is C++.
+        need_debian c++=g++
         ;;
     check)
         need_rust
@@ -108,6 +125,6 @@ for what in "${@:-tests}"; do
         need_envoy
         need_peers
         ;;
-    *) fail "unknown set '$what': rust, tests, check or bench" ;;
+    *) fail "unknown set '$what': rust, tests, fuzz, check or bench" ;;
     esac
 done

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tulle_model::decide::detection::{Detection, detection};
 use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
 use tulle_model::decide::request;
-use tulle_model::listener::{FilterChain, Listener, NetworkFilter};
+use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand};
 use tulle_model::lookup::{Absence, Lookup};
 use tulle_model::name::{Direction, ListenerName};
 use tulle_model::snapshot::Snapshot;
@@ -26,6 +26,7 @@ use crate::listener::inspect::Protocol;
 use crate::listener::inspect::peek::{look_no_more, protocol_of};
 use crate::listener::original_dst::original_destination;
 use crate::metrics::envoy::{ListenerConnectionGuard, ListenerSeries};
+use crate::store::uses::Use;
 use crate::tcp::dial::{Dialler, NotConnected};
 use crate::tcp::record::TcpRecord;
 use crate::tcp::{self, TcpEnd};
@@ -58,6 +59,8 @@ struct Opened {
     speaks_h2: bool,
     /// The way to its upstream, where that was dialled early for this chain.
     early: Option<Box<Early>>,
+    /// What the connection was handed over to stays known for as long as it lives.
+    used: Option<Use>,
 }
 
 /// Serves a connection to its end.
@@ -68,14 +71,15 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
     let Incoming { stream, peer, listener, counted } = incoming;
     let _inbound = is_inbound(&worker, &listener).then(|| worker.inbound.enter());
     let opening = Box::pin(opened(&worker, stream, peer, &listener, &counted));
-    let Some(serving) = opening.await.map(|opened| opened.serve(worker)) else { return };
-    serving.await;
+    let Some(mut opened) = opening.await else { return };
+    let _used = opened.used.take();
+    opened.serve(worker).await;
 }
 
 impl Opened {
     /// What is left to do for it.
     fn serve(self, worker: Rc<Worker>) -> Pin<Box<dyn Future<Output = ()>>> {
-        let Self { listener, chain, downstream, io, speaks_h2, early } = self;
+        let Self { listener, chain, downstream, io, speaks_h2, early, used: _ } = self;
         match &chain.network {
             NetworkFilter::Http(manager) => {
                 let cx = HttpContext::new(worker, listener, Arc::clone(manager), downstream);
@@ -114,6 +118,7 @@ async fn opened(
         Io::tcp(stream, peer).reset();
         return None;
     };
+    let used = used(worker, &bound, original);
     let worker = Rc::clone(worker);
     let cut_short = Cell::new(false);
     let unheard = Unheard { worker, listener, stream, peer, local, original, cut_short };
@@ -134,7 +139,7 @@ async fn opened(
     let early = early.filter(|early| Arc::ptr_eq(&early.chain, &chain));
     let io = encrypted(&worker, &chain, Io::tcp(stream, peer), series).await?;
     let speaks_h2 = protocol == Protocol::H2;
-    Some(Opened { listener, chain, downstream, io, speaks_h2, early })
+    Some(Opened { listener, chain, downstream, io, speaks_h2, early, used })
 }
 
 /// A connection whose listener is known and nothing else yet.
@@ -305,6 +310,12 @@ async fn handed_over(
     let Some(original) = original else { return Ok(Arc::clone(bound)) };
     let taken = |snapshot: &Snapshot| request::listener(snapshot, bound, original, &mut ());
     worker.store.decide(taken).await
+}
+
+/// The name that the destination of the connection is asked for by, if it is.
+fn used(worker: &Worker, bound: &Listener, original: Option<SocketAddr>) -> Option<Use> {
+    let original = original.filter(|_| bound.on_demand == OnDemand::Transparent)?;
+    worker.store.use_name(&original.to_string())
 }
 
 /// The connection after its TLS handshake, if the chain has one.

@@ -3,10 +3,12 @@
 //!
 //! Reading order: [`mesh`] (what runs) → [`traffic`] (who calls) → [`faults`] (what is done to the
 //! mesh meanwhile) → [`resources`] (what the processes take) → [`checks`] (what must hold) →
-//! [`report`]. [`journal`] keeps what happened when; [`objects`] are the files.
+//! [`report`]. [`journal`] keeps what happened when; [`objects`] are the files. Beside all that,
+//! [`fuzz`] runs the fuzz targets for hours.
 
 mod checks;
 mod faults;
+mod fuzz;
 mod journal;
 mod mesh;
 mod objects;
@@ -51,9 +53,12 @@ struct Settings {
     /// Breaks what this check shows, which must make the check fail.
     #[arg(long, value_enum)]
     sabotage: Option<Check>,
-    /// Writes the result to this file, as documentation.
-    #[arg(long)]
-    report: Option<PathBuf>,
+    /// Instead of all that: every fuzz target of the proxy for so many hours.
+    #[arg(long, value_name = "HOURS")]
+    fuzz_hours: Option<f64>,
+    /// Writes the result into this directory, as documentation.
+    #[arg(long, value_name = "DIR")]
+    docs: Option<PathBuf>,
     /// Keeps the directory with configuration and logs.
     #[arg(long)]
     keep: bool,
@@ -68,6 +73,9 @@ struct Outcome {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
     let settings = Settings::parse();
+    if let Some(hours) = settings.fuzz_hours {
+        return fuzz::run(Duration::from_secs_f64(hours * 3600.0), settings.docs.as_deref());
+    }
     let directory = tempfile::Builder::new().prefix("tulle-soak-").tempdir()?;
     let path = directory.path().to_owned();
     let network = Network::create("soak")?;
@@ -86,8 +94,9 @@ async fn main() -> Result<ExitCode> {
         println!("files are kept in {}", directory.keep().display());
     }
     let outcome = outcome?;
-    if let (Some(file), None) = (&settings.report, settings.sabotage) {
-        std::fs::write(file, &outcome.text)
+    if let (Some(docs), None) = (&settings.docs, settings.sabotage) {
+        let file = docs.join("soak.md");
+        std::fs::write(&file, &outcome.text)
             .with_context(|| format!("writing {}", file.display()))?;
     }
     let failed: Vec<_> = outcome.verdicts.iter().filter(|verdict| !verdict.holds).collect();

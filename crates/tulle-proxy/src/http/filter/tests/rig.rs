@@ -19,7 +19,7 @@ use tulle_model::access_log::{AccessLog, LogFormat, LogSink};
 use tulle_model::header_edit::Template;
 use tulle_model::http::HttpManager;
 use tulle_model::listener::{Listener, NetworkFilter};
-use tulle_model::snapshot::Snapshot;
+use tulle_model::snapshot::{Change, Snapshot};
 use tulle_runtime::drain::load::LoadReader;
 
 use super::message::{Message, Wire, chunked, read_h1, read_h2, send_h2, write};
@@ -37,7 +37,7 @@ use crate::upstream::{Clock, Preparer, Upstreams};
 use crate::worker::{Worker, WorkerParts};
 
 /// Far longer than anything here takes.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(60);
 /// What is logged of each request.
 const LINE: &str = "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% \
                     %BYTES_RECEIVED% %BYTES_SENT% %TRAILER(X-T)%\n";
@@ -58,7 +58,7 @@ pub const SIDES: [(Side, Side); 4] =
     [(Side::H1, Side::H1), (Side::H1, Side::H2), (Side::H2, Side::H1), (Side::H2, Side::H2)];
 
 /// Pieces of a flood, and bytes of one.
-pub const FLOOD: usize = 512;
+pub const FLOOD: usize = 192;
 pub const FLOOD_BYTES: usize = 64 * 1024;
 
 /// What a backend does with one request.
@@ -288,7 +288,8 @@ fn configure(yaml: &str) -> (Arc<Snapshot>, Arc<Listener>) {
     let source = BootstrapSource { path: None, yaml: Some(yaml.to_owned()) };
     let loaded = static_config::load(&source).expect("a good configuration");
     let listener = Arc::clone(&loaded.bootstrap.listeners[0]);
-    let changes = static_config::changes(&loaded.bootstrap);
+    let put = |resource| Change::Put(resource, Vec::new());
+    let changes = static_config::resources(&loaded.bootstrap).map(put);
     (Arc::new(Snapshot::new(false).with(changes)), listener)
 }
 
