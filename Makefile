@@ -18,7 +18,7 @@ help: ## this list
 
 demo: ## build for release and run a small mesh, each step of it checked
 	@tools/setup.sh rust
-	$(CARGO) build --release --bins
+	$(CARGO) build --release -p tulle-cli -p tulle-control -p tulle-proxy
 	$(CARGO_TARGET_DIR)/release/tulle demo $(DEMO_ARGS)
 
 test: ## install what the tests need, then run every test, a minute of faults, a minute of fuzzing

@@ -76,6 +76,16 @@ need_h2spec() {
     (cd tools/h2spec && GOBIN=$TOOLS/bin go install tool)
 }
 
+# Built anew when its sources are newer than what is installed.
+need_xds_server() {
+    local program=$TOOLS/bin/xds-server
+    [ -x "$program" ] && [ -z "$(find tools/xds-server -newer "$program")" ] && return
+    have go || fail 'go is missing: the xDS server of the tests is built with it'
+    say 'building xds-server (Go, pinned in tools/xds-server)'
+    (cd tools/xds-server && go build -o "$program" .)
+    touch "$program"
+}
+
 need_deny() {
     have cargo-deny || [ -x "$TOOLS/bin/cargo-deny" ] && return
     say "building cargo-deny $DENY_VERSION (a few minutes, once)"
@@ -99,6 +109,7 @@ for what in "${@:-tests}"; do
         have go || fail 'go is missing: it builds a service of the demonstration and h2spec'
         need_envoy
         need_h2spec
+        need_xds_server
         ;;
     fuzz)
         need_rust

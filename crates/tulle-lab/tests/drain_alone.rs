@@ -107,13 +107,14 @@ async fn callers_are_refused_soon_and_what_was_asked_before_is_done() {
     warm.await.unwrap();
 
     control.kill();
-    let ask = move || async move {
+    let asked = move || async move {
         let mut client = Client::connect(entry).await.unwrap().patient(3 * WORK);
         ask(&mut client, &format!("/?delay_ms={}", WORK.as_millis())).await
     };
-    let asking: Vec<_> = (0..ASKED).map(|_| tokio::spawn(ask())).collect();
+    let asking: Vec<_> = (0..ASKED).map(|_| tokio::spawn(asked())).collect();
+    let stock = mesh.processes.last().unwrap();
     until("the application is at work", SOON, || {
-        let at_work = mesh.processes[1].stdout().matches("delay_ms").count() == ASKED;
+        let at_work = stock.stdout().matches("delay_ms").count() == ASKED;
         std::future::ready(at_work.then_some(()))
     })
     .await

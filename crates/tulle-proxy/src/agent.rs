@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tulle_runtime::drain::driver::DrainHandle;
+use tulle_xds::driver::dial::Target;
 use tulle_xds::proto::tulle::v1 as proto;
 use tulle_xds::proto::tulle::v1::agent_client::AgentClient;
 
-use crate::discovery::transport::{Target, channel};
 use crate::settings::{InboundPort, MeshSettings, Role, ServiceRegistration};
 
 use proto::agent_down::Message as Down;
@@ -85,7 +85,7 @@ impl Agent {
     }
 
     async fn connect(&mut self, answers: &impl Answers, search: &mut Search) -> anyhow::Result<()> {
-        let channel = channel(&self.target).await?;
+        let channel = self.target.connect().await?;
         let (up, queue) = mpsc::channel(QUEUED);
         // Who drains registers too: its inbound listener is made of that. A control plane that
         // knows it keeps what it knows of its readiness, another one takes it for not ready.
@@ -245,7 +245,7 @@ mod tests {
         };
         let address = "127.0.0.1:1".parse().expect("an address");
         let (_, drain) = Drainer::new(Vec::new());
-        (Agent::new(Target(address), hello, told, drain), tell)
+        (Agent::new(address, hello, told, drain), tell)
     }
 
     #[test]
