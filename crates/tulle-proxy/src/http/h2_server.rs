@@ -54,9 +54,7 @@ pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
     let came_late = cx.worker.drain.view().phase > Phase::Serving;
     let late_until = came_late.then(|| Instant::now() + LATE_SERVICE);
     let (streams, draining) = (JoinSet::new(), Draining::No);
-    let server = H2Server { cx, connection, streams, draining, late_until };
-    // In a box: other connections need no room for it.
-    Box::pin(server.run()).await;
+    H2Server { cx, connection, streams, draining, late_until }.run().await;
 }
 
 struct H2Server {
