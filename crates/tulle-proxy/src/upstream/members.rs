@@ -323,6 +323,7 @@ impl Members {
         let Some(state) = cluster.this.upgrade() else { return };
         let Rebuild { config, source, seats, changes } = rebuild;
         let list = self.list.borrow().clone();
+        #[expect(clippy::disallowed_methods, reason = "arithmetic, one at a time for each cluster")]
         let making =
             tokio::task::spawn_blocking(move || balancer(&config, &source.endpoints, &seats, 0));
         tokio::task::spawn_local(async move {
