@@ -12,6 +12,7 @@ use tulle_model::flag::ResponseFlag;
 use tulle_runtime::drain::Phase;
 
 use crate::http::body::Body;
+use crate::http::codec::h2::keepalive;
 use crate::http::codec::h2::{H2Body, UNDERSCORE, check_underscores, read_request};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, refuse, serve};
@@ -78,6 +79,9 @@ impl H2Server {
         let mut timer = Timer::default();
         let mut idle_since = Instant::now();
         let worker = Rc::clone(&self.cx.worker);
+        let keepalive = self.cx.manager.http2.keepalive;
+        let pings = keepalive.and_then(|_| self.connection.ping_pong());
+        let mut lost = Box::pin(keepalive::lost(pings, keepalive));
         loop {
             let timeouts = &self.cx.manager.timeouts;
             let idle = timeouts.idle.filter(|_| self.streams.is_empty());
@@ -102,6 +106,10 @@ impl H2Server {
                     self.announce();
                 }
                 () = timer.wait(deadline), if !announced => self.announce(),
+                () = &mut lost => {
+                    worker.metrics.worker.keepalive_timeouts().inc();
+                    break;
+                }
             }
             if self.cx.is_spent() && self.draining == Draining::No {
                 self.announce();
