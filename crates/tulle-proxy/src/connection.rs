@@ -71,16 +71,16 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
     let Incoming { stream, peer, listener, counted } = incoming;
     let _inbound = is_inbound(&worker, &listener).then(|| worker.inbound.enter());
     let opening = Box::pin(opened(&worker, stream, peer, &listener, &counted));
-    let Some(mut opened) = opening.await else { return };
-    let _used = opened.used.take();
-    opened.serve(worker).await;
+    let opened = opening.await.map(|opened| opened.serve(worker));
+    let Some((serving, _used)) = opened else { return };
+    serving.await;
 }
 
 impl Opened {
-    /// What is left to do for it.
-    fn serve(self, worker: Rc<Worker>) -> Pin<Box<dyn Future<Output = ()>>> {
-        let Self { listener, chain, downstream, io, speaks_h2, early, used: _ } = self;
-        match &chain.network {
+    /// What is left to do for it, and what has to be kept meanwhile.
+    fn serve(self, worker: Rc<Worker>) -> (Pin<Box<dyn Future<Output = ()>>>, Option<Use>) {
+        let Self { listener, chain, downstream, io, speaks_h2, early, used } = self;
+        let serving: Pin<Box<dyn Future<Output = ()>>> = match &chain.network {
             NetworkFilter::Http(manager) => {
                 let cx = HttpContext::new(worker, listener, Arc::clone(manager), downstream);
                 Box::pin(http::serve(Rc::new(cx), io, speaks_h2))
@@ -88,12 +88,13 @@ impl Opened {
             NetworkFilter::Tcp(proxy) => match early {
                 Some(early) => Box::pin(serve_early(early, downstream, io)),
                 None => {
-                    let dialler =
-                        Dialler::new(&worker, proxy, downstream.peer, downstream.original);
+                    let Downstream { peer, original, .. } = downstream;
+                    let dialler = Dialler::new(&worker, proxy, peer, original);
                     Box::pin(serve_tcp(dialler, downstream, io))
                 }
             },
-        }
+        };
+        (serving, used)
     }
 }
 

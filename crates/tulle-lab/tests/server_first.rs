@@ -1,0 +1,194 @@
+//! A server that speaks first, on a port that nobody declared, through both sidecars: outbound
+//! interception of the caller, inbound interception of the server. Needs root.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tulle_lab::deadline::{SOON, until};
+use tulle_lab::netns::{Namespace, Network};
+use tulle_lab::process::{Process, binary};
+
+/// Its port has no protocol, neither by its name nor by a field.
+const MAIL: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: mail, namespace: test}
+spec:
+  hosts: [mail.test]
+  addresses: [172.16.0.25]
+  ports: [{number: 2525, name: mail}]
+  resolution: STATIC
+  endpoints: [{address: 10.0.0.1}]
+";
+const SERVICE: &str = "172.16.0.25:2525";
+/// Nobody knows this port.
+const DIRECT: &str = "10.0.0.1:2626";
+const GREETING: &[u8] = b"220 mail.test ESMTP\r\n";
+/// The user that proxies run as.
+const PROXY_UID: &str = "1337";
+
+struct Mesh {
+    processes: Vec<Process>,
+    client: Namespace,
+    _server: Namespace,
+    _network: Network,
+    _directory: tempfile::TempDir,
+}
+
+impl Mesh {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().to_owned();
+        open_to_all(&root);
+        std::fs::create_dir(root.join("config")).unwrap();
+        std::fs::write(root.join("config/mail.yaml"), MAIL).unwrap();
+        let mut processes = vec![control(&root).await];
+        let network = Network::create("serverfirst").unwrap();
+        let server = network.plug("server", &["10.0.0.1/24"]).unwrap();
+        let client = network.plug("client", &["10.0.0.7/24"]).unwrap();
+        client.ip("route add default via 10.0.0.1 dev eth0\n").unwrap();
+        serve(&server).await;
+        for (namespace, name, address) in
+            [(&server, "mail", "10.0.0.1"), (&client, "client", "10.0.0.7")]
+        {
+            processes.push(sidecar(namespace, name, address, &root).await);
+        }
+        Self { processes, client, _server: server, _network: network, _directory: directory }
+    }
+
+    /// What a client hears before it says anything, and the answer to its first word.
+    async fn talk(&self, address: &str) -> (Vec<u8>, Vec<u8>) {
+        let address: SocketAddr = address.parse().unwrap();
+        let talking = move || async move {
+            let mut stream = TcpStream::connect(address).await?;
+            let mut greeting = vec![0; GREETING.len()];
+            timeout(SOON, stream.read_exact(&mut greeting)).await??;
+            stream.write_all(b"QUIT\r\n").await?;
+            let mut answer = Vec::new();
+            timeout(SOON, stream.read_to_end(&mut answer)).await??;
+            Ok((greeting, answer))
+        };
+        let talked = self.client.enter(talking).await;
+        talked.unwrap_or_else(|error| panic!("{error:#}\n{}", self.outputs()))
+    }
+
+    /// The first line of the answer to a request whose first byte comes late.
+    async fn ask_late(&self, address: &str) -> Result<String> {
+        let address: SocketAddr = address.parse()?;
+        let asking = move || async move {
+            let mut stream = TcpStream::connect(address).await?;
+            // Far beyond any head start; what is tested is that it decides nothing.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            stream.write_all(b"G").await?;
+            stream.write_all(b"ET / HTTP/1.1\r\nhost: mail.test\r\n\r\n").await?;
+            let mut answer = vec![0; 12];
+            timeout(SOON, stream.read_exact(&mut answer)).await??;
+            Ok(String::from_utf8_lossy(&answer).into_owned())
+        };
+        self.client.enter(asking).await
+    }
+
+    fn outputs(&self) -> String {
+        self.processes.iter().map(Process::tail).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn open_to_all(path: &Path) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+}
+
+/// Greets on two ports; on 2525 it greets nobody after the first two, and answers HTTP instead.
+async fn serve(namespace: &Namespace) {
+    let (ready, is_ready) = tokio::sync::oneshot::channel();
+    let serving = namespace.enter(move || async move {
+        let known = TcpListener::bind("0.0.0.0:2525").await?;
+        let unknown = TcpListener::bind("0.0.0.0:2626").await?;
+        let _ = ready.send(());
+        let served = async {
+            for _ in 0..2 {
+                greet(known.accept().await?.0).await?;
+            }
+            loop {
+                answer(known.accept().await?.0).await?;
+            }
+        };
+        let also = async {
+            loop {
+                greet(unknown.accept().await?.0).await?;
+            }
+        };
+        tokio::try_join!(served, also).map(|((), ())| ())
+    });
+    // On a thread of its own until the test ends; what it returns then interests nobody.
+    tokio::select! {
+        _ = serving => panic!("the server ended"),
+        ready = is_ready => ready.unwrap(),
+    }
+}
+
+async fn greet(mut stream: TcpStream) -> Result<()> {
+    stream.write_all(GREETING).await?;
+    let mut word = [0; 6];
+    stream.read_exact(&mut word).await?;
+    stream.write_all(b"221 ").await?;
+    stream.write_all(&word).await?;
+    Ok(())
+}
+
+/// Answers a request; a connection without one is just closed.
+async fn answer(mut stream: TcpStream) -> Result<()> {
+    let mut bytes = [0; 4096];
+    if stream.read(&mut bytes).await? > 0 {
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
+    }
+    Ok(())
+}
+
+async fn control(root: &Path) -> Process {
+    let socket = root.join("xds.sock");
+    let mut command = Command::new(binary("tulle-control").unwrap());
+    command.args(["serve", "--config"]).arg(root.join("config"));
+    command.arg("--xds").arg(format!("unix:{}", socket.display()));
+    command.args(["--admin", "127.0.0.1:0"]);
+    let process = Process::spawn("control", command, root).unwrap();
+    let bound =
+        until("the control plane's socket", SOON, || async { socket.exists().then_some(()) });
+    bound.await.unwrap_or_else(|error| panic!("{error}\n{}", process.tail()));
+    open_to_all(&socket);
+    process
+}
+
+async fn sidecar(namespace: &Namespace, name: &str, address: &str, root: &Path) -> Process {
+    let mut command = namespace.command("setpriv");
+    command.args(["--reuid", PROXY_UID, "--regid", PROXY_UID, "--clear-groups"]);
+    command.arg(binary("tulle-proxy").unwrap());
+    command.arg("sidecar").arg("--control");
+    command.arg(format!("unix:{}", root.join("xds.sock").display()));
+    command.args(["--workload", &format!("test/{name}"), "--address", address]);
+    let mut process = Process::spawn(&format!("{name}-sidecar"), command, root).unwrap();
+    process.listening(&[15001, 15006], SOON).await.unwrap();
+    let tulle = binary("tulle").unwrap().display().to_string();
+    namespace.run(&tulle, &["redirect", "apply", "--proxy-uid", PROXY_UID]).unwrap();
+    process
+}
+
+#[tokio::test]
+async fn a_server_that_greets_is_heard_through_both_sidecars() {
+    let mesh = Mesh::start().await;
+    for address in [SERVICE, DIRECT, SERVICE, DIRECT] {
+        let (greeting, answer) = mesh.talk(address).await;
+        assert_eq!(greeting, GREETING, "{address}");
+        assert_eq!(answer, b"221 QUIT\r\n", "{address}");
+    }
+    let status = mesh.ask_late(SERVICE).await;
+    let status = status.unwrap_or_else(|error| panic!("{error:#}\n{}", mesh.outputs()));
+    assert_eq!(status, "HTTP/1.1 204", "however late, HTTP is HTTP");
+}
