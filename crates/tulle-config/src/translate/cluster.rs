@@ -209,9 +209,10 @@ fn outlier(settings: &Outlier) -> OutlierDetection {
 }
 
 /// One endpoint on the loopback address.
-pub(super) fn loopback(name: &ClusterName, port: u16) -> Discovery {
+pub(super) fn loopback(name: &ClusterName, port: u16, host: Arc<str>) -> Discovery {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let endpoint = Endpoint::new(EndpointAddress::Socket(address));
+    let mut endpoint = Endpoint::new(EndpointAddress::Socket(address));
+    endpoint.hostname = host;
     let name = EndpointsName::from(name.shared());
     Discovery::Static(Arc::new(Endpoints::of(name, vec![endpoint])))
 }

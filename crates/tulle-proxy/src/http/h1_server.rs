@@ -235,8 +235,11 @@ impl H1Connection {
         response: ResponseHead,
     ) {
         let status = violation.status();
-        let reply = LocalReply::new(status, violation.detail(), bad_request_body(violation))
-            .flagged(ResponseFlag::DownstreamProtocolError);
+        let mut reply = LocalReply::new(status, violation.detail(), bad_request_body(violation));
+        // Envoy's connection manager notices this, not its codec.
+        if *violation != Violation::MissingHost {
+            reply = reply.flagged(ResponseFlag::DownstreamProtocolError);
+        }
         record.replied(&reply);
         self.answer_broken(&reply, record, request, response).await;
     }
@@ -247,8 +250,7 @@ impl H1Connection {
         request: RequestHead,
         response: ResponseHead,
     ) {
-        let reply = LocalReply::new(408, "request_header_timeout", "request header timeout")
-            .flagged(ResponseFlag::StreamIdleTimeout);
+        let reply = LocalReply::new(408, "request_header_timeout", "request header timeout");
         record.replied(&reply);
         self.answer_broken(&reply, record, request, response).await;
     }

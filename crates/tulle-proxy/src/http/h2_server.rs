@@ -115,7 +115,10 @@ impl H2Server {
                 self.announce();
             }
         }
-        // Streams that are still under way have lost their connection.
+        // Streams that are still under way have lost their connection: what it said last, such as
+        // a reset, is heard first.
+        drop(self.connection);
+        tokio::task::yield_now().await;
         self.streams.abort_all();
     }
 
