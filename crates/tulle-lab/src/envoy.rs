@@ -78,7 +78,10 @@ impl Program {
 }
 
 /// A program installed by `tools/setup.sh`: below `TULLE_TOOLS`, or the repository's `.tools`.
-fn tool(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it is not there; the message says how to get it.
+pub fn tool(name: &str) -> Result<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "where the Makefile keeps its tools")]
     let tools = std::env::var_os("TULLE_TOOLS").map(PathBuf::from);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

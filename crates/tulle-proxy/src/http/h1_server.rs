@@ -1,7 +1,6 @@
 //! A downstream HTTP/1 connection: one request after the other.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use tulle_model::flag::ResponseFlag;
@@ -12,15 +11,12 @@ use crate::http::body::{Body, H1Body, H1Source};
 use crate::http::codec::h1::{HeadParser, ParsedRequest, Violation};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, serve};
+use crate::http::linger::linger;
 use crate::http::reply::LocalReply;
 use crate::http::responder::{H1Wire, Responder};
 use crate::io::Io;
 use crate::record::Record;
 use crate::timer::Timer;
-
-/// Bytes that are still read from a peer after an answer that ends its connection, so that the
-/// answer is not lost to a reset.
-const LINGER_BYTES: usize = 256 * 1024;
 
 /// Serves requests until either side has enough.
 pub async fn serve_connection(cx: Rc<HttpContext>, io: Io, buffer: ReadBuffer) {
@@ -39,7 +35,7 @@ pub async fn serve_connection(cx: Rc<HttpContext>, io: Io, buffer: ReadBuffer) {
             continue;
         }
         if !connection.cut {
-            connection.linger().await;
+            linger(&cx, &io, &mut connection.buffer, &mut connection.timer).await;
         }
         break;
     }
@@ -230,29 +226,7 @@ impl H1Server<'_> {
         };
         crate::http::exchange::refuse(&mut exchange, reply).await;
         drop(exchange);
-        self.linger().await;
-    }
-
-    /// Reads on for a while so that the peer sees the answer and not a reset, then closes.
-    async fn linger(&mut self) {
-        let limit = self.cx.manager.timeouts.delayed_close;
-        if limit.is_zero() || self.io.shutdown().await.is_err() {
-            return;
-        }
-        let deadline = Some(Instant::now() + limit.min(Duration::from_secs(30)));
-        let mut left = LINGER_BYTES;
-        loop {
-            self.buffer.consume(self.buffer.unread().len());
-            let read = tokio::select! {
-                biased;
-                read = self.buffer.fill(self.io, &self.cx.worker.buffers) => read,
-                () = self.timer.wait(deadline) => return,
-            };
-            match read {
-                Ok(count) if count > 0 && count < left => left -= count,
-                _ => return,
-            }
-        }
+        linger(self.cx, self.io, &mut self.buffer, &mut self.timer).await;
     }
 }
 

@@ -11,10 +11,12 @@ use tokio::time::Instant;
 use tulle_model::flag::ResponseFlag;
 use tulle_runtime::drain::Phase;
 
+use crate::buffer::ReadBuffer;
 use crate::http::body::Body;
 use crate::http::codec::h2::{H2Body, UNDERSCORE, check_underscores, read_request};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, refuse, serve};
+use crate::http::linger::linger;
 use crate::http::reply::LocalReply;
 use crate::http::responder::Responder;
 use crate::io::Io;
@@ -43,14 +45,17 @@ pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
     if settings.allow_connect {
         builder.enable_connect_protocol();
     }
-    let handshake = tokio::time::timeout(HANDSHAKE, builder.handshake::<_, Bytes>(io));
-    let Ok(Ok(connection)) = handshake.await else { return };
-    H2Server { cx, connection, streams: JoinSet::new(), draining: Draining::No }.run().await;
+    let handshake = tokio::time::timeout(HANDSHAKE, builder.handshake::<_, Bytes>(&io));
+    if let Ok(Ok(connection)) = handshake.await {
+        let (cx, streams) = (Rc::clone(&cx), JoinSet::new());
+        H2Server { cx, connection, streams, draining: Draining::No }.run().await;
+    }
+    linger(&cx, &io, &mut ReadBuffer::default(), &mut Timer::default()).await;
 }
 
-struct H2Server {
+struct H2Server<'c> {
     cx: Rc<HttpContext>,
-    connection: Connection<Io, Bytes>,
+    connection: Connection<&'c Io, Bytes>,
     streams: JoinSet<()>,
     draining: Draining,
 }
@@ -63,7 +68,7 @@ enum Draining {
     Announced,
 }
 
-impl H2Server {
+impl H2Server<'_> {
     async fn run(mut self) {
         let mut timer = Timer::default();
         let mut idle_since = Instant::now();
