@@ -9,14 +9,24 @@
 
 #[path = "hostile/answers.rs"]
 mod answers;
+#[path = "hostile/attacks.rs"]
+mod attacks;
+#[path = "hostile/edge.rs"]
+mod edge;
 #[path = "hostile/framing.rs"]
 mod framing;
 #[path = "hostile/heads.rs"]
 mod heads;
+#[path = "hostile/http2.rs"]
+mod http2;
 #[path = "hostile/items.rs"]
 mod items;
+#[path = "hostile/lifecycle.rs"]
+mod lifecycle;
 #[path = "hostile/row.rs"]
 mod row;
+#[path = "hostile/tls.rs"]
+mod tls;
 
 use row::Row;
 use tulle_lab::envoy::Program;
@@ -53,6 +63,28 @@ async fn request_heads() {
 }
 
 #[tokio::test]
+async fn edges() {
+    play(edge::rows()).await;
+}
+
+#[tokio::test]
+async fn http2_requests() {
+    let stage = stage().await;
+    let cases = http2::cases();
+    let mut wrong = Vec::new();
+    for case in &cases {
+        wrong.extend(case.play(&stage).await.err());
+    }
+    assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    http2::cut_in_body(&stage).await;
+}
+
+#[tokio::test]
 async fn answers_from_upstream() {
     play(answers::rows()).await;
+}
+
+#[test]
+fn every_item_has_a_row() {
+    items::check();
 }

@@ -38,7 +38,7 @@ fn bodies() -> Vec<Row> {
         .is("502 kept"),
         row(item, "CONNECT h:80 HTTP/1.1\r\nhost: h:80\r\n\r\nleaked")
             .method("CONNECT")
-            .is("403 closed"),
+            .is("404 closed"),
     ]
 }
 
@@ -94,9 +94,8 @@ fn cuts() -> Vec<Row> {
         answered(item, Answer::raw(answer).then(last)).is("200 cut")
     };
     let of_length = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabc";
-    let chunked = |chunks: &str| {
-        format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}")
-    };
+    let chunked =
+        |chunks: &str| format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
     vec![
         cut(length, of_length, Step::Close),
         cut(length, of_length, Step::Reset),

@@ -24,16 +24,8 @@ fn lengths() -> Vec<Row> {
             "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
             "0\r\n\r\n",
         ),
-        post(
-            "framing: several lengths",
-            "content-length: 5\r\ncontent-length: 6\r\n",
-            "abcdef",
-        ),
-        post(
-            "framing: several lengths",
-            "content-length: 5\r\ncontent-length: 5\r\n",
-            "abcde",
-        ),
+        post("framing: several lengths", "content-length: 5\r\ncontent-length: 6\r\n", "abcdef"),
+        post("framing: several lengths", "content-length: 5\r\ncontent-length: 5\r\n", "abcde"),
         length("framing: list of lengths", " 5, 5"),
         length("framing: list of lengths", " 5,6"),
         length("framing: length +5", " +5"),
@@ -193,8 +185,8 @@ fn trailers() -> Vec<Row> {
         trailer(item, "authorization: Basic x").saw(PART),
         trailer(item, "cookie: a=b").saw(PART),
         trailer(item, "x-a: 1\r\nCookie: a=b").saw(PART),
-        trailer("chunk: trailers stay trailers", "x-sum: 1").is("200 kept").saw(
-            "POST /c; host: h; transfer-encoding: chunked; body \"hi\"; trailer x-sum: 1",
-        ),
+        trailer("chunk: trailers stay trailers", "x-sum: 1")
+            .is("200 kept")
+            .saw("POST /c; host: h; transfer-encoding: chunked; body \"hi\"; trailer x-sum: 1"),
     ]
 }

@@ -90,8 +90,10 @@ impl Row {
         let stranger = stranger(stage).await;
         let expected = self.upstream.len() + 1;
         let seen = upstream.received_within(expected, PATIENCE).await;
-        let seen: Vec<String> =
+        let mut seen: Vec<String> =
             seen.unwrap_or_else(|_| upstream.so_far()).iter().map(describe).collect();
+        // What is cut off may be noticed late.
+        seen.sort_by_key(|request| request.starts_with(STRANGER));
         let mut wanted: Vec<String> = self.upstream.iter().map(ToString::to_string).collect();
         wanted.push(format!("{STRANGER}; host: h"));
         let as_wanted = seen.len() == wanted.len()
@@ -127,12 +129,12 @@ impl Row {
 }
 
 /// Whether they are equal, as far as `wanted` goes: `*` ends it.
-fn is_like(seen: &str, wanted: &str) -> bool {
+pub fn is_like(seen: &str, wanted: &str) -> bool {
     wanted.strip_suffix('*').map_or(seen == wanted, |start| seen.starts_with(start))
 }
 
 /// Somebody else's request on a connection of its own, at once after the row.
-async fn stranger(stage: &Stage) -> String {
+pub async fn stranger(stage: &Stage) -> String {
     let asking = async {
         let mut client = Client::connect(stage.listener("http")?).await?;
         let answer = client.get("h", "/stranger").await?;
@@ -141,7 +143,7 @@ async fn stranger(stage: &Stage) -> String {
     asking.await.unwrap_or_else(|error| error.to_string())
 }
 
-fn describe(received: &Received) -> String {
+pub fn describe(received: &Received) -> String {
     let mut text = message(&received.request);
     if !received.tunnelled.is_empty() {
         text += &format!("; tunnelled \"{}\"", received.tunnelled.escape_ascii());

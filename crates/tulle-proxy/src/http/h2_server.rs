@@ -13,7 +13,7 @@ use tulle_runtime::drain::Phase;
 
 use crate::buffer::ReadBuffer;
 use crate::http::body::Body;
-use crate::http::codec::h2::{H2Body, UNDERSCORE, check_underscores, read_request};
+use crate::http::codec::h2::{H2Body, UNDERSCORE, check_underscores, read_request, status_of};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, refuse, serve};
 use crate::http::linger::linger;
@@ -29,6 +29,12 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const MAX_RESET_STREAMS: usize = 50;
 /// Bytes of a frame that we accept.
 const MAX_FRAME_BYTES: u32 = 16 * 1024;
+
+/// Streams that a peer may reset at once, without an answer, before it has to have more others.
+/// Asking and taking back costs it next to nothing and us a whole request (CVE-2023-44487).
+const MAX_PREMATURE_RESETS: u32 = 250;
+/// A reset within this is at once.
+const PREMATURE: Duration = Duration::from_secs(1);
 
 /// Serves streams until either side has enough.
 pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
@@ -48,7 +54,8 @@ pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
     let handshake = tokio::time::timeout(HANDSHAKE, builder.handshake::<_, Bytes>(&io));
     if let Ok(Ok(connection)) = handshake.await {
         let (cx, streams) = (Rc::clone(&cx), JoinSet::new());
-        H2Server { cx, connection, streams, draining: Draining::No }.run().await;
+        let draining = Draining::No;
+        H2Server { cx, connection, streams, draining, premature_resets: 0 }.run().await;
     }
     linger(&cx, &io, &mut ReadBuffer::default(), &mut Timer::default()).await;
 }
@@ -56,8 +63,10 @@ pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
 struct H2Server<'c> {
     cx: Rc<HttpContext>,
     connection: Connection<&'c Io, Bytes>,
-    streams: JoinSet<()>,
+    /// Whether each was reset prematurely.
+    streams: JoinSet<bool>,
     draining: Draining,
+    premature_resets: u32,
 }
 
 /// How far the connection's end has come (RFC 9113 §6.8).
@@ -84,13 +93,21 @@ impl H2Server<'_> {
                 biased;
                 accepted = self.connection.accept() => match accepted {
                     Some(Ok((request, respond))) => self.begin(request, respond),
-                    Some(Err(_)) | None => break,
+                    Some(Err(error)) => {
+                        if !error.is_io() {
+                            self.cx.metrics.series.cx_protocol_error().inc();
+                        }
+                        break;
+                    }
+                    None => break,
                 },
                 Some(ended) = self.streams.join_next() => {
-                    if ended.is_err_and(|error| error.is_panic()) {
-                        worker.panicked();
-                    }
                     idle_since = Instant::now();
+                    match ended {
+                        Ok(premature) => self.ended(premature),
+                        Err(error) if error.is_panic() => worker.panicked(),
+                        Err(_) => {}
+                    }
                 }
                 () = worker.drain.wait_until(|view| view.phase > Phase::Serving), if !announced => {
                     self.announce();
@@ -110,6 +127,17 @@ impl H2Server<'_> {
         self.connection.graceful_shutdown();
     }
 
+    /// Notes how a stream ended, and ends the connection of a peer that resets most of what it
+    /// asks for.
+    fn ended(&mut self, prematurely: bool) {
+        self.premature_resets += u32::from(prematurely);
+        let resets = self.premature_resets;
+        if prematurely && resets > MAX_PREMATURE_RESETS && resets > self.cx.requests.get() / 2 {
+            self.cx.metrics.series.rq_too_many_premature_resets().inc();
+            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
+    }
+
     fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         let cx = Rc::clone(&self.cx);
         cx.requests.set(cx.requests.get() + 1);
@@ -117,15 +145,16 @@ impl H2Server<'_> {
     }
 }
 
+/// Serves one stream; whether its peer reset it prematurely.
 async fn serve_stream(
     cx: Rc<HttpContext>,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) {
+) -> bool {
     let (parts, stream) = request.into_parts();
     let record = Record::open(Instant::now(), cx.worker.clock.now());
     let (mut head, response) = cx.worker.heads.take();
-    let read = read_request(&parts, &mut head)
+    let read = read_request(&parts, &mut head, &cx.codec)
         .and_then(|()| check_underscores(&mut head, cx.codec.underscores));
     let body = H2Body::new(stream);
     let mut timer = Timer::default();
@@ -150,9 +179,12 @@ async fn serve_stream(
             exchange.out.abort(Reason::PROTOCOL_ERROR);
         }
         Err(refusal) => {
-            let reply =
-                LocalReply::new(400, refusal, "").flagged(ResponseFlag::DownstreamProtocolError);
+            let reply = LocalReply::new(status_of(refusal), refusal, "")
+                .flagged(ResponseFlag::DownstreamProtocolError);
             refuse(&mut exchange, &reply).await;
         }
     }
+    let record = &exchange.record;
+    record.flags.contains(ResponseFlag::DownstreamConnectionTermination)
+        && record.started.elapsed() < PREMATURE
 }
