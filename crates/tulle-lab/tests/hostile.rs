@@ -13,6 +13,8 @@ mod answers;
 mod attacks;
 #[path = "hostile/edge.rs"]
 mod edge;
+#[path = "hostile/edge_rows.rs"]
+mod edge_rows;
 #[path = "hostile/framing.rs"]
 mod framing;
 #[path = "hostile/heads.rs"]
@@ -64,7 +66,7 @@ async fn request_heads() {
 
 #[tokio::test]
 async fn edges() {
-    play(edge::rows()).await;
+    play(edge_rows::rows()).await;
 }
 
 #[tokio::test]

@@ -62,7 +62,9 @@ fn codings() -> Vec<Row> {
         coding(odd, " \"chunked\""),
         coding(odd, " chun ked"),
         coding(odd, " xchunked").is("501 closed"),
-        coding(odd, "\tchunked \t")
+        coding(odd, "\tchunked"),
+        coding(odd, " chunked \t"),
+        coding(odd, "chunked  ")
             .is("200 kept")
             .saw("POST /p; host: h; transfer-encoding: chunked; body \"hi\""),
         coding(odd, " Chunked")

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{answers, edge, framing, heads, http2};
+use crate::{answers, edge_rows, framing, heads, http2};
 
 /// Items of which each has at least one row of a table, by the name that its rows give.
 const ROWS: [&str; 75] = [
@@ -147,7 +147,7 @@ const SOURCES: [&str; 4] = [
 /// Every item has a row or a story, and no row is about something else.
 pub fn check() {
     let tables =
-        [framing::rows(), framing::chunk_rows(), answers::rows(), heads::rows(), edge::rows()];
+        [framing::rows(), framing::chunk_rows(), answers::rows(), heads::rows(), edge_rows::rows()];
     let proved: BTreeSet<&str> = tables.iter().flatten().map(|row| row.item).collect();
     assert_eq!(proved, BTreeSet::from(ROWS));
     let proved: BTreeSet<&str> = http2::cases().iter().map(|case| case.item).collect();

@@ -220,12 +220,12 @@ async fn slow_reader_holds_no_memory_and_is_given_up() {
     let before = stage.resident_kib().unwrap();
     let mut readers = Vec::new();
     for _ in 0..4 {
-        let mut reader = client(&stage, "hurry").await;
+        let mut reader = client(&stage, "held").await;
         reader.send(b"GET /large HTTP/1.1\r\nhost: h\r\n\r\n").await;
         readers.push(reader);
     }
     // The upstream is let go of when the reader has made no progress for the idle time.
-    let given_up = until("the end at the upstream", SOON, || {
+    let given_up = until("the end at the upstream", 2 * SOON, || {
         let done = upstream(&stage).so_far().len() == 4;
         async move { done.then_some(()) }
     });

@@ -115,10 +115,17 @@ fn external(head: &mut RequestHead, is_edge: bool) {
     if is_edge {
         head.headers.remove(KnownId::XEnvoyDownstreamServiceCluster);
         head.headers.remove(KnownId::XEnvoyDownstreamServiceNode);
+        head.headers.retain(|field| field.id.is_some() || !is_ours(field.name));
     }
     for id in CONTROL_HEADERS {
         head.headers.remove(id);
     }
+}
+
+/// Names that only this mesh writes.
+fn is_ours(name: &[u8]) -> bool {
+    const OURS: &[u8] = b"x-tulle-";
+    name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
 }
 
 fn request_id(head: &mut RequestHead, cx: &HttpContext, replace: bool) {
