@@ -79,6 +79,7 @@ async fn http2_requests() {
     }
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     http2::cut_in_body(&stage).await;
+    http2::trailers_between_http2_peers(&stage).await;
 }
 
 #[tokio::test]

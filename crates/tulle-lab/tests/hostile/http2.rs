@@ -263,3 +263,19 @@ pub async fn cut_in_body(stage: &Stage) {
     let seen = upstream.received(1).await.unwrap();
     assert!(matches!(seen[0].request.end, End::Cut | End::Reset), "{seen:?}");
 }
+
+/// Trailers stay trailers between two HTTP/2 peers too, without what may not stand there.
+pub async fn trailers_between_http2_peers(stage: &Stage) {
+    let upstream = stage.http2("two").unwrap();
+    upstream.script([]);
+    let mut frames = Frames::connect(stage.listener("http").unwrap(), &[]).await.unwrap();
+    let sum: [(&str, &[u8]); 4] =
+        [("host", b"evil"), ("x-sum", b"1"), ("content-length", b"9"), ("cookie", b"a=b")];
+    let head = headers(1, &request("POST", "/h2"), false);
+    frames.send(&[head, data(1, b"hi", false), headers(1, &sum, true)].concat()).await;
+    assert_eq!(frames.verdict(1).await, "200 kept");
+    let seen = upstream.received(1).await.unwrap();
+    let trailers = seen[0].trailers.clone().unwrap_or_default();
+    let names: Vec<&str> = trailers.keys().map(http::HeaderName::as_str).collect();
+    assert_eq!((seen[0].body.as_slice(), names.as_slice()), (&b"hi"[..], &["x-sum"][..]));
+}

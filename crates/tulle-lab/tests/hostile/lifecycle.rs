@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tulle_lab::backend::http1::{Answer, Backend, Step};
 use tulle_lab::client::http1::{Client, Fate};
 use tulle_lab::client::tcp::Close;
-use tulle_lab::deadline::{SOON, until};
+use tulle_lab::deadline::{SOON, until, within};
 use tulle_lab::message::End;
 use tulle_lab::oracle::Stage;
 
@@ -57,19 +59,30 @@ async fn one_request_ahead_and_the_rest_stays_in_the_kernel() {
     }
 }
 
-/// The answer to a refused request arrives, though more was sent than anybody will read.
+/// The answer to a refused request arrives, and who still writes is not reset meanwhile.
 #[tokio::test]
 async fn lingering_close_after_an_error() {
     let stage = stage().await;
+    let address = stage.listener("http").unwrap();
+    let mut writing = TcpStream::connect(address).await.unwrap();
+    let head = format!("{HEAD}content-length: +1\r\n\r\n");
+    writing.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // Our end is said at once; theirs is waited for.
+    within("the answer", SOON, writing.read_to_end(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 400 "), "{}", answer.escape_ascii());
     for _ in 0..10 {
-        let mut client = client(&stage, "http").await;
-        let junk = "z".repeat(200 * 1024);
-        client.send(format!("{HEAD}content-length: +1\r\n\r\n{junk}").as_bytes()).await;
-        let answer = client.response("POST").await.unwrap().response;
-        assert_eq!((answer.status(), &answer.end), (400, &End::Complete));
-        assert_eq!(client.read_to_end().await.unwrap().1, Close::End);
+        writing.write_all(&[b'z'; 16 * 1024]).await.expect("no reset within the time to linger");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    drop(writing);
     assert_eq!(upstream(&stage).so_far().len(), 0);
+    // The same with much that nobody has read when the answer is sent.
+    let mut client = client(&stage, "http").await;
+    client.send(format!("{head}{}", "z".repeat(200 * 1024)).as_bytes()).await;
+    let answer = client.response("POST").await.unwrap().response;
+    assert_eq!((answer.status(), &answer.end), (400, &End::Complete));
+    assert_eq!(client.read_to_end().await.unwrap().1, Close::End);
 }
 
 #[tokio::test]
