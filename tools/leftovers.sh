@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Runs a command and fails if it leaves processes or network namespaces behind; removes them.
-# Processes are known by a mark in their environment, namespaces by the laboratory's prefix.
+# Processes are known by a mark in their environment, namespaces by the prefixes of the laboratory
+# and the demonstration.
 set -euo pipefail
 
 TULLE_LAB_RUN="run-$$-$(date +%s)"
 export TULLE_LAB_RUN
-readonly PREFIX=tulle-lab-
+readonly PREFIXES="tulle-lab- tulle-demo-"
 
 marked() {
     local environ
@@ -17,7 +18,12 @@ marked() {
     done | grep -vx -e "$$" -e "$BASHPID" || true
 }
 
-namespaces() { ip netns list 2>/dev/null | awk -v p="$PREFIX" 'index($1, p) == 1 { print $1 }' || true; }
+namespaces() {
+    local prefix
+    for prefix in $PREFIXES; do
+        ip netns list 2>/dev/null | awk -v p="$prefix" 'index($1, p) == 1 { print $1 }' || true
+    done
+}
 
 before=$(namespaces)
 status=0

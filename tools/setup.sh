@@ -103,7 +103,10 @@ for what in "${@:-tests}"; do
     rust) need_rust ;;
     tests)
         need_rust
-        need_debian ip=iproute2 nft=nftables iptables=iptables
+        need_debian ip=iproute2 nft=nftables iptables=iptables setpriv=util-linux
+        # The services of `tulle demo --namespaces`.
+        need_debian node=nodejs python3=python3
+        have go || fail 'go is missing: it builds a service of the demonstration and h2spec'
         need_envoy
         need_peers_of_tests
         need_h2spec

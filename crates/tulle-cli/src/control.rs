@@ -32,8 +32,16 @@ impl Control {
     /// # Errors
     /// Nobody answers, or the answer is an error.
     pub fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.ask_within(path, ANSWER_LIMIT)
+    }
+
+    /// The same with a limit of its own, for what takes its time.
+    ///
+    /// # Errors
+    /// Nobody answers in time, or the answer is an error.
+    pub fn ask_within<T: DeserializeOwned>(&self, path: &str, limit: Duration) -> Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let asking = async { tokio::time::timeout(ANSWER_LIMIT, self.get(path)).await };
+        let asking = async { tokio::time::timeout(limit, self.get(path)).await };
         let (status, body) = runtime
             .block_on(asking)
             .with_context(|| format!("the control plane at {} does not answer", self.address))??;

@@ -16,6 +16,7 @@ mod proxy_config;
 mod proxy_status;
 mod redirect;
 mod version;
+mod wait;
 
 /// Tulle, a service mesh: the command line.
 #[derive(Debug, Parser)]
@@ -34,6 +35,7 @@ enum Verb {
     ProxyConfig(proxy_config::Settings),
     Redirect(redirect::Settings),
     Version(version::Settings),
+    Wait(wait::Settings),
     /// The application of the demonstration: answers with what it is and what it was asked.
     #[command(hide = true)]
     DemoApp(demo::app::Settings),
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Verb::ProxyConfig(settings) => proxy_config::run(&settings),
         Verb::Redirect(settings) => redirect::run(settings),
         Verb::Version(settings) => version::run(&settings),
+        Verb::Wait(settings) => wait::run(&settings),
         Verb::DemoApp(settings) => demo::app::run(settings),
         Verb::DemoLoad(settings) => demo::load::run(settings),
     };

@@ -1,12 +1,12 @@
 //! `tulle proxy-status`: who is connected to the control plane, and how each stands.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
+use tulle_runtime::views::proxies::{Proxy, StreamReport};
 
 use crate::control::{Control, Workload};
 use crate::output::{self, Format};
@@ -36,41 +36,6 @@ pub struct Settings {
     output: Format,
 }
 
-/// One connected proxy, as the control plane tells of it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Proxy {
-    namespace: String,
-    name: String,
-    role: Option<String>,
-    software: String,
-    streams: Vec<Stream>,
-    agent: Option<Agent>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Stream {
-    since: u64,
-    types: BTreeMap<String, Type>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Type {
-    sent_generation: u64,
-    acked_generation: u64,
-    error: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Agent {
-    ready: Option<bool>,
-    reason: String,
-    draining: bool,
-    refused: BTreeMap<String, Vec<String>>,
-    warnings: BTreeMap<String, Vec<String>>,
-}
-
 /// Types of resources as the control plane calls them, and as columns.
 const TYPES: [(&str, &str); 4] = [
     ("cluster", "CLUSTERS"),
@@ -96,71 +61,69 @@ pub fn run(settings: &Settings) -> Result<ExitCode> {
         Format::Json => output::json(&told)?,
         Format::Table => output::text(&for_people(&proxies, settings.workload.is_some()))?,
     }
-    let refused = proxies.iter().any(|proxy| !proxy.complaints(false).is_empty());
+    let refused = proxies.iter().any(|proxy| !complaints(proxy, false).is_empty());
     Ok(if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-impl Proxy {
-    /// Its newest stream.
-    fn stream(&self) -> Option<&Stream> {
-        self.streams.iter().max_by_key(|stream| stream.since)
-    }
+/// Its newest stream.
+fn stream(proxy: &Proxy) -> Option<&StreamReport> {
+    proxy.streams.iter().max_by_key(|stream| stream.since)
+}
 
-    fn state(&self) -> &'static str {
-        match &self.agent {
+fn state(proxy: &Proxy) -> &'static str {
+    match &proxy.agent {
+        None => "-",
+        Some(agent) if agent.draining => "draining",
+        Some(agent) => match agent.ready {
+            Some(true) => "ready",
+            Some(false) => "not ready",
+            None => "unknown",
+        },
+    }
+}
+
+fn row(proxy: &Proxy) -> Vec<String> {
+    let mut row = vec![
+        format!("{}/{}", proxy.namespace, proxy.name),
+        proxy.role.clone().unwrap_or_else(|| "-".to_owned()),
+        proxy.software.clone(),
+        state(proxy).to_owned(),
+    ];
+    let types = stream(proxy).map(|stream| &stream.types);
+    row.extend(TYPES.map(|(name, _)| {
+        let state = match types.and_then(|types| types.get(name)) {
             None => "-",
-            Some(agent) if agent.draining => "draining",
-            Some(agent) => match agent.ready {
-                Some(true) => "ready",
-                Some(false) => "not ready",
-                None => "unknown",
-            },
-        }
-    }
+            Some(one) if one.error.is_some() => "refused",
+            Some(one) if one.acked_generation >= one.sent_generation => "synced",
+            Some(_) => "sent",
+        };
+        state.to_owned()
+    }));
+    row
+}
 
-    fn row(&self) -> Vec<String> {
-        let mut row = vec![
-            format!("{}/{}", self.namespace, self.name),
-            self.role.clone().unwrap_or_else(|| "-".to_owned()),
-            self.software.clone(),
-            self.state().to_owned(),
-        ];
-        let types = self.stream().map(|stream| &stream.types);
-        row.extend(TYPES.map(|(name, _)| {
-            let state = match types.and_then(|types| types.get(name)) {
-                None => "-",
-                Some(one) if one.error.is_some() => "refused",
-                Some(one) if one.acked_generation >= one.sent_generation => "synced",
-                Some(_) => "sent",
-            };
-            state.to_owned()
-        }));
-        row
+/// What a proxy refused; `all`: also what it warns about and why it is not ready.
+fn complaints(proxy: &Proxy, all: bool) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (name, one) in stream(proxy).iter().flat_map(|stream| &stream.types) {
+        if let Some(error) = &one.error {
+            complaints.push(format!("refused {name}: {error}"));
+        }
     }
-
-    /// What it refused; `all`: also what it warns about and why it is not ready.
-    fn complaints(&self, all: bool) -> Vec<String> {
-        let mut complaints = Vec::new();
-        for (name, one) in self.stream().iter().flat_map(|stream| &stream.types) {
-            if let Some(error) = &one.error {
-                complaints.push(format!("refused {name}: {error}"));
-            }
-        }
-        let Some(agent) = &self.agent else { return complaints };
-        for (name, reasons) in &agent.refused {
-            complaints.extend(reasons.iter().map(|why| format!("refused {}: {why}", short(name))));
-        }
-        if all {
-            for (name, reasons) in &agent.warnings {
-                let told = reasons.iter().map(|why| format!("warning {}: {why}", short(name)));
-                complaints.extend(told);
-            }
-            if agent.ready == Some(false) && !agent.reason.is_empty() {
-                complaints.push(format!("not ready: {}", agent.reason));
-            }
-        }
-        complaints
+    let Some(agent) = &proxy.agent else { return complaints };
+    for (name, reasons) in &agent.refused {
+        complaints.extend(reasons.iter().map(|why| format!("refused {}: {why}", short(name))));
     }
+    if all {
+        for (name, reasons) in &agent.warnings {
+            let told = reasons.iter().map(|why| format!("warning {}: {why}", short(name)));
+            complaints.extend(told);
+        }
+        if agent.ready == Some(false) && !agent.reason.is_empty() {
+            complaints.push(format!("not ready: {}", agent.reason));
+        }
+    }
+    complaints
 }
 
 /// The last part of a type URL.
@@ -174,16 +137,16 @@ fn for_people(proxies: &[Proxy], all: bool) -> String {
     }
     let mut header = vec!["WORKLOAD", "ROLE", "SOFTWARE", "STATE"];
     header.extend(TYPES.map(|(_, column)| column));
-    let mut out = output::table(&header, proxies.iter().map(Proxy::row).collect());
-    let mut complaints = String::new();
+    let mut out = output::table(&header, proxies.iter().map(row).collect());
+    let mut told = String::new();
     for proxy in proxies {
-        for complaint in proxy.complaints(all) {
-            complaints.push_str(&format!("{}/{} {complaint}\n", proxy.namespace, proxy.name));
+        for complaint in complaints(proxy, all) {
+            told.push_str(&format!("{}/{} {complaint}\n", proxy.namespace, proxy.name));
         }
     }
-    if !complaints.is_empty() {
+    if !told.is_empty() {
         out.push('\n');
-        out.push_str(&complaints);
+        out.push_str(&told);
     }
     out
 }
@@ -216,6 +179,6 @@ mod tests {
         insta::assert_snapshot!("all", for_people(&proxies, false));
         insta::assert_snapshot!("one", for_people(&proxies[..1], true));
         assert_eq!(for_people(&[], false), "no proxy is connected\n");
-        assert_eq!(proxies[0].complaints(false).len(), 2);
+        assert_eq!(complaints(&proxies[0], false).len(), 2);
     }
 }

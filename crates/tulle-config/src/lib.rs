@@ -26,7 +26,7 @@ pub use analyze::analyze;
 pub use client::{Assembly, Bind, Client, Role};
 pub use diagnostic::{Code, Diagnostic, Severity};
 pub use explain::{Call, Explanation, explain};
-pub use load::{File, Loaded, LoadedObject, Place, SourceMap, load};
+pub use load::{File, Loaded, LoadedObject, Loader, Place, SourceMap, load};
 pub use object::{Kind, Object, ObjectId, Spec};
 pub use translate::{Names, Translation, names, translate};
 pub use tree::{Position, Variable};

@@ -9,13 +9,18 @@ use std::sync::Arc;
 
 use crate::diagnostic::{self, Code, Diagnostic};
 use crate::object::{Object, ObjectId};
-use crate::reader::{Report, Schema};
-use crate::tree::{self, Document, Fault, Node, Position, Value, Variable};
+use crate::reader::Schema;
+use crate::tree::{Node, Position, Variable};
 
 mod canonical;
 mod envelope;
+mod reading;
 
 pub use canonical::canonical;
+use reading::Reading;
+
+/// What a variable stands for.
+pub type Lookup<'l> = &'l dyn Fn(&str) -> Variable;
 
 /// One file: the path it is reported under and its text.
 #[derive(Debug, Clone, Copy)]
@@ -116,63 +121,49 @@ impl Loaded {
         self.diagnostics.iter().any(Diagnostic::is_error)
     }
 
-    fn take(&mut self, file: &Arc<str>, root: Node, faults: Vec<Fault>) {
-        let mut report = Report::new(file);
-        let id = envelope::identify(&root);
-        if let Some(id) = &id {
-            report.set_object(id.clone());
+    /// Takes in what one file says. Of several equal objects the first wins; a refused one before
+    /// it keeps its place.
+    fn add(&mut self, reading: &Reading) {
+        self.diagnostics.extend(reading.diagnostics.iter().cloned());
+        if reading.unreadable {
+            self.unreadable.insert(reading.path.to_string());
         }
-        let faulty = !faults.is_empty();
-        for fault in faults {
-            report.add(fault);
-        }
-        let object = envelope::read(&mut report, &root);
-        let refused = faulty || report.has_errors();
-        let (found, schema) = report.into_parts();
-        self.diagnostics.extend(found);
-        for (message, fields) in schema {
-            self.schema.entry(message).or_default().extend(fields);
-        }
-        match (id, object) {
-            (Some(id), Some(object)) if !refused => self.accept(id, object, file, root),
-            (Some(id), _) => {
-                if !self.objects.contains_key(&id) {
-                    self.refused.insert(id);
+        for (id, found) in &reading.objects {
+            match (found, self.objects.get(id)) {
+                (Some(found), Some(first)) => {
+                    self.diagnostics.push(duplicate(id, &first.source, &found.source));
                 }
-            }
-            (None, _) => {
-                self.unreadable.insert(file.to_string());
+                (Some(found), None) => {
+                    self.refused.remove(id);
+                    self.objects.insert(id.clone(), found.clone());
+                }
+                (None, Some(_)) => {}
+                (None, None) => {
+                    self.refused.insert(id.clone());
+                }
             }
         }
     }
+}
 
-    /// The first of several equal objects wins; a refused one before it keeps its place.
-    fn accept(&mut self, id: ObjectId, object: Object, file: &Arc<str>, root: Node) {
-        if let Some(first) = self.objects.get(&id) {
-            let Source { file: other, root: other_root } = &first.source;
-            let Position { line, .. } = other_root.at;
-            self.diagnostics.push(Diagnostic {
-                code: Code::DuplicateObject,
-                severity: Code::DuplicateObject.severity(),
-                file: file.to_string(),
-                at: root.at,
-                object: Some(id.clone()),
-                path: String::new(),
-                message: format!("{id} is already defined at {other}:{line}, which wins"),
-                help: "remove or rename one of them".into(),
-            });
-            return;
-        }
-        let source = Source { file: file.clone(), root: Arc::new(root) };
-        self.refused.remove(&id);
-        self.objects.insert(id, LoadedObject { object: Arc::new(object), source });
+fn duplicate(id: &ObjectId, first: &Source, second: &Source) -> Diagnostic {
+    let (other, Position { line, .. }) = (&first.file, first.root.at);
+    Diagnostic {
+        code: Code::DuplicateObject,
+        severity: Code::DuplicateObject.severity(),
+        file: second.file.to_string(),
+        at: second.root.at,
+        object: Some(id.clone()),
+        path: String::new(),
+        message: format!("{id} is already defined at {other}:{line}, which wins"),
+        help: "remove or rename one of them".into(),
     }
 }
 
 /// Loads files, replacing variables as `lookup` allows.
 ///
 /// Files are taken in the order of their paths, whatever the order given.
-pub fn load(files: &[File<'_>], lookup: &dyn Fn(&str) -> Variable) -> Loaded {
+pub fn load(files: &[File<'_>], lookup: Lookup<'_>) -> Loaded {
     load_with(files, Some(lookup))
 }
 
@@ -181,72 +172,44 @@ pub fn load_stored(files: &[File<'_>]) -> Loaded {
     load_with(files, None)
 }
 
-fn load_with(files: &[File<'_>], lookup: Option<&dyn Fn(&str) -> Variable>) -> Loaded {
+fn load_with(files: &[File<'_>], lookup: Option<Lookup<'_>>) -> Loaded {
     let mut loaded = Loaded::default();
     let mut files: Vec<&File<'_>> = files.iter().collect();
     files.sort_by_key(|file| file.path);
     for file in files {
-        let path: Arc<str> = file.path.into();
-        for document in tree::parse(file.path, file.text) {
-            match document {
-                Ok(document) => load_document(&mut loaded, &path, document, lookup),
-                Err(fault) => {
-                    loaded.unreadable.insert(file.path.to_owned());
-                    loaded.diagnostics.push(from_fault(file.path, fault));
-                }
-            }
+        let reading = Reading::of(&file.path.into(), file.text, lookup);
+        loaded.add(&reading);
+        for (message, fields) in reading.schema {
+            loaded.schema.entry(message).or_default().extend(fields);
         }
     }
     diagnostic::sort(&mut loaded.diagnostics);
     loaded
 }
 
-fn load_document(
-    loaded: &mut Loaded,
-    file: &Arc<str>,
-    mut document: Document,
-    lookup: Option<&dyn Fn(&str) -> Variable>,
-) {
-    match lookup {
-        Some(lookup) => tree::substitute(&mut document, lookup),
-        None => tree::loosen(&mut document.root),
-    }
-    let Document { root, faults } = document;
-    let (root, items) = match envelope::list_items(root) {
-        Ok(items) => (None, items),
-        Err(root) => (Some(root), Vec::new()),
-    };
-    if let Some(root) = root {
-        if root.value != Value::Null {
-            loaded.take(file, root, faults);
-        }
-        return;
-    }
-    // A fault belongs to the last item that begins before it.
-    let mut faults_of: Vec<Vec<Fault>> = items.iter().map(|_| Vec::new()).collect();
-    for fault in faults {
-        let index = items.iter().rposition(|item| item.at <= fault.at).unwrap_or(0);
-        match faults_of.get_mut(index) {
-            Some(slot) => slot.push(fault),
-            None => loaded.diagnostics.push(from_fault(file, fault)),
-        }
-    }
-    for (item, faults) in items.into_iter().zip(faults_of) {
-        loaded.take(file, item, faults);
-    }
+/// Loads the same files again and again, reading only those whose text is another than before:
+/// what it returns equals that of [`load`], but for the schema, which is left out. An object that
+/// was not read anew is the same allocation as before.
+#[derive(Debug, Default)]
+pub struct Loader {
+    readings: BTreeMap<Arc<str>, (Arc<str>, Reading)>,
 }
 
-fn from_fault(file: &str, fault: Fault) -> Diagnostic {
-    let Fault { code, at, path, message, help } = fault;
-    Diagnostic {
-        code,
-        severity: code.severity(),
-        file: file.to_owned(),
-        at,
-        object: None,
-        path,
-        message,
-        help,
+impl Loader {
+    /// Loads files by path, replacing variables as `lookup` allows, which has to allow the same
+    /// every time.
+    pub fn load(&mut self, files: &BTreeMap<Arc<str>, Arc<str>>, lookup: Lookup<'_>) -> Loaded {
+        self.readings.retain(|path, (read, _)| files.get(path).is_some_and(|text| text == read));
+        let mut loaded = Loaded::default();
+        for (path, text) in files {
+            let (_, reading) = self.readings.entry(Arc::clone(path)).or_insert_with(|| {
+                let reading = Reading::of(path, text, Some(lookup));
+                (Arc::clone(text), Reading { schema: Schema::default(), ..reading })
+            });
+            loaded.add(reading);
+        }
+        diagnostic::sort(&mut loaded.diagnostics);
+        loaded
     }
 }
 

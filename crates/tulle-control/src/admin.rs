@@ -32,6 +32,7 @@ mod openapi;
 mod origin;
 mod proxies;
 mod registry;
+mod sent;
 
 /// Longest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -103,7 +104,7 @@ fn router(views: Views) -> Router {
         .route("/api/v1/proxies", get(proxies::list))
         .route("/api/v1/proxies/{namespace}/{name}", get(proxies::one))
         .route("/api/v1/proxies/{namespace}/{name}/config", get(proxies::config))
-        .route("/api/v1/proxies/{namespace}/{name}/sent", get(proxies::sent))
+        .route("/api/v1/proxies/{namespace}/{name}/sent", get(sent::sent))
         .route("/api/v1/explain/{namespace}/{name}", get(explain::explained))
         .route("/api/v1/registry", get(registry::list))
         .route(

@@ -186,6 +186,10 @@ impl View for ClientView<'_> {
         Some(served)
     }
 
+    fn rewarms(&self) -> bool {
+        self.client.assembly == Assembly::Envoy
+    }
+
     fn wildcard(&self, rtype: ResourceType) -> Vec<Name> {
         self.with_answer(&Key::wildcard(rtype), |answer| answer.names().to_vec())
     }

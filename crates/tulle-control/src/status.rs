@@ -7,33 +7,22 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tulle_config::Client;
+use tulle_config::client::{Assembly, Role};
 use tulle_xds::session::message::{Name, PerType, ResourceType, Version};
 use tulle_xds::session::server::Verdict;
 
 use crate::node::Node;
 
-mod proxies;
-
-pub use proxies::{AgentReport, Proxy, StreamReport, TypeReport};
+pub use tulle_runtime::views::proxies::{AgentReport, Proxy, StreamReport, TypeReport, Variant};
 
 /// Questions that may wait for one stream.
 const INSPECTIONS_QUEUED: usize = 4;
 /// How long a stream may take to say what it holds.
 pub const INSPECTION_LIMIT: Duration = Duration::from_secs(2);
-
-/// A variant of the xDS transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Variant {
-    /// Incremental.
-    Delta,
-    /// State of the world.
-    StateOfTheWorld,
-}
 
 /// How one type of one stream stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,12 +126,12 @@ impl Status {
     pub fn proxies(&self) -> BTreeMap<String, Proxy> {
         let mut proxies: BTreeMap<String, Proxy> = BTreeMap::new();
         for entry in lock(&self.streams).values() {
-            let proxy = proxies.entry(entry.node.id.clone()).or_insert_with(|| Proxy::of(entry));
+            let proxy = proxies.entry(entry.node.id.clone()).or_insert_with(|| entry.proxy());
             proxy.streams.push(entry.report());
         }
         for report in lock(&self.agents).values() {
             let proxy = proxies.entry(report.node_id.clone());
-            proxy.or_insert_with(|| Proxy::of_agent(report)).agent = Some(report.clone());
+            proxy.or_insert_with(|| proxy_of(report)).agent = Some(report.clone());
         }
         proxies
     }
@@ -209,7 +198,7 @@ impl StreamGuard {
         self.change(rtype, |report| {
             report.responses += 1;
             report.sent_generation = generation;
-            report.sent = Some(SystemTime::now());
+            report.sent = Some(unix_seconds(SystemTime::now()));
         });
     }
 
@@ -281,16 +270,50 @@ impl Drop for AgentGuard {
 }
 
 impl StreamEntry {
+    /// The proxy, nothing said of its streams yet.
+    fn proxy(&self) -> Proxy {
+        let (node, client) = (&self.node, &self.node.client);
+        let role = match client.role {
+            Role::Sidecar => "sidecar",
+            Role::Gateway => "gateway",
+        };
+        Proxy {
+            id: node.id.clone(),
+            namespace: client.namespace.to_string(),
+            name: client.name.to_string(),
+            role: Some(role.to_owned()),
+            on_demand: client.assembly == Assembly::Tulle,
+            software: node.software.clone(),
+            streams: Vec::new(),
+            agent: None,
+        }
+    }
+
     fn report(&self) -> StreamReport {
         let name = |rtype: ResourceType| rtype.to_string();
         let types = self.types.iter().filter(|(_, report)| report.responses > 0);
         StreamReport {
             variant: self.variant,
-            since: proxies::unix_seconds(self.since),
+            since: unix_seconds(self.since),
             synced_generation: self.synced,
             types: types.map(|(rtype, report)| (name(rtype), report.clone())).collect(),
         }
     }
+}
+
+/// A proxy of which only the agent stream is open.
+fn proxy_of(agent: &AgentReport) -> Proxy {
+    Proxy {
+        id: agent.node_id.clone(),
+        namespace: agent.namespace.clone(),
+        name: agent.name.clone(),
+        software: agent.version.clone(),
+        ..Proxy::default()
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The value; it is changed in single steps, so a panic elsewhere leaves it whole.

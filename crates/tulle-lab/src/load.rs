@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::deadline::SOON;
+use crate::netns::Namespace;
 use crate::process::{Process, binary};
 
 /// Counts of one second, or of the whole run.
@@ -71,8 +72,19 @@ impl Load {
     /// # Errors
     /// When it cannot be started.
     pub fn start(arguments: &[&str]) -> Result<Self> {
+        Self::spawn(Command::new(binary("tulle")?), arguments)
+    }
+
+    /// The same inside a network namespace.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_in(namespace: &Namespace, arguments: &[&str]) -> Result<Self> {
+        Self::spawn(namespace.command(binary("tulle")?), arguments)
+    }
+
+    fn spawn(mut command: Command, arguments: &[&str]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let mut command = Command::new(binary("tulle")?);
         command.arg("demo-load").args(arguments);
         let process = Process::spawn("load", command, directory.path())?;
         Ok(Self { process, _directory: directory })

@@ -202,6 +202,30 @@ impl Process {
     }
 }
 
+/// Memory of a process, in bytes.
+///
+/// # Errors
+/// When the system does not say.
+pub fn memory(pid: u32, kind: Memory) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let name = match kind {
+        Memory::Proportional => "Pss:",
+        Memory::Anonymous => "Anonymous:",
+    };
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.and_then(|line| line.split_whitespace().next());
+    Ok(value.with_context(|| format!("no {name}"))?.parse::<u64>()? * 1024)
+}
+
+/// A kind of memory (`proc_pid_smaps(5)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// Its own, and its share of what others use too.
+    Proportional,
+    /// Without its program and other files: what it allocated.
+    Anonymous,
+}
+
 /// The TCP ports with a listening socket in the network of a process (`proc_pid_net(5)`).
 fn listening_ports(pid: u32) -> BTreeSet<u16> {
     const LISTEN: &str = "0A";

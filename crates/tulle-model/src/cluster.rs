@@ -237,6 +237,10 @@ pub struct RetryBudget {
     pub basis_points: u32,
     /// So many are always allowed.
     pub min_concurrency: u32,
+    /// Requests that began so long ago at most count as if they were under way; zero: only those
+    /// that are. When an endpoint dies, as many requests break at once as were under way there: a
+    /// share of those under way alone would not let them all be tried again.
+    pub interval: Duration,
 }
 
 /// When an endpoint is left out for a while, seen from requests (`OutlierDetection`).

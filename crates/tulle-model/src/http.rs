@@ -2,6 +2,7 @@
 //!
 //! Reference: `envoy.extensions.filters.network.http_connection_manager.v3`.
 
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,8 +127,10 @@ impl HttpFilter {
 pub enum FilterKind {
     /// Sends the request on; always last.
     Router(RouterSettings),
-    /// Delays and aborts.
-    Fault(FaultSettings),
+    /// Delays, aborts and slow answers.
+    Fault(Arc<FaultSettings>),
+    /// Holds requests until they are whole.
+    Buffer(BufferSettings),
 }
 
 /// Settings of the router (`envoy.extensions.filters.http.router.v3.Router`).
@@ -144,10 +147,21 @@ pub struct FaultSettings {
     pub delay: Option<(FaultDelay, Fraction)>,
     /// An answer in its place.
     pub abort: Option<(FaultAbort, Fraction)>,
+    /// A slow answer.
+    pub response_rate: Option<(FaultRate, Fraction)>,
     /// Only requests with these headers.
     pub headers: Vec<HeaderMatch>,
     /// Only requests to this cluster; empty for any.
     pub upstream_cluster: Arc<str>,
+}
+
+impl FaultSettings {
+    /// Whether no request can meet a fault.
+    #[must_use]
+    pub fn is_inert(&self) -> bool {
+        let Self { delay, abort, response_rate, headers: _, upstream_cluster: _ } = self;
+        delay.is_none() && abort.is_none() && response_rate.is_none()
+    }
 }
 
 /// How long an injected pause is.
@@ -172,6 +186,23 @@ pub enum FaultAbort {
     Header,
 }
 
+/// How slow the body of an answer is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultRate {
+    /// So many KiB a second.
+    Fixed(NonZeroU64),
+    /// As the request says in `x-envoy-fault-throughput-response`, KiB a second, for at most the
+    /// share that is configured.
+    Header,
+}
+
+/// Settings of the buffer (`envoy.extensions.filters.http.buffer.v3.Buffer`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferSettings {
+    /// Bytes of a request's body; more are 413.
+    pub max_request_bytes: NonZeroU32,
+}
+
 /// Settings of one filter for one route, virtual host or weighted cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FilterOverride {
@@ -187,7 +218,9 @@ pub enum OverrideSetting {
     /// The filter is off.
     Disabled,
     /// Fault injection with these settings.
-    Fault(FaultSettings),
+    Fault(Arc<FaultSettings>),
+    /// Requests are held with these settings.
+    Buffer(BufferSettings),
 }
 
 /// Time limits of a connection manager. `None` is never.

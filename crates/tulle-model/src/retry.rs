@@ -128,6 +128,12 @@ impl RetryOn {
         Self(self.0 | other.0)
     }
 
+    /// These, but none of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Reads a comma-separated list of names.
     ///
     /// # Errors

@@ -75,7 +75,7 @@ impl Agent {
             }
             if *self.condition.borrow() == Condition::Draining {
                 // Nobody is there to withdraw what a lease will end.
-                self.drain.withdrawn();
+                self.drain.unheard();
             }
             tokio::time::sleep(REDIAL).await;
         }

@@ -1,8 +1,10 @@
 //! Read buffers, recycled per worker: an idle plaintext connection owns none.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use crate::io::Io;
 
@@ -72,6 +74,16 @@ impl ReadBuffer {
     /// # Errors
     /// What the connection says.
     pub async fn fill(&mut self, io: &Io, pool: &BufferPool) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_fill(cx, io, pool)).await
+    }
+
+    /// As [`fill`](Self::fill).
+    pub fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &Io,
+        pool: &BufferPool,
+    ) -> Poll<io::Result<usize>> {
         if self.bytes.capacity() == 0 {
             self.bytes = pool.take();
         }
@@ -83,7 +95,7 @@ impl ReadBuffer {
             self.bytes.reserve(READ_BUFFER_BYTES);
         }
         let room = self.bytes.capacity() - self.bytes.len();
-        io.read_buf(&mut self.bytes, room).await
+        io.poll_read_buf(cx, &mut self.bytes, room)
     }
 
     /// Puts `bytes` before everything unread: they were read by somebody else before.

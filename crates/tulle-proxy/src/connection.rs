@@ -1,6 +1,7 @@
 //! One downstream connection: which listener answers, which chain takes it, TLS, then its filter.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,24 +42,66 @@ pub struct Incoming {
     pub counted: ListenerConnectionGuard,
 }
 
+/// A connection that is open: it is known what serves it.
+struct Opened {
+    listener: Arc<Listener>,
+    chain: Arc<FilterChain>,
+    downstream: Downstream,
+    io: Io,
+    /// Its first bytes are the preface of HTTP/2.
+    speaks_h2: bool,
+}
+
 /// Serves a connection to its end.
+///
+/// Most of its life a connection waits, so what it needs only while it is opened, and what only
+/// some kinds of connection need, is boxed: this future is what every idle connection costs.
 pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
     let Incoming { stream, peer, listener, counted } = incoming;
-    let series = counted.series();
     let _inbound = is_inbound(&worker, &listener).then(|| worker.inbound.enter());
-    let Ok(local) = stream.local_addr() else { return };
+    let opening = Box::pin(opened(&worker, stream, peer, &listener, &counted));
+    let Some(serving) = opening.await.map(|opened| opened.serve(worker)) else { return };
+    serving.await;
+}
+
+impl Opened {
+    /// What is left to do for it.
+    fn serve(self, worker: Rc<Worker>) -> Pin<Box<dyn Future<Output = ()>>> {
+        let Self { listener, chain, downstream, io, speaks_h2 } = self;
+        match &chain.network {
+            NetworkFilter::Http(manager) => {
+                let cx = HttpContext::new(worker, listener, Arc::clone(manager), downstream);
+                Box::pin(http::serve(Rc::new(cx), io, speaks_h2))
+            }
+            NetworkFilter::Tcp(_) => Box::pin(serve_tcp(worker, chain, downstream, io)),
+        }
+    }
+}
+
+/// Finds out what serves a connection; `None` if it is over already.
+async fn opened(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: &ListenerName,
+    counted: &ListenerConnectionGuard,
+) -> Option<Opened> {
+    let series = counted.series();
+    let local = stream.local_addr().ok()?;
     let bound = match worker.store.load().listener(listener.as_str()) {
         Lookup::Present(listener) => Arc::clone(listener),
         // It was removed between accept and here: nobody is left to answer.
-        Lookup::Absent(_) | Lookup::Unknown => return,
+        Lookup::Absent(_) | Lookup::Unknown => return None,
     };
     let original = original_dst(&bound, &stream, local);
-    let Ok(listener) = handed_over(&worker, &bound, original).await else {
+    let Ok(listener) = handed_over(worker, &bound, original).await else {
         // Who owns the destination cannot be learnt now: nobody is let past on a guess.
-        return Io::tcp(stream, peer).reset();
+        Io::tcp(stream, peer).reset();
+        return None;
     };
-    let Some(protocol) = inspected(&worker, &listener, &stream).await else {
-        return series.pre_cx_timeout().inc();
+    let Some(protocol) = inspected(worker, &listener, &stream).await else {
+        series.pre_cx_timeout().inc();
+        return None;
     };
     let names = protocol.application_protocols();
     let facts = ConnectionFacts {
@@ -80,20 +123,12 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
     };
     let Some(chain) = chain else {
         series.no_filter_chain_match().inc();
-        return tcp::record::no_chain(&worker, &listener, &downstream);
+        tcp::record::no_chain(worker, &listener, &downstream);
+        return None;
     };
-    let io = encrypted(&worker, &chain, Io::tcp(stream, peer), series).await;
-    let Some(io) = io else { return };
-    match &chain.network {
-        NetworkFilter::Http(manager) => {
-            let manager = Arc::clone(manager);
-            let cx = HttpContext::new(worker, listener, manager, downstream);
-            http::serve(Rc::new(cx), io, &protocol).await;
-        }
-        NetworkFilter::Tcp(proxy) => {
-            serve_tcp(&worker, proxy, &downstream, io).await;
-        }
-    }
+    let io = encrypted(worker, &chain, Io::tcp(stream, peer), series).await?;
+    let speaks_h2 = protocol == Protocol::H2;
+    Some(Opened { listener, chain, downstream, io, speaks_h2 })
 }
 
 /// Whether a connection comes to the workload, not from it.
@@ -104,9 +139,10 @@ fn is_inbound(worker: &Worker, listener: &ListenerName) -> bool {
 }
 
 /// Passes bytes on to the cluster of the filter.
-async fn serve_tcp(worker: &Rc<Worker>, proxy: &TcpProxy, downstream: &Downstream, io: Io) {
-    let mut record = TcpRecord::open(worker, proxy, downstream);
-    let Some(cluster) = tcp_cluster(worker, proxy).await else {
+async fn serve_tcp(worker: Rc<Worker>, chain: Arc<FilterChain>, downstream: Downstream, io: Io) {
+    let NetworkFilter::Tcp(proxy) = &chain.network else { return };
+    let mut record = TcpRecord::open(&worker, proxy, &downstream);
+    let Some(cluster) = tcp_cluster(&worker, proxy).await else {
         record.no_cluster();
         return io.reset();
     };
@@ -116,8 +152,8 @@ async fn serve_tcp(worker: &Rc<Worker>, proxy: &TcpProxy, downstream: &Downstrea
         original_dst: downstream.original,
         random: worker.random(),
     };
-    let progress = record.routed(&session);
-    let end = tcp::proxy(io, proxy, &session, &progress).await;
+    let open = record.routed(&session);
+    let end = tcp::proxy(io, proxy, &session, &open.progress).await;
     record.ends(&end);
 }
 

@@ -36,55 +36,59 @@ use tulle_model::http::Codec;
 
 use crate::buffer::ReadBuffer;
 use crate::http::context::HttpContext;
+use crate::http::h1_server::H1Connection;
 use crate::io::Io;
-use crate::listener::inspect::Protocol;
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Serves a connection in the protocol that it speaks.
-pub async fn serve(cx: Rc<HttpContext>, io: Io, protocol: &Protocol) {
+/// Serves a connection in the protocol that it speaks. `speaks_h2`: its first bytes say HTTP/2.
+pub async fn serve(cx: Rc<HttpContext>, io: Io, speaks_h2: bool) {
     let alpn_h2 = io.tls().is_some_and(|tls| *tls.alpn == *b"h2");
-    match cx.manager.codec {
-        Codec::Http2 => h2_server::serve_connection(cx, io).await,
-        Codec::Http1 => h1_server::serve_connection(cx, io, ReadBuffer::default()).await,
-        Codec::Auto if alpn_h2 || *protocol == Protocol::H2 => {
-            h2_server::serve_connection(cx, io).await;
+    let (is_h2, buffer) = match cx.manager.codec {
+        Codec::Http2 => (true, ReadBuffer::default()),
+        Codec::Http1 => (false, ReadBuffer::default()),
+        Codec::Auto if alpn_h2 || speaks_h2 => (true, ReadBuffer::default()),
+        Codec::Auto => {
+            let Some(told) = Box::pin(told_apart(&cx, &io)).await else { return };
+            told
         }
-        Codec::Auto => serve_either(cx, io).await,
+    };
+    if is_h2 {
+        io.unread(buffer.into_unread());
+        return Box::pin(h2_server::serve_connection(cx, io)).await;
     }
+    h1_server::serve_connection(H1Connection::new(cx, io, buffer)).await;
 }
 
-/// Reads until the bytes are or are not the preface of HTTP/2.
-async fn serve_either(cx: Rc<HttpContext>, io: Io) {
+/// Reads until the bytes are or are not the preface of HTTP/2, and says which, with the bytes.
+async fn told_apart(cx: &HttpContext, io: &Io) -> Option<(bool, ReadBuffer)> {
     let mut buffer = ReadBuffer::default();
-    let worker = Rc::clone(&cx.worker);
     let mut timer = crate::timer::Timer::default();
     let idle = cx.manager.timeouts.idle.map(|idle| cx.started + idle);
     tokio::select! {
         biased;
-        ready = io.readable() => if ready.is_err() { return },
-        () = timer.wait(idle) => return,
+        ready = io.readable() => ready.ok()?,
+        () = timer.wait(idle) => return None,
     }
     let limit = cx.manager.timeouts.request_headers;
     let limit = limit.map(|limit| tokio::time::Instant::now() + limit);
     loop {
         let read = tokio::select! {
             biased;
-            read = buffer.fill(&io, &worker.buffers) => read,
-            () = timer.wait(limit.or(idle)) => return,
+            read = buffer.fill(io, &cx.worker.buffers) => read,
+            () = timer.wait(limit.or(idle)) => return None,
         };
         if !matches!(read, Ok(count) if count > 0) {
-            return;
+            return None;
         }
         let seen = buffer.unread();
         let length = seen.len().min(PREFACE.len());
         if seen[..length] != PREFACE[..length] {
-            return h1_server::serve_connection(cx, io, buffer).await;
+            return Some((false, buffer));
         }
         if length == PREFACE.len() {
-            io.unread(buffer.into_unread());
-            return h2_server::serve_connection(cx, io).await;
+            return Some((true, buffer));
         }
     }
 }

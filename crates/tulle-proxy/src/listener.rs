@@ -6,18 +6,19 @@ pub mod inspect;
 pub mod original_dst;
 pub mod socket;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tulle_model::name::ListenerName;
+use tulle_model::name::{Direction, ListenerName};
+use tulle_runtime::drain::View;
 use tulle_runtime::drain::load::ConnectionGuard;
 use tulle_runtime::panic;
 
@@ -46,8 +47,6 @@ pub struct BoundSocket {
 #[derive(Debug, Default)]
 pub struct AcceptLoops {
     running: RefCell<HashMap<(ListenerName, SocketAddr), JoinHandle<()>>>,
-    stopping: Cell<bool>,
-    stop: Rc<Notify>,
 }
 
 impl AcceptLoops {
@@ -56,9 +55,6 @@ impl AcceptLoops {
     /// # Errors
     /// A socket that cannot be used.
     pub fn sync(&self, worker: &Rc<Worker>, bound: &[Arc<BoundSocket>]) -> io::Result<()> {
-        if self.stopping.get() {
-            return Ok(());
-        }
         let mut running = self.running.borrow_mut();
         running.retain(|(name, address), task| {
             let stays =
@@ -79,17 +75,10 @@ impl AcceptLoops {
             let name = socket.listener.clone();
             let metrics = worker.metrics.listener(&socket.address.to_string());
             let accepting = Accepting { worker: Rc::clone(worker), listener, name, metrics };
-            let accepting = accepting.run(Rc::clone(&self.stop));
-            let task = tokio::task::spawn_local(accepting);
+            let task = tokio::task::spawn_local(accepting.run());
             running.insert(key, task);
         }
         Ok(())
-    }
-
-    /// Stops all of them: what has connected by now is accepted, whoever dials later is refused.
-    pub fn stop(&self) {
-        self.stopping.set(true);
-        self.stop.notify_waiters();
     }
 }
 
@@ -102,14 +91,18 @@ struct Accepting {
 }
 
 impl Accepting {
-    /// Accepts until the socket breaks or `stop` is called.
-    async fn run(self, stop: Rc<Notify>) {
+    /// Accepts until the socket breaks or a drain says that this listener is to stop: what has
+    /// connected by then is accepted, whoever dials later is refused.
+    async fn run(self) {
         let name = &self.name;
+        let direction = self.direction();
+        let mut stopped =
+            pin!(self.worker.drain.wait_until(|view: &View| !view.accepts(direction)));
         loop {
             let accepted = tokio::select! {
                 biased;
                 accepted = accept(&self.listener) => accepted,
-                () = stop.notified() => return self.refuse_from_now_on().await,
+                () = &mut stopped => return self.refuse_from_now_on().await,
             };
             match accepted {
                 Ok(accepted) => self.serve(accepted),
@@ -127,12 +120,19 @@ impl Accepting {
         }
     }
 
+    fn direction(&self) -> Direction {
+        let snapshot = self.worker.store.load();
+        let found = snapshot.listener(self.name.as_str()).present();
+        found.map_or(Direction::Unspecified, |listener| listener.direction)
+    }
+
     /// Each connection is a task of its own.
     fn serve(&self, accepted: Accepted) {
         let Accepted { stream, peer } = accepted;
         let counted = self.metrics.connection();
         let incoming = Incoming { stream, peer, listener: self.name.clone(), counted };
-        let serving = connection::serve(Rc::clone(&self.worker), incoming);
+        let worker = Rc::clone(&self.worker);
+        let serving = move || connection::serve(worker, incoming);
         let guard = self.worker.load.connection();
         tokio::task::spawn_local(guarded(Rc::clone(&self.worker), guard, serving));
     }
@@ -150,10 +150,14 @@ impl Accepting {
     }
 }
 
-/// Holds `guard` until a connection has ended, if need be by a panic.
-async fn guarded(worker: Rc<Worker>, guard: ConnectionGuard, serving: impl Future<Output = ()>) {
+/// Holds `guard` until a connection has ended, if need be by a panic. It makes the future that
+/// serves the connection by itself, so that it is stored once.
+async fn guarded<F>(worker: Rc<Worker>, guard: ConnectionGuard, serve: impl FnOnce() -> F)
+where
+    F: Future<Output = ()>,
+{
     {
-        let serving = std::pin::pin!(serving);
+        let serving = std::pin::pin!(serve());
         if panic::catch(serving).await.is_err() {
             worker.panicked();
         }
@@ -171,6 +175,8 @@ mod tests {
     use super::*;
     use crate::access_log::sinks::WorkerLogs;
     use crate::app::reports::Reports;
+    use crate::http::context::HttpContext;
+    use crate::http::h1_server::H1Connection;
     use crate::metrics::WorkerMetrics;
     use crate::store::Store;
     use crate::upstream::{Clock, Upstreams};
@@ -192,10 +198,30 @@ mod tests {
             seed: 0,
         });
         let guard = worker.load.connection();
-        guarded(Rc::clone(&worker), guard, async { panic!("planted") }).await;
+        guarded(Rc::clone(&worker), guard, || async { panic!("planted") }).await;
         assert_eq!((reports.panics(), worker.load.load().connections), (1, 0));
         assert_eq!(worker.metrics.worker.panics().value(), 1);
-        guarded(Rc::clone(&worker), worker.load.connection(), async {}).await;
+        guarded(Rc::clone(&worker), worker.load.connection(), || async {}).await;
         assert_eq!(reports.panics(), 1);
+    }
+
+    fn future_bytes<A, F: Future>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What every idle HTTP/1 connection of every proxy costs, beside what tokio keeps for its
+    /// socket. The kilobytes that serving a request takes belong to [`PlacePool`].
+    ///
+    /// [`PlacePool`]: crate::http::h1_server::place::PlacePool
+    #[test]
+    fn an_idle_connection_is_small() {
+        let task = future_bytes(|(worker, guard, incoming): (Rc<Worker>, _, Incoming)| {
+            guarded(Rc::clone(&worker), guard, move || connection::serve(worker, incoming))
+        });
+        let serving = future_bytes(|(cx, io)| crate::http::serve(cx, io, false));
+        let own = size_of::<HttpContext>() + size_of::<H1Connection>();
+        assert!(task <= 384, "its task: {task} bytes");
+        assert!(serving <= 640, "serving it: {serving} bytes");
+        assert!(own <= 512, "its context and itself: {own} bytes");
     }
 }

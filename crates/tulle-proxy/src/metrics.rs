@@ -25,6 +25,8 @@ use istio::{IstioHttp, IstioTcp, Peer, Protocol, handles};
 use process::WorkerSeries;
 
 use crate::settings::Settings;
+use crate::tcp::record::OpenConnection;
+use crate::worker::Worker;
 
 /// Every group of series, for the reference and for tests.
 pub const GROUPS: &[&Group] = &[
@@ -62,6 +64,8 @@ pub struct WorkerMetrics {
     own: Peer,
     istio_http: handles::Handles<IstioHttp>,
     istio_tcp: handles::Handles<IstioTcp>,
+    /// Connections that are passed through, by their numbers.
+    open: RefCell<HashMap<u64, Rc<OpenConnection>>>,
     stranger: Arc<PeerMetadata>,
     nowhere: ClusterName,
 }
@@ -83,6 +87,7 @@ impl WorkerMetrics {
             own,
             istio_http: handles::Handles::default(),
             istio_tcp: handles::Handles::default(),
+            open: RefCell::default(),
             stranger: Arc::default(),
             nowhere: ClusterName::from(""),
         }
@@ -154,6 +159,24 @@ impl WorkerMetrics {
             let peers = handles::peers(&self.own, endpoint, cluster, Protocol::Tcp);
             Rc::new(IstioTcp::new(self.local.clone(), peers))
         })
+    }
+
+    /// Counts the connection of this number with every [`count_open`](Self::count_open).
+    pub fn watch(&self, connection: u64, open: &Rc<OpenConnection>) {
+        self.open.borrow_mut().insert(connection, Rc::clone(open));
+    }
+
+    /// The connection of this number has ended.
+    pub fn unwatch(&self, connection: u64) {
+        self.open.borrow_mut().remove(&connection);
+    }
+
+    /// Counts what happened on connections that are still open. To be called now and then by the
+    /// worker whose metrics these are.
+    pub fn count_open(&self, worker: &Worker) {
+        for open in self.open.borrow().values() {
+            open.count(worker);
+        }
     }
 
     /// Forgets handles that nobody keeps, so that the numbers of what is gone can go too. To be

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tulle_model::decide::route::is_grpc;
 use tulle_model::flag::{ResponseFlag, ResponseFlags};
-use tulle_model::head::{KnownId, ResponseHead};
+use tulle_model::head::{Headers, KnownId, ResponseHead};
 
 use crate::access_log::LogFields;
 use crate::http::exchange::{Exchange, Failure};
@@ -47,6 +47,10 @@ pub struct Record {
     pub details: Cow<'static, str>,
     /// What was decided.
     pub plan: Option<Plan>,
+    /// Whether it came to the router.
+    routed: bool,
+    /// The trailers of the answer.
+    pub trailers: Option<Headers>,
     /// Where it went.
     pub cluster: Option<Rc<UpstreamCluster>>,
     /// The endpoint of the last attempt.
@@ -61,6 +65,8 @@ pub struct Record {
     pub complete: bool,
     /// Whether it is counted as under way.
     counted: bool,
+    /// Whether the head of an answer was sent.
+    answered: bool,
 }
 
 impl Record {
@@ -79,6 +85,8 @@ impl Record {
             flags: ResponseFlags::NONE,
             details: Cow::Borrowed(""),
             plan: None,
+            routed: false,
+            trailers: None,
             cluster: None,
             endpoint: None,
             attempts: 0,
@@ -86,6 +94,7 @@ impl Record {
             transport_failure: None,
             complete: false,
             counted: false,
+            answered: false,
         }
     }
 
@@ -99,12 +108,25 @@ impl Record {
 
     /// Notes the head of the answer as it is sent.
     pub fn response_begins(&mut self, head: &ResponseHead) {
+        self.answered = true;
         self.status = head.status;
         if self.details.is_empty() {
             self.details = Cow::Borrowed("via_upstream");
         }
-        let grpc = head.headers.first(KnownId::GrpcStatus);
-        self.grpc_status = grpc.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+        self.grpc_status = grpc_status(&head.headers);
+    }
+
+    /// Notes that it came to the router by `plan`, if there is a route.
+    pub fn routed(&mut self, plan: Option<&Plan>) {
+        self.plan = plan.cloned();
+        self.routed = plan.is_some();
+    }
+
+    /// Notes the trailers of the answer; a gRPC status in them is the one that counts.
+    pub fn trailers_came(&mut self, trailers: Option<Headers>) {
+        let Some(trailers) = trailers else { return };
+        self.grpc_status = grpc_status(&trailers).or(self.grpc_status);
+        self.trailers = Some(trailers);
     }
 
     /// Notes that the downstream left.
@@ -113,6 +135,11 @@ impl Record {
         self.details = Cow::Borrowed("downstream_remote_disconnect");
         Failure::Abort
     }
+}
+
+fn grpc_status(headers: &Headers) -> Option<u32> {
+    let status = headers.first(KnownId::GrpcStatus)?;
+    std::str::from_utf8(status).ok()?.parse().ok()
 }
 
 /// Counts a request as under way, until [`close`].
@@ -126,6 +153,10 @@ pub fn close(x: &mut Exchange<'_>) {
     if !x.record.complete && x.record.flags.is_empty() {
         x.record.downstream_gone();
     }
+    if !x.record.answered {
+        // It was only meant to be.
+        x.record.status = 0;
+    }
     let worker = &x.cx.worker;
     count(x);
     let fields = LogFields::of_exchange(x, worker.logs.hostname());
@@ -137,11 +168,11 @@ fn count(x: &Exchange<'_>) {
     let duration = record.started.elapsed();
     if record.counted {
         let redirected = record.plan.as_ref().is_some_and(|plan| plan.redirect().is_some());
-        if redirected {
+        if redirected && record.routed {
             x.cx.metrics.series.rq_redirect().inc();
         }
         x.cx.metrics.request_ends(record.status, duration);
-        x.cx.metrics.request_became(record.flags, &record.details, record.plan.is_some());
+        x.cx.metrics.request_became(record.flags, &record.details, record.routed);
     }
     if let Some(cluster) = &record.cluster {
         let end = RequestEnd {

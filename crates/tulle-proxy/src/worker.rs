@@ -17,6 +17,7 @@ use tulle_runtime::drain::load::{LoadMeter, LoadReader};
 use crate::access_log::sinks::WorkerLogs;
 use crate::app::reports::Reporter;
 use crate::buffer::BufferPool;
+use crate::http::h1_server::place::PlacePool;
 use crate::http::heads::HeadPool;
 use crate::listener::inspect::peek::Scratch;
 use crate::metrics::WorkerMetrics;
@@ -38,6 +39,8 @@ pub struct Worker {
     pub buffers: BufferPool,
     /// Heads.
     pub heads: HeadPool,
+    /// Where requests of HTTP/1 connections are served.
+    pub places: PlacePool,
     /// Room to look at first bytes.
     pub scratch: Scratch,
     /// The time of day.
@@ -107,6 +110,7 @@ impl Worker {
             load: LoadMeter::new(load),
             buffers: BufferPool::default(),
             heads: HeadPool::default(),
+            places: PlacePool::default(),
             scratch: Scratch::default(),
             clock: Clock::default(),
             drain: DrainView::default(),

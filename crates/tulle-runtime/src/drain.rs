@@ -11,6 +11,7 @@ pub mod load;
 use std::time::{Duration, Instant};
 
 use load::Load;
+use tulle_model::name::Direction;
 
 /// Envoy's default for the longest time of draining.
 pub const DRAIN_TIME: Duration = Duration::from_secs(600);
@@ -33,7 +34,7 @@ pub enum Phase {
     Serving,
     /// Accepting still; connections are told to go away.
     LameDuck,
-    /// Accepting nothing; idle connections are closed, the others finish what they do.
+    /// Accepting nothing from others; idle connections are closed, the rest finish what they do.
     Closing,
     /// Nothing is left.
     Done,
@@ -99,8 +100,11 @@ impl Plan {
 pub enum Event {
     /// Somebody wants the end. A second one can only bring it nearer.
     Begin(Plan),
-    /// The control plane has withdrawn the registration, or there is nobody to do it.
+    /// The control plane has withdrawn the registration: callers are being told.
     Withdrawn,
+    /// There is no control plane to withdraw it: callers will not hear of the end, so that they
+    /// would come for ever. Whom they cannot reach, they try elsewhere.
+    Unheard,
     /// What is still there now.
     Load(Load),
     /// Time has passed.
@@ -114,7 +118,7 @@ pub enum Action {
     Withdraw,
     /// Tell the workers.
     Publish(View),
-    /// Close the listening sockets.
+    /// Close the listening sockets, by what [`View::accepts`] says of each.
     StopAccepting,
     /// Cut every connection that is left.
     CutConnections,
@@ -131,6 +135,7 @@ pub struct View {
     pub close_idle: bool,
     /// Whatever is still there is to be closed without regard.
     pub cut: bool,
+    exits: bool,
     announce: Option<Announcement>,
 }
 
@@ -144,7 +149,18 @@ struct Announcement {
 impl View {
     /// Nothing ends.
     pub const SERVING: Self =
-        Self { phase: Phase::Serving, close_idle: false, cut: false, announce: None };
+        Self { phase: Phase::Serving, close_idle: false, cut: false, exits: false, announce: None };
+
+    /// Whether listeners of this direction accept. Before a process exits, the workload may call
+    /// others for as long as it is at work on what it was asked: to the end.
+    #[must_use]
+    pub fn accepts(&self, direction: Direction) -> bool {
+        let last = match direction {
+            Direction::Outbound if self.exits => Phase::Closing,
+            Direction::Outbound | Direction::Inbound | Direction::Unspecified => Phase::LameDuck,
+        };
+        self.phase <= last
+    }
 
     /// Whether a connection is to be told to go away with the response it is about to send.
     /// `dice` is a fresh uniform number.
@@ -176,6 +192,8 @@ enum State {
         began: Instant,
         /// The end of the lame duck at the latest.
         until: Instant,
+        /// Its end where callers will not hear of it.
+        unheard: Option<Instant>,
         /// When it may leave if nobody is there; `None` until the registration is withdrawn.
         settled: Option<Instant>,
         closing_idle: bool,
@@ -184,6 +202,7 @@ enum State {
         began: Instant,
         cut_at: Option<Instant>,
         cut: bool,
+        exits: bool,
     },
     Done,
 }
@@ -206,6 +225,7 @@ impl Drain {
         match event {
             Event::Begin(plan) => self.begin(plan, now, &mut actions),
             Event::Withdrawn => self.note_withdrawn(now),
+            Event::Unheard => self.note_unheard(now),
             Event::Load(load) => self.load = load,
             Event::Tick => {}
         }
@@ -222,8 +242,14 @@ impl Drain {
                 }
                 let settled = (!new.withdraw).then(|| now + new.settle);
                 let until = now + new.time;
-                self.state =
-                    State::LameDuck { plan: new, began: now, until, settled, closing_idle: false };
+                self.state = State::LameDuck {
+                    plan: new,
+                    began: now,
+                    until,
+                    unheard: None,
+                    settled,
+                    closing_idle: false,
+                };
                 actions.push(Action::Publish(self.view()));
             }
             State::LameDuck { plan, until, settled, closing_idle, .. } => {
@@ -262,20 +288,31 @@ impl Drain {
         }
     }
 
+    fn note_unheard(&mut self, now: Instant) {
+        if let State::LameDuck { plan, unheard, settled: settled @ None, .. } = &mut self.state {
+            let leaves = now + plan.settle;
+            (*settled, *unheard) = (Some(leaves), Some(leaves));
+        }
+    }
+
     /// Goes as far forward as time and load allow.
     fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if let State::LameDuck { plan, until, settled, closing_idle, .. } = &mut self.state {
+        if let State::LameDuck { plan, until, unheard, settled, closing_idle, .. } = &mut self.state
+        {
             let is_settled = settled.is_some_and(|settled| now >= settled);
-            if now >= *until || (is_settled && self.load.connections == 0) {
-                let cut_at = plan.cut_after.map(|after| now + after);
-                self.state = State::Closing { began: now, cut_at, cut: false };
+            let is_unheard = unheard.is_some_and(|unheard| now >= unheard);
+            if now >= *until || is_unheard || (is_settled && self.load.connections == 0) {
+                // Who leaves early, because nobody hears of it, still lets everybody finish.
+                let cut_at = plan.cut_after.map(|after| now.max(*until) + after);
+                let exits = cut_at.is_some();
+                self.state = State::Closing { began: now, cut_at, cut: false, exits };
                 actions.extend([Action::StopAccepting, Action::Publish(self.view())]);
             } else if is_settled && plan.close_idle && !*closing_idle {
                 *closing_idle = true;
                 actions.push(Action::Publish(self.view()));
             }
         }
-        if let State::Closing { cut_at, cut, began } = &mut self.state {
+        if let State::Closing { cut_at, cut, began, .. } = &mut self.state {
             let late = cut_at.is_some_and(|at| now >= at);
             // Who connected in the last moment is still to be accepted and counted.
             let is_quiet = self.load.connections == 0 && now >= *began + LAST_ACCEPT;
@@ -299,14 +336,16 @@ impl Drain {
             State::LameDuck { plan, began, until, closing_idle, .. } => {
                 let announce =
                     Announcement { strategy: plan.strategy, began: *began, until: *until };
-                View { phase, close_idle: *closing_idle, cut: false, announce: Some(announce) }
+                let close_idle = *closing_idle;
+                View { phase, close_idle, announce: Some(announce), ..View::SERVING }
             }
-            State::Closing { began, cut, .. } => {
+            State::Closing { began, cut, exits, .. } => {
+                let (cut, exits) = (*cut, *exits);
                 let strategy = Strategy::Immediate;
                 let announce = Announcement { strategy, began: *began, until: *began };
-                View { phase, close_idle: true, cut: *cut, announce: Some(announce) }
+                View { phase, close_idle: true, cut, exits, announce: Some(announce) }
             }
-            State::Done => View { phase, close_idle: true, cut: true, announce: None },
+            State::Done => View { phase, close_idle: true, cut: true, ..View::SERVING },
         }
     }
 

@@ -113,6 +113,10 @@ packed! {
         ext::access_loggers::stream::v3::StderrAccessLog,
     "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog" =>
         ext::access_loggers::stream::v3::StdoutAccessLog,
+    "envoy.extensions.filters.http.buffer.v3.Buffer" =>
+        ext::filters::http::buffer::v3::Buffer,
+    "envoy.extensions.filters.http.buffer.v3.BufferPerRoute" =>
+        ext::filters::http::buffer::v3::BufferPerRoute,
     "envoy.extensions.filters.http.fault.v3.HTTPFault" =>
         ext::filters::http::fault::v3::HttpFault,
     "envoy.extensions.filters.http.router.v3.Router" => ext::filters::http::router::v3::Router,

@@ -1,38 +1,18 @@
-//! The processes of the demonstration.
+//! The processes of the demonstration: control plane, gateway, and instances of an application
+//! beside its sidecar.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::config;
-use super::process::{LOOK, PATIENCE, Process, free_port, loopback};
+use super::config::{self, INSTANCES, Service};
+use super::ground::{Ground, Plot, Wanted};
+use super::process::{LOOK, PATIENCE, Process};
 use super::traffic;
-
-/// One of the services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// Its host.
-    pub host: &'static str,
-    /// Its port.
-    pub port: u16,
-    /// What it calls before it answers.
-    calls: &'static [&'static str],
-}
-
-/// Takes orders; asks for stock and payment.
-pub const ORDER: Service =
-    Service { host: "order", port: 9090, calls: &["http://stock:8080/", "http://payment:7070/"] };
-/// Knows what is there; has it paid.
-pub const STOCK: Service = Service { host: "stock", port: 8080, calls: &["http://payment:7070/"] };
-/// Takes money.
-pub const PAYMENT: Service = Service { host: "payment", port: 7070, calls: &[] };
 
 /// One instance: an application and its sidecar.
 #[derive(Debug)]
@@ -41,119 +21,102 @@ pub struct Instance {
     pub name: String,
     /// Its service.
     pub service: Service,
+    /// Its version.
+    pub version: String,
     app: Process,
     sidecar: Process,
-    sidecar_args: Vec<String>,
-    inbound: SocketAddr,
+    plot: Plot,
 }
 
-/// All processes, their ports and files.
+/// All processes and their files. Dropped in this order: the ground last, when nobody stands there.
 #[derive(Debug)]
 pub struct Mesh {
-    directory: Option<TempDir>,
-    path: PathBuf,
-    control: Process,
-    control_args: Vec<String>,
-    xds: u16,
-    admin: u16,
-    gateway: Process,
-    /// Where the gateway listens.
-    pub entry: u16,
     /// The instances.
     pub instances: Vec<Instance>,
+    control: Process,
+    gateway: Process,
+    ground: Ground,
+    directory: PathBuf,
     started: u32,
     runs: Cell<u32>,
 }
 
 impl Mesh {
     /// Starts everything and waits until the gateway is there.
-    pub async fn start() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("tulle-demo-").tempdir()?;
-        let path = directory.path().to_owned();
-        for name in ["config", "state", "logs"] {
-            std::fs::create_dir(path.join(name))?;
+    ///
+    /// # Errors
+    /// What did not start, with its last words.
+    pub async fn start(directory: &Path, in_namespaces: bool) -> Result<Self> {
+        for name in ["config", "state", "logs", "bin"] {
+            std::fs::create_dir(directory.join(name))?;
         }
-        let (xds, admin, entry) = (free_port()?, free_port()?, free_port()?);
-        config::write(&path.join("config"), "services.yaml", config::SERVICES)?;
-        config::write(&path.join("config"), "gateway.yaml", &config::gateway(entry))?;
-        config::write(&path.join("config"), "payment.yaml", &config::payment(90, 10))?;
-        let control_args = control_args(&path, xds, admin);
-        let mut control =
-            Process::start(&path.join("logs"), "control", "tulle-control", &control_args)?;
-        control.listens(loopback(admin)).await?;
-        let gateway = Process::start(
-            &path.join("logs"),
-            "gateway",
-            "tulle-proxy",
-            &gateway_args(&path, xds, free_port()?),
-        )?;
+        let mut ground = match in_namespaces {
+            true => Ground::namespaces(directory).await?,
+            false => Ground::loopback()?,
+        };
+        let objects = directory.join("config");
+        config::write(&objects, "services.yaml", &config::services())?;
+        config::write(&objects, "gateway.yaml", &config::gateway(ground.entry().port()))?;
+        config::write(&objects, "payment.yaml", &config::payment(90, 10))?;
+        let logs = directory.join("logs");
+        let mut control = Process::start(&logs, "control", &ground.control(directory)?)?;
+        control.listens(ground.admin()).await?;
+        let gateway = Process::start(&logs, "gateway", &ground.gateway(directory)?)?;
         let mut mesh = Self {
-            directory: Some(directory),
-            path,
-            control,
-            control_args,
-            xds,
-            admin,
-            gateway,
-            entry,
             instances: Vec::new(),
+            control,
+            gateway,
+            ground,
+            directory: directory.to_owned(),
             started: 0,
             runs: Cell::new(0),
         };
-        for (service, version) in
-            [(PAYMENT, "v1"), (PAYMENT, "v1"), (PAYMENT, "v2"), (STOCK, "v1"), (STOCK, "v1")]
-        {
+        for (service, version) in INSTANCES {
             mesh.add(service, version).await?;
         }
-        for _ in 0..2 {
-            mesh.add(ORDER, "v1").await?;
-        }
-        mesh.gateway.listens(loopback(entry)).await?;
+        mesh.gateway.listens(mesh.entry()).await?;
         Ok(mesh)
+    }
+
+    /// Where the gateway listens.
+    pub fn entry(&self) -> SocketAddr {
+        self.ground.entry()
     }
 
     /// Where configuration is read from.
     pub fn config(&self) -> PathBuf {
-        self.path.join("config")
+        self.directory.join("config")
     }
 
-    /// Keeps files after the end.
-    pub fn keep(&mut self) {
-        if let Some(directory) = self.directory.take() {
-            println!("files are kept in {}", directory.keep().display());
-        }
+    fn logs(&self) -> PathBuf {
+        self.directory.join("logs")
     }
 
     /// Starts an instance and waits until it is registered; returns its name.
+    ///
+    /// # Errors
+    /// What did not start, with its last words.
     pub async fn add(&mut self, service: Service, version: &str) -> Result<String> {
         self.started += 1;
         let name = format!("{}-{version}-{}", service.host, self.started);
-        let (app_port, outbound) = (free_port()?, free_port()?);
-        let (inbound, admin) = (free_port()?, free_port()?);
-        let logs = self.path.join("logs");
-        let app_args = app_args(service, version, &name, app_port, outbound);
-        let mut app = Process::start(&logs, &name, "tulle", &app_args)?;
-        app.listens(loopback(app_port)).await?;
-        let sidecar_args = SidecarPorts { xds: self.xds, app: app_port, outbound, inbound, admin }
-            .args(&self.path, service, version, &name);
-        let mut sidecar =
-            Process::start(&logs, &format!("{name}-sidecar"), "tulle-proxy", &sidecar_args)?;
-        sidecar.listens(loopback(inbound)).await?;
+        let wanted = Wanted { service, version, name: &name };
+        let plot = self.ground.plot(wanted, &self.directory).await?;
+        let mut app = Process::start(&self.logs(), &name, &plot.app)?;
+        app.listens(plot.app_at).await?;
+        self.ground.intercept(&plot).await?;
+        let mut sidecar = Process::start(&self.logs(), &sidecar_of(&name), &plot.sidecar)?;
+        sidecar.listens(plot.entry).await?;
         let ready = |proxies: &Value| proxies.pointer("/0/agent/ready") == Some(&true.into());
         self.until(&format!("/api/v1/proxies/shop/{name}"), ready).await?;
-        let inbound = loopback(inbound);
-        self.instances.push(Instance {
-            name: name.clone(),
-            service,
-            app,
-            sidecar,
-            sidecar_args,
-            inbound,
-        });
+        let version = version.to_owned();
+        self.instances.push(Instance { name: name.clone(), service, version, app, sidecar, plot });
         Ok(name)
     }
 
     /// Ends an instance at once, application and sidecar.
+    ///
+    /// # Errors
+    /// It does not end.
     pub async fn kill(&mut self, name: &str) -> Result<()> {
         let index = self.find(name)?;
         let mut instance = self.instances.remove(index);
@@ -161,7 +124,21 @@ impl Mesh {
         instance.app.kill().await
     }
 
+    /// Ends every instance of a service at once.
+    ///
+    /// # Errors
+    /// One does not end.
+    pub async fn kill_all(&mut self, service: Service) -> Result<()> {
+        while let Ok(name) = self.instance_of(service) {
+            self.kill(&name).await?;
+        }
+        Ok(())
+    }
+
     /// Ends an instance as an orchestrator does: the sidecar drains, then the application ends.
+    ///
+    /// # Errors
+    /// It does not end.
     pub async fn drain(&mut self, name: &str) -> Result<()> {
         let index = self.find(name)?;
         let mut instance = self.instances.remove(index);
@@ -170,14 +147,24 @@ impl Mesh {
     }
 
     /// Restarts the sidecar of an instance: it drains, ends, and a new one takes its place.
+    ///
+    /// # Errors
+    /// It does not end, or the new one does not come.
     pub async fn restart_sidecar(&mut self, name: &str) -> Result<()> {
-        let index = self.find(name)?;
-        let logs = self.path.join("logs");
+        let (index, logs) = (self.find(name)?, self.logs());
         let instance = &mut self.instances[index];
         instance.sidecar.terminate().await?;
-        let log = format!("{name}-sidecar");
-        instance.sidecar = Process::start(&logs, &log, "tulle-proxy", &instance.sidecar_args)?;
-        instance.sidecar.listens(instance.inbound).await
+        instance.sidecar = Process::start(&logs, &sidecar_of(name), &instance.plot.sidecar)?;
+        instance.sidecar.listens(instance.plot.entry).await
+    }
+
+    /// Forgets what a sidecar kept for the time without control plane.
+    ///
+    /// # Errors
+    /// Its files cannot be removed.
+    pub fn forget_state(&self, name: &str) -> Result<()> {
+        let state = self.directory.join("state").join(name);
+        std::fs::remove_dir_all(&state).with_context(|| format!("removing {}", state.display()))
     }
 
     fn find(&self, name: &str) -> Result<usize> {
@@ -186,20 +173,22 @@ impl Mesh {
     }
 
     /// The first instance of a service.
+    ///
+    /// # Errors
+    /// There is none.
     pub fn instance_of(&self, service: Service) -> Result<String> {
         let found = self.instances.iter().find(|instance| instance.service == service);
         Ok(found.with_context(|| format!("no instance of {}", service.host))?.name.clone())
     }
 
-    /// How often applications of `service`, also those that ended, logged `marker`.
-    pub fn arrivals(&self, service: Service, marker: &str) -> usize {
-        let logs = std::fs::read_dir(self.path.join("logs")).into_iter().flatten().flatten();
+    /// What applications of `service` logged, also those that ended.
+    pub fn logged(&self, service: Service) -> String {
+        let logs = std::fs::read_dir(self.logs()).into_iter().flatten().flatten();
         let of_service = logs.filter(|log| {
             let name = log.file_name().to_string_lossy().into_owned();
             name.starts_with(service.host) && !name.contains("sidecar")
         });
-        let texts = of_service.filter_map(|log| std::fs::read_to_string(log.path()).ok());
-        texts.map(|text| text.matches(marker).count()).sum()
+        of_service.filter_map(|log| std::fs::read_to_string(log.path()).ok()).collect()
     }
 
     /// A number for the next load.
@@ -209,24 +198,36 @@ impl Mesh {
     }
 
     /// Ends the control plane at once.
+    ///
+    /// # Errors
+    /// It does not end.
     pub async fn kill_control(&mut self) -> Result<()> {
         self.control.kill().await
     }
 
     /// Starts the control plane again.
+    ///
+    /// # Errors
+    /// It does not start.
     pub async fn start_control(&mut self) -> Result<()> {
-        let logs = self.path.join("logs");
-        self.control = Process::start(&logs, "control", "tulle-control", &self.control_args)?;
-        self.control.listens(loopback(self.admin)).await
+        let control = self.ground.control(&self.directory)?;
+        self.control = Process::start(&self.logs(), "control", &control)?;
+        self.control.listens(self.ground.admin()).await
     }
 
     /// What the control plane answers to `path`.
+    ///
+    /// # Errors
+    /// It does not answer, or not in JSON.
     pub async fn ask(&self, path: &str) -> Result<Value> {
-        let answer = traffic::get(loopback(self.admin), "127.0.0.1", path, &[]).await?;
+        let answer = traffic::get(self.ground.admin(), "127.0.0.1", path, &[]).await?;
         Ok(serde_json::from_slice(&answer.body)?)
     }
 
     /// Waits until `holds` of what the control plane answers to `path`.
+    ///
+    /// # Errors
+    /// It does not in time.
     pub async fn until(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -239,104 +240,18 @@ impl Mesh {
         }
     }
 
-    /// Ends everything.
-    pub async fn stop(mut self) {
-        for instance in &self.instances {
-            instance.sidecar.signal(Signal::KILL);
-            instance.app.signal(Signal::KILL);
-        }
-        // What does not end is killed when it is dropped.
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.gateway.kill()).await;
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.control.kill()).await;
+    /// Runs `edit` and waits until every proxy holds what comes of it.
+    ///
+    /// # Errors
+    /// A proxy does not follow in time.
+    pub async fn edited(&self, edit: impl FnOnce() -> Result<()>) -> Result<()> {
+        let before = self.ask("/api/v1/generation").await?["generation"].as_u64().unwrap_or(0);
+        edit()?;
+        let path = format!("/api/v1/wait?generation={}", before + 1);
+        self.until(&path, |answer| answer.get("streams").is_some()).await.map(drop)
     }
 }
 
-fn control_args(path: &Path, xds: u16, admin: u16) -> Vec<String> {
-    strings(&[
-        "serve",
-        "--config",
-        &path.join("config").display().to_string(),
-        "--state",
-        &path.join("state").display().to_string(),
-        "--xds",
-        &loopback(xds).to_string(),
-        "--admin",
-        &loopback(admin).to_string(),
-    ])
-}
-
-fn gateway_args(path: &Path, xds: u16, admin: u16) -> Vec<String> {
-    strings(&[
-        "gateway",
-        "--control",
-        &loopback(xds).to_string(),
-        "--workload",
-        "shop/gateway",
-        "--labels",
-        "app=gateway",
-        "--state",
-        &path.join("gateway").display().to_string(),
-        "--admin",
-        &loopback(admin).to_string(),
-    ])
-}
-
-fn app_args(service: Service, version: &str, name: &str, port: u16, outbound: u16) -> Vec<String> {
-    let mut args = strings(&[
-        "demo-app",
-        "--listen",
-        &loopback(port).to_string(),
-        "--name",
-        service.host,
-        "--version",
-        version,
-        "--instance",
-        name,
-        "--via",
-        &loopback(outbound).to_string(),
-        "--log",
-    ]);
-    for url in service.calls {
-        args.extend(strings(&["--call", url]));
-    }
-    args
-}
-
-struct SidecarPorts {
-    xds: u16,
-    app: u16,
-    outbound: u16,
-    inbound: u16,
-    admin: u16,
-}
-
-impl SidecarPorts {
-    fn args(&self, path: &Path, service: Service, version: &str, name: &str) -> Vec<String> {
-        strings(&[
-            "sidecar",
-            "--control",
-            &loopback(self.xds).to_string(),
-            "--workload",
-            &format!("shop/{name}"),
-            "--labels",
-            &format!("app={},version={version}", service.host),
-            "--state",
-            &path.join(name).display().to_string(),
-            "--explicit",
-            "--outbound",
-            &loopback(self.outbound).to_string(),
-            "--inbound-port",
-            &format!("{}:{}", loopback(self.inbound), self.app),
-            "--service",
-            service.host,
-            "--port",
-            &format!("http:{}:{}", service.port, self.app),
-            "--admin",
-            &loopback(self.admin).to_string(),
-        ])
-    }
-}
-
-fn strings(texts: &[&str]) -> Vec<String> {
-    texts.iter().map(|text| (*text).to_owned()).collect()
+fn sidecar_of(name: &str) -> String {
+    format!("{name}-sidecar")
 }

@@ -1,21 +1,25 @@
 //! One child process: started with its output in a file, ended by its own id and no other.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
+
+use super::ground::Launch;
 
 /// How long a process may take to do what is expected of it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a state that is waited for is looked at.
 pub const LOOK: Duration = Duration::from_millis(20);
+/// Lines of the output of a process that did not do what was expected.
+const LAST_WORDS: usize = 10;
 
 /// A running child.
 #[derive(Debug)]
@@ -26,38 +30,44 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` from beside this one; its output goes to `<directory>/<name>.log`.
-    pub fn start(directory: &Path, name: &str, program: &str, args: &[String]) -> Result<Self> {
+    /// Starts a program; its output goes to `<directory>/<name>.log`.
+    pub fn start(directory: &Path, name: &str, launch: &Launch) -> Result<Self> {
         let log = directory.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
-        let path = beside(program)?;
-        let child = Command::new(&path)
-            .args(args)
+        let child = Command::new(&launch.program)
+            .args(&launch.arguments)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
-            .kill_on_drop(true)
+            // Ctrl-C is for the demonstration, which ends them in its own order.
+            .process_group(0)
             .spawn()
-            .with_context(|| format!("starting {}", path.display()))?;
+            .with_context(|| format!("starting {name} ({})", launch.program))?;
         Ok(Self { child, name: name.to_owned(), log })
     }
 
-    /// What it wrote so far.
-    pub fn output(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+    /// What it wrote last.
+    fn last_words(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")
+    }
+
+    /// Its number; `None` if its end is known.
+    fn pid(&self) -> Option<Pid> {
+        self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
     }
 
     /// Sends `signal`; nothing if it has ended already.
-    pub fn signal(&self, signal: Signal) {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(pid) = id.and_then(Pid::from_raw) {
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
             // It may end between the question and the signal.
             let _ = kill_process(pid, signal);
         }
     }
 
     /// Waits for its end.
-    pub async fn ended(&mut self) -> Result<()> {
+    async fn ended(&mut self) -> Result<()> {
         let end = timeout(PATIENCE, self.child.wait()).await;
         end.with_context(|| format!("{} does not end", self.name))??;
         Ok(())
@@ -80,10 +90,10 @@ impl Process {
         let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(address).await.is_err() {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended ({status}):\n{}", self.name, self.output());
+                bail!("{} ended ({status}):\n{}", self.name, self.last_words());
             }
             if Instant::now() > deadline {
-                bail!("{} does not listen on {address}:\n{}", self.name, self.output());
+                bail!("{} does not listen on {address}:\n{}", self.name, self.last_words());
             }
             sleep(LOOK).await;
         }
@@ -91,22 +101,13 @@ impl Process {
     }
 }
 
-/// `program` in the directory of this one.
-fn beside(program: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let path = own.with_file_name(program);
-    if !path.exists() {
-        bail!("{} is missing: build all programs (make demo does)", path.display());
+impl Drop for Process {
+    /// Ends it, and waits: its files and its network namespace are to be removed next.
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+        if let Some(pid) = self.pid() {
+            // Whoever is killed ends; somebody else may have seen it first.
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+        }
     }
-    Ok(path)
-}
-
-/// A port that is free now.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-/// `port` on loopback.
-pub fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }

@@ -1,219 +1,273 @@
 //! The story of the demonstration, step by step.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::config;
-use super::mesh::{Mesh, ORDER, PAYMENT, STOCK};
-use super::process::{LOOK, PATIENCE, loopback};
+use super::config::{self, INSTANCES, ORDER, PAYMENT, STOCK};
+use super::mesh::Mesh;
+use super::process::{LOOK, PATIENCE};
 use super::report::Report;
-use super::traffic::{self, Counts, Load};
+use super::traffic::{self, Counts, HOST, Load};
 
-/// Requests a second.
-const RATE: u32 = 400;
-/// Requests that a share is measured over.
+/// Answers of payment that a share is measured over.
 const SAMPLE: u64 = 5_000;
+/// How long may be waited for as many.
+const SAMPLE_TIME: Duration = Duration::from_secs(240);
+/// Requests that are watched at least where something ends under them…
+const WATCHED: u64 = 300;
+/// …unless it takes longer.
+const WATCH_TIME: Duration = Duration::from_secs(30);
+/// The control plane's absence that the lengths of the other steps are given for.
+const USUAL: Duration = Duration::from_secs(20);
+/// No step watches traffic for less.
+const SHORTEST: Duration = Duration::from_millis(500);
 
-/// All steps.
+/// How fast the story is told.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Requests a second.
+    rate: u32,
+    /// How long the control plane is away.
+    outage: Duration,
+}
+
+impl Pace {
+    /// What is `usual` in a demonstration of usual length.
+    fn span(self, usual: Duration) -> Duration {
+        usual.mul_f64(self.outage.as_secs_f64() / USUAL.as_secs_f64()).max(SHORTEST)
+    }
+
+    fn load(self, mesh: &Mesh) -> Load {
+        Load::start(mesh.entry(), self.rate, mesh.next_run(), &[])
+    }
+
+    /// Lets traffic go on for a while.
+    async fn watch(self, usual_seconds: u64) {
+        sleep(self.span(Duration::from_secs(usual_seconds))).await;
+    }
+}
+
+/// All steps that the report wants.
 pub async fn all(mesh: &mut Mesh, report: &mut Report, outage: Duration) -> Result<()> {
-    mesh_up(mesh, report).await?;
-    header_routing(mesh, report).await?;
-    canary(mesh, report).await?;
-    instance_added(mesh, report).await?;
-    instance_killed(mesh, report).await?;
-    rolling_replacement(mesh, report).await?;
-    bad_config(mesh, report).await?;
-    control_plane_outage(mesh, report, outage).await
-}
-
-fn start_load(mesh: &Mesh) -> Load {
-    Load::start(loopback(mesh.entry), RATE, mesh.next_run(), &[])
-}
-
-/// Waits until so many requests are done.
-async fn until_done(load: &Load, count: u64) {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while load.done() < count && Instant::now() < deadline {
-        sleep(LOOK).await;
+    if !mesh_up(mesh, report).await? {
+        return Ok(());
     }
+    let rate = traffic::easy_rate(mesh.entry()).await?;
+    let pace = Pace { rate, outage };
+    report.say(&format!("traffic from here on: {rate} requests a second, one in 100 a POST"));
+    if report.wants("header-routing") {
+        header_routing(mesh, report, pace).await?;
+    }
+    if report.wants("canary") {
+        canary(mesh, report, pace).await?;
+    }
+    if report.wants("instance-added") {
+        instance_added(mesh, report, pace).await?;
+    }
+    if report.wants("instance-killed") {
+        instance_killed(mesh, report, pace).await?;
+    }
+    if report.wants("rolling-replacement") {
+        rolling_replacement(mesh, report, pace).await?;
+    }
+    if report.wants("bad-config") {
+        bad_config(mesh, report, pace).await?;
+    }
+    if report.wants("control-plane-outage") {
+        control_plane_outage(mesh, report, pace).await?;
+    }
+    Ok(())
 }
 
-async fn mesh_up(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
+async fn mesh_up(mesh: &mut Mesh, report: &mut Report) -> Result<bool> {
     if report.is_sabotaged("mesh-up") {
-        while let Ok(stock) = mesh.instance_of(STOCK) {
-            mesh.kill(&stock).await?;
-        }
+        mesh.kill_all(STOCK).await?;
     }
+    let wanted = INSTANCES.len() + 1;
     let deadline = Instant::now() + PATIENCE;
     let mut last = String::new();
     while Instant::now() < deadline {
-        match traffic::get(loopback(mesh.entry), "shop.example", "/", &[]).await {
-            Ok(answer) if answer.status == 200 => {
-                let proxies = mesh.ask("/api/v1/proxies").await?;
-                let count = proxies.as_array().map_or(0, Vec::len);
-                let observed =
-                    format!("{count} proxies; a request went gateway → order → stock → payment");
-                report.check("mesh-up", count == mesh.instances.len() + 1, &observed);
-                return Ok(());
+        let answer = traffic::get(mesh.entry(), HOST, "/", &[]).await;
+        let proxies = mesh.ask("/api/v1/proxies").await?.as_array().map_or(0, Vec::len);
+        match answer {
+            Ok(answer) if answer.status == 200 && proxies == wanted => {
+                let observed = format!(
+                    "{proxies} proxies; a request went gateway → order → stock → payment, \
+                     and order → payment"
+                );
+                report.check("mesh-up", true, &observed);
+                return Ok(true);
             }
             Ok(answer) => {
-                last =
-                    format!("status {} {}", answer.status, String::from_utf8_lossy(&answer.body));
+                let text = String::from_utf8_lossy(&answer.body);
+                last = format!("status {}, {proxies} of {wanted} proxies: {text}", answer.status);
             }
             Err(error) => last = format!("{error:#}"),
         }
         sleep(LOOK).await;
     }
     report.check("mesh-up", false, &last.chars().take(300).collect::<String>());
-    Ok(())
+    Ok(false)
 }
 
-async fn header_routing(mesh: &Mesh, report: &mut Report) -> Result<()> {
+async fn header_routing(mesh: &Mesh, report: &mut Report, pace: Pace) -> Result<()> {
     let mark = if report.is_sabotaged("header-routing") { "no" } else { "yes" };
-    let load = Load::start(loopback(mesh.entry), RATE, mesh.next_run(), &[("x-tester", mark)]);
-    until_done(&load, 500).await;
+    let headers = [("x-tester", mark)];
+    let load = Load::start(mesh.entry(), pace.rate, mesh.next_run(), &headers);
+    pace.watch(2).await;
     let counts = load.stop().await;
     let v2 = counts.payment.get("v2").copied().unwrap_or(0);
     let all: u64 = counts.payment.values().sum();
-    let observed = format!("{v2} of {all} payments of testers by v2, {}", counts.failed());
+    let observed =
+        format!("{v2} of {all} payments of testers (x-tester: yes) by v2; {}", counts.failed());
     report.check("header-routing", v2 == all && all > 0 && counts.failures() == 0, &observed);
     Ok(())
 }
 
-async fn canary(mesh: &Mesh, report: &mut Report) -> Result<()> {
-    let load = start_load(mesh);
-    until_done(&load, SAMPLE).await;
-    let before = load.stop().await;
+async fn canary(mesh: &Mesh, report: &mut Report, pace: Pace) -> Result<()> {
+    let before = sample(mesh, pace).await;
     let share = if report.is_sabotaged("canary") { 90 } else { 50 };
-    config::write(&mesh.config(), "payment.yaml", &config::payment(share, 100 - share))?;
-    report.say("edited the VirtualService: 90/10 → 50/50");
-    settled(mesh).await?;
-    let load = start_load(mesh);
-    until_done(&load, SAMPLE).await;
-    let after = load.stop().await;
+    report.say("edit payment.yaml: weights 90/10 → 50/50");
+    let begun = Instant::now();
+    // With the old shares there is nothing to wait for but that the file was read.
+    let edit =
+        || config::write(&mesh.config(), "payment.yaml", &config::payment(share, 100 - share));
+    if share == 50 {
+        mesh.edited(edit).await?;
+        let after = begun.elapsed().as_millis();
+        report.say(&format!("every proxy holds the new weights after {after} ms"));
+    } else {
+        edit()?;
+    }
+    let after = sample(mesh, pace).await;
     let (first, was) = within(&before, 0.10);
     let (second, is) = within(&after, 0.50);
     let holds = first && second && before.failures() + after.failures() == 0;
-    let observed = format!("v2 took {was}, then {is}; {}", after.failed());
-    report.check("canary", holds, &observed);
+    let failed = format!("{}; {}", before.failed(), after.failed());
+    report.check("canary", holds, &format!("v2 took {was}, then {is}; {failed}"));
     Ok(())
 }
 
-/// Waits until every proxy acknowledged the newest generation that it was sent.
-async fn settled(mesh: &Mesh) -> Result<()> {
-    let of = |value: &Value, key: &str| value.get(key).and_then(Value::as_u64).unwrap_or(0);
-    let in_sync = |proxies: &Value| {
-        let proxies = proxies.as_array().into_iter().flatten();
-        let streams = proxies.filter_map(|proxy| proxy.get("streams")?.as_array()).flatten();
-        let types = streams.filter_map(|stream| stream.get("types")?.as_object());
-        types
-            .flat_map(|types| types.values())
-            .all(|kind| of(kind, "ackedGeneration") >= of(kind, "sentGeneration"))
-    };
-    // The edit must first be seen: a rename is noticed at once, a slow disk may take longer.
-    sleep(Duration::from_millis(300)).await;
-    mesh.until("/api/v1/proxies", in_sync).await.map(drop)
+/// Traffic until a share can be measured.
+async fn sample(mesh: &Mesh, pace: Pace) -> Counts {
+    let load = pace.load(mesh);
+    let deadline = Instant::now() + SAMPLE_TIME;
+    while load.payments() < SAMPLE && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
+    load.stop().await
 }
 
 /// Whether the share of v2 is within three standard deviations of `expected`.
 fn within(counts: &Counts, expected: f64) -> (bool, String) {
     let v2 = counts.payment.get("v2").copied().unwrap_or(0) as f64;
-    let all = counts.payment.values().sum::<u64>() as f64;
-    let deviation = (expected * (1.0 - expected) / all.max(1.0)).sqrt();
-    let share = v2 / all.max(1.0);
-    let holds = all > 0.0 && (share - expected).abs() <= 3.0 * deviation;
-    (holds, format!("{:.1} % of {all} (3σ = {:.1} %)", share * 100.0, 300.0 * deviation))
+    let all = counts.payment.values().sum::<u64>();
+    let deviation = (expected * (1.0 - expected) / all.max(1) as f64).sqrt();
+    let share = v2 / all.max(1) as f64;
+    let holds = all >= SAMPLE && (share - expected).abs() <= 3.0 * deviation;
+    let (percent, expected) = (share * 100.0, expected * 100.0);
+    (holds, format!("{percent:.1} % of {all} ({expected:.0} ± {:.1})", 300.0 * deviation))
 }
 
-async fn instance_added(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
-    let load = start_load(mesh);
-    until_done(&load, 200).await;
-    let name = if report.is_sabotaged("instance-added") {
-        "payment-v1-none".to_owned()
-    } else {
-        mesh.add(PAYMENT, "v1").await?
+async fn instance_added(mesh: &mut Mesh, report: &mut Report, pace: Pace) -> Result<()> {
+    let objects = config::snapshot(&mesh.config())?;
+    let load = pace.load(mesh);
+    pace.watch(1).await;
+    let name = match report.is_sabotaged("instance-added") {
+        true => "payment-v1-none".to_owned(),
+        false => mesh.add(PAYMENT, "v1").await?,
     };
     let begun = Instant::now();
-    while load.answers_of(&name) == 0 && begun.elapsed() < Duration::from_secs(10) {
+    while load.answers_of(&name) == 0 && begun.elapsed() < PATIENCE / 2 {
         sleep(LOOK).await;
     }
-    let after = begun.elapsed();
-    until_done(&load, load.done() + 500).await;
+    let after = begun.elapsed().as_millis();
+    pace.watch(2).await;
     let answers = load.answers_of(&name);
     let counts = load.stop().await;
+    let edited = edited(&objects, mesh)?;
     let observed = format!(
-        "{name} answered {answers} requests, the first {} ms after it was ready, no YAML edited; \
-         {}",
-        after.as_millis(),
+        "{name} answered {answers} requests, the first {after} ms after it was ready; {edited}; {}",
         counts.failed()
     );
-    report.check("instance-added", answers > 0 && counts.failures() == 0, &observed);
+    let holds = answers > 0 && counts.failures() == 0 && edited == UNEDITED;
+    report.check("instance-added", holds, &observed);
     Ok(())
 }
 
-async fn instance_killed(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
+const UNEDITED: &str = "no YAML edited";
+
+fn edited(objects: &BTreeMap<String, String>, mesh: &Mesh) -> Result<&'static str> {
+    let is_same = config::snapshot(&mesh.config())? == *objects;
+    Ok(if is_same { UNEDITED } else { "somebody edited YAML" })
+}
+
+async fn instance_killed(mesh: &mut Mesh, report: &mut Report, pace: Pace) -> Result<()> {
+    let objects = config::snapshot(&mesh.config())?;
     let run = mesh.next_run();
-    let load = Load::start(loopback(mesh.entry), RATE, run, &[]);
-    until_done(&load, 400).await;
+    let load = Load::start(mesh.entry(), pace.rate, run, &[]);
+    pace.watch(1).await;
     let victim = mesh.instance_of(ORDER)?;
-    if report.is_sabotaged("instance-killed") {
-        while let Ok(name) = mesh.instance_of(ORDER) {
-            mesh.kill(&name).await?;
-        }
-    } else {
-        mesh.kill(&victim).await?;
+    match report.is_sabotaged("instance-killed") {
+        true => mesh.kill_all(ORDER).await?,
+        false => mesh.kill(&victim).await?,
     }
-    until_done(&load, load.done() + 1_500).await;
+    pace.watch(4).await;
+    let deadline = Instant::now() + WATCH_TIME;
+    while load.done() < WATCHED && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
     let counts = load.stop().await;
-    let gets: u64 = counts.bad.values().sum();
-    let twice = arrived_twice(mesh, run, counts.posts);
+    let gets = counts.failures() - counts.bad_posts;
+    let twice = arrived_twice(&mesh.logged(ORDER), run, counts.posts);
+    let edited = edited(&objects, mesh)?;
     let observed = format!(
-        "killed {victim}: {gets} of {} GETs failed, {} of {} POSTs, {twice} POSTs arrived twice; \
-         {}",
+        "SIGKILL for {victim}: {gets} of {} GETs failed, {} of {} POSTs, {twice} POSTs arrived \
+         twice; {edited}; {}",
         counts.total() - counts.posts,
         counts.bad_posts,
         counts.posts,
         counts.failed()
     );
-    let holds = gets == 0 && counts.bad_posts <= 1 && twice == 0;
+    let holds = gets == 0 && counts.bad_posts <= 1 && twice == 0 && edited == UNEDITED;
     report.check("instance-killed", holds, &observed);
-    if mesh.instance_of(ORDER).is_err() {
+    while mesh.instances.iter().filter(|one| one.service == ORDER).count() < 2 {
         mesh.add(ORDER, "v1").await?;
     }
-    mesh.add(ORDER, "v1").await?;
     Ok(())
 }
 
 /// How many of the first POSTs of a run reached an application more than once.
-fn arrived_twice(mesh: &Mesh, run: u32, posts: u64) -> usize {
-    (1..=posts).filter(|post| mesh.arrivals(ORDER, &traffic::post_mark(run, *post)) > 1).count()
+fn arrived_twice(log: &str, run: u32, posts: u64) -> usize {
+    let arrivals = |post| log.matches(&traffic::post_mark(run, post)).count();
+    (1..=posts).filter(|post| arrivals(*post) > 1).count()
 }
 
-async fn rolling_replacement(mesh: &mut Mesh, report: &mut Report) -> Result<()> {
-    let load = start_load(mesh);
-    until_done(&load, 400).await;
-    let old: Vec<_> = mesh.instances.iter().map(|one| (one.name.clone(), one.service)).collect();
+async fn rolling_replacement(mesh: &mut Mesh, report: &mut Report, pace: Pace) -> Result<()> {
+    let load = pace.load(mesh);
+    pace.watch(1).await;
+    let one = |one: &super::mesh::Instance| (one.name.clone(), one.service, one.version.clone());
+    let old: Vec<_> = mesh.instances.iter().map(one).collect();
     let mut replaced = 0;
-    for (name, service) in old {
-        let version = if name.contains("-v2-") { "v2" } else { "v1" };
+    for (name, service, version) in old {
         if report.is_sabotaged("rolling-replacement") {
             mesh.kill(&name).await?;
-            mesh.add(service, version).await?;
+            mesh.add(service, &version).await?;
         } else {
-            mesh.add(service, version).await?;
+            mesh.add(service, &version).await?;
             mesh.drain(&name).await?;
         }
         replaced += 1;
     }
-    until_done(&load, load.done() + 500).await;
+    pace.watch(1).await;
     let counts = load.stop().await;
     let observed = format!(
-        "{replaced} instances replaced under load: {} of {} requests failed, {} of {} POSTs; {}",
-        counts.failures(),
-        counts.total(),
+        "{replaced} instances replaced, new ones first, old ones drained: {} of {} POSTs failed; \
+         {}",
         counts.bad_posts,
         counts.posts,
         counts.failed()
@@ -222,81 +276,78 @@ async fn rolling_replacement(mesh: &mut Mesh, report: &mut Report) -> Result<()>
     Ok(())
 }
 
-async fn bad_config(mesh: &Mesh, report: &mut Report) -> Result<()> {
-    let text = if report.is_sabotaged("bad-config") {
-        config::BAD.replace("timeout: fast", "timeout: 5s")
-    } else {
-        config::BAD.to_owned()
+async fn bad_config(mesh: &Mesh, report: &mut Report, pace: Pace) -> Result<()> {
+    let text = match report.is_sabotaged("bad-config") {
+        true => config::BAD.replace("timeout: fast", "timeout: 5s"),
+        false => config::BAD.to_owned(),
     };
-    let load = start_load(mesh);
+    let load = pace.load(mesh);
+    report.say("add stock.yaml with a mistake: timeout: fast");
     config::write(&mesh.config(), "stock.yaml", &text)?;
-    let found = |findings: &Value| findings.to_string().contains("stock.yaml");
+    let found = |findings: &Value| finding(findings).is_some();
     let findings = mesh.until("/api/v1/findings", found).await;
-    until_done(&load, 500).await;
+    pace.watch(1).await;
     std::fs::remove_file(mesh.config().join("stock.yaml"))?;
     let counts = load.stop().await;
-    let message = findings.as_ref().map_or_else(ToString::to_string, first_message);
-    let observed = format!("refused with «{message}» while traffic went on: {}", counts.failed());
+    let message = match &findings {
+        Ok(findings) => format!("refused with «{}»", message(finding(findings))),
+        Err(error) => format!("nobody found anything wrong with it: {error:#}"),
+    };
+    let observed = format!("{message}; meanwhile {}", counts.failed());
     report.check("bad-config", findings.is_ok() && counts.failures() == 0, &observed);
     Ok(())
 }
 
-fn first_message(findings: &Value) -> String {
-    let list = findings.as_array().or_else(|| findings.get("findings")?.as_array());
-    let finding = list.into_iter().flatten().find(|one| one.to_string().contains("stock.yaml"));
-    let text = |key: &str| {
-        let value = finding.and_then(|one| one.get(key));
-        value.map_or_else(String::new, |value| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        })
-    };
-    format!(
-        "{}:{}:{}: {}: {}",
-        text("file"),
-        text("line"),
-        text("column"),
-        text("field"),
-        text("message")
-    )
+/// The finding about the bad file.
+fn finding(findings: &Value) -> Option<&Value> {
+    let list = findings.get("findings")?.as_array()?;
+    list.iter().find(|one| one["file"].as_str().is_some_and(|file| file.ends_with("stock.yaml")))
 }
 
-async fn control_plane_outage(
-    mesh: &mut Mesh,
-    report: &mut Report,
-    outage: Duration,
-) -> Result<()> {
-    let load = start_load(mesh);
-    until_done(&load, 200).await;
+fn message(finding: Option<&Value>) -> String {
+    let text = |key: &str| match finding.and_then(|one| one.get(key)) {
+        Some(Value::String(text)) => text.rsplit('/').next().unwrap_or(text).to_owned(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    let place = ["file", "line", "column"].map(text).join(":");
+    format!("{place}: {}: {}; {}", text("path"), text("message"), text("help"))
+}
+
+async fn control_plane_outage(mesh: &mut Mesh, report: &mut Report, pace: Pace) -> Result<()> {
+    let load = pace.load(mesh);
+    pace.watch(1).await;
     mesh.kill_control().await?;
-    report.say("killed the control plane");
-    let begun = Instant::now();
-    sleep(outage / 4).await;
+    report.say("SIGKILL for the control plane");
+    let (begun, connections) = (Instant::now(), load.connections());
+    sleep(pace.outage / 4).await;
     let restarted = mesh.instance_of(STOCK)?;
+    report.say(&format!("restart the sidecar of {restarted}, with nobody there to ask"));
     if report.is_sabotaged("control-plane-outage") {
-        while let Ok(stock) = mesh.instance_of(STOCK) {
-            mesh.kill(&stock).await?;
-        }
-    } else {
-        mesh.restart_sidecar(&restarted).await?;
+        mesh.forget_state(&restarted)?;
     }
-    while begun.elapsed() < outage {
-        sleep(LOOK).await;
-    }
+    let restart = mesh.restart_sidecar(&restarted).await;
+    sleep(pace.outage.saturating_sub(begun.elapsed())).await;
+    let (away, connections) = (begun.elapsed().as_secs(), load.connections() - connections);
     mesh.start_control().await?;
     let count = mesh.instances.len() + 1;
     let all_back = |proxies: &Value| proxies.as_array().is_some_and(|list| list.len() >= count);
-    let back = mesh.until("/api/v1/proxies", all_back).await.is_ok();
-    until_done(&load, load.done() + 400).await;
+    let back = mesh.until("/api/v1/proxies", all_back).await;
+    pace.watch(1).await;
     let counts = load.stop().await;
+    let restart_words = match &restart {
+        Ok(()) => format!("the sidecar of {restarted} came back from what it had kept"),
+        Err(error) => format!("the sidecar of {restarted} did not come back: {error:#}"),
+    };
+    let back_words = match &back {
+        Ok(_) => format!("then all {count} proxies were there again"),
+        Err(error) => format!("proxies are missing afterwards: {error:#}"),
+    };
     let observed = format!(
-        "{} s without it, sidecar of {restarted} restarted meanwhile: {} of {} requests failed \
-         ({}); all proxies back: {back}",
-        outage.as_secs(),
-        counts.failures(),
-        counts.total(),
+        "{away} s without it, {connections} new connections, {restart_words}, {back_words}; {}",
         counts.failed()
     );
-    report.check("control-plane-outage", back && counts.failures() == 0, &observed);
+    let holds = restart.is_ok() && back.is_ok() && counts.failures() == 0 && connections > 0;
+    report.check("control-plane-outage", holds, &observed);
     Ok(())
 }

@@ -23,6 +23,23 @@ use tokio::time::{Instant, sleep_until, timeout};
 const REQUEST_LIMIT: Duration = Duration::from_secs(15);
 /// Every so many requests one is a POST.
 const POST_EVERY: u64 = 100;
+/// Every so many requests one has a connection of its own.
+const FRESH_EVERY: u64 = 20;
+/// Requests under way at most: on a machine that is too slow, what is due beyond them waits.
+const UNDER_WAY_LIMIT: u64 = 200;
+/// Clients that find out what the mesh carries here.
+const PROBES: usize = 16;
+/// How long they try before it counts: connections are made and programs get warm.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// How long it counts, a second.
+const PROBE_TIME: Duration = Duration::from_secs(1);
+/// Of what the mesh carries so much is asked of it, in percent…
+const USED_PERCENT: u64 = 50;
+/// …but never more, in requests a second.
+const MOST: u64 = 400;
+
+/// What the gateway knows the shop by.
+pub const HOST: &str = "shop.example";
 
 /// An answer.
 #[derive(Debug)]
@@ -77,9 +94,9 @@ async fn send(
 pub struct Counts {
     /// Requests that were answered with a 2xx.
     pub good: u64,
-    /// GETs that were not, by what happened.
+    /// Requests that were not, by what happened.
     pub bad: BTreeMap<String, u64>,
-    /// POSTs that were not.
+    /// POSTs among them.
     pub bad_posts: u64,
     /// POSTs.
     pub posts: u64,
@@ -97,14 +114,18 @@ impl Counts {
 
     /// Requests that failed.
     pub fn failures(&self) -> u64 {
-        self.bad.values().sum::<u64>() + self.bad_posts
+        self.bad.values().sum()
     }
 
     /// What failed, in words.
     pub fn failed(&self) -> String {
+        let total = self.total();
+        if self.failures() == 0 {
+            return format!("none of {total} requests failed");
+        }
         let bad: Vec<String> =
             self.bad.iter().map(|(why, count)| format!("{count} × {why}")).collect();
-        if self.failures() == 0 { "no failure".to_owned() } else { bad.join(", ") }
+        format!("{} of {total} requests failed: {}", self.failures(), bad.join(", "))
     }
 
     fn note(&mut self, is_post: bool, answer: Result<Answer>) {
@@ -124,11 +145,9 @@ impl Counts {
     }
 
     fn fail(&mut self, is_post: bool, why: String) {
-        if is_post {
-            self.bad_posts += 1;
-        } else {
-            *self.bad.entry(why).or_default() += 1;
-        }
+        self.bad_posts += u64::from(is_post);
+        let method = if is_post { "POST" } else { "GET" };
+        *self.bad.entry(format!("{method}: {why}")).or_default() += 1;
     }
 
     /// Counts who answered, from the answer down to those that were called for it.
@@ -169,6 +188,32 @@ fn failed_call(answer: &Value) -> Option<Value> {
     calls.iter().find(failed).cloned()
 }
 
+/// How many requests a second this machine carries with ease.
+///
+/// # Errors
+/// A request fails.
+pub async fn easy_rate(to: SocketAddr) -> Result<u32> {
+    let from = Instant::now() + WARM_UP;
+    let until = from + PROBE_TIME;
+    let probe = |_| {
+        tokio::task::spawn_local(async move {
+            let (mut sender, mut count) = (connect(to).await?, 0u64);
+            while Instant::now() < until {
+                let request = Request::builder().uri("/").header("host", HOST);
+                send(&mut sender, request.body(Full::default())?).await?;
+                count += u64::from(Instant::now() > from);
+            }
+            anyhow::Ok(count)
+        })
+    };
+    let probes: Vec<_> = (0..PROBES).map(probe).collect();
+    let mut count = 0;
+    for probe in probes {
+        count += probe.await??;
+    }
+    Ok(u32::try_from((count * USED_PERCENT / 100).clamp(1, MOST)).unwrap_or(1))
+}
+
 /// A load generator at work.
 #[derive(Debug)]
 pub struct Load {
@@ -183,6 +228,7 @@ struct Shared {
     idle: RefCell<Vec<SendRequest<Full<Bytes>>>>,
     counts: RefCell<Counts>,
     under_way: Cell<u64>,
+    connections: Cell<u64>,
     stop: Cell<bool>,
     post_mark: Cell<u64>,
     run: u32,
@@ -197,6 +243,7 @@ impl Load {
             idle: RefCell::default(),
             counts: RefCell::default(),
             under_way: Cell::new(0),
+            connections: Cell::new(0),
             stop: Cell::new(false),
             post_mark: Cell::new(0),
             run,
@@ -208,6 +255,16 @@ impl Load {
     /// Requests answered or failed so far.
     pub fn done(&self) -> u64 {
         self.shared.counts.borrow().total()
+    }
+
+    /// Connections opened so far.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.get()
+    }
+
+    /// Answers of payment so far.
+    pub fn payments(&self) -> u64 {
+        self.shared.counts.borrow().payment.values().sum()
     }
 
     /// How often `instance` answered so far.
@@ -238,6 +295,10 @@ async fn generate(shared: Rc<Shared>, rate: u32) {
     let mut number = 0;
     while !shared.stop.get() {
         sleep_until(next).await;
+        if shared.under_way.get() >= UNDER_WAY_LIMIT {
+            next = Instant::now() + interval;
+            continue;
+        }
         next += interval;
         number += 1;
         shared.under_way.set(shared.under_way.get() + 1);
@@ -247,19 +308,23 @@ async fn generate(shared: Rc<Shared>, rate: u32) {
 
 async fn one(shared: Rc<Shared>, number: u64) {
     let is_post = number.is_multiple_of(POST_EVERY);
-    let answer = request(&shared, is_post).await;
+    let is_fresh = number % FRESH_EVERY == FRESH_EVERY / 2;
+    let answer = request(&shared, is_post, is_fresh).await;
     shared.counts.borrow_mut().note(is_post, answer);
     shared.under_way.set(shared.under_way.get() - 1);
 }
 
-async fn request(shared: &Shared, is_post: bool) -> Result<Answer> {
-    let kept = shared.idle.borrow_mut().pop().filter(|sender| !sender.is_closed());
-    let mut sender = match kept {
+async fn request(shared: &Shared, is_post: bool, is_fresh: bool) -> Result<Answer> {
+    let kept = shared.idle.borrow_mut().pop_if(|_| !is_fresh);
+    let mut sender = match kept.filter(|sender| !sender.is_closed()) {
         Some(sender) => sender,
-        None => connect(shared.to).await?,
+        None => {
+            shared.connections.set(shared.connections.get() + 1);
+            connect(shared.to).await?
+        }
     };
     sender.ready().await?;
-    let mut request = Request::builder().uri("/").header("host", "shop.example");
+    let mut request = Request::builder().uri("/").header("host", HOST);
     for (name, value) in &shared.headers {
         request = request.header(*name, value);
     }
@@ -272,7 +337,7 @@ async fn request(shared: &Shared, is_post: bool) -> Result<Answer> {
         Full::default()
     };
     let answer = send(&mut sender, request.body(body)?).await?;
-    if sender.is_ready() {
+    if sender.is_ready() && !is_fresh {
         shared.idle.borrow_mut().push(sender);
     }
     Ok(answer)

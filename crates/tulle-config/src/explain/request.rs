@@ -133,8 +133,8 @@ fn fault(
     let settings = [&route.overrides, &host.overrides].into_iter().flatten();
     let FaultSettings { delay, abort, headers, .. } =
         settings.into_iter().find_map(|over| match &over.setting {
-            OverrideSetting::Fault(settings) => Some(settings),
-            OverrideSetting::Disabled => None,
+            OverrideSetting::Fault(settings) => Some(&**settings),
+            OverrideSetting::Disabled | OverrideSetting::Buffer(_) => None,
         })?;
     if !headers.iter().all(|header| header.matches_request(head)) {
         return None;

@@ -142,3 +142,36 @@ fn variables_make_typed_values() {
     assert_eq!(object.object.spec, Spec::ServiceEntry(entry.clone()));
     assert_eq!(object.canonical(), stored);
 }
+
+#[test]
+fn loading_again_reads_what_changed_and_says_the_same() {
+    let bad = GOOD.replace("name: good", "name: bad").replace("ports", "prots");
+    let moved = GOOD.replace("good.example", "moved.example");
+    let steps: [&[(&str, &str)]; 5] = [
+        &[("a.yaml", GOOD), ("b.yaml", &bad)],
+        &[("a.yaml", GOOD), ("b.yaml", &moved)],
+        &[("a.yaml", "{ not: [yaml"), ("b.yaml", &moved)],
+        &[("b.yaml", &moved), ("c.yaml", &bad)],
+        &[("a.yaml", GOOD), ("c.yaml", &bad)],
+    ];
+    let mut loader = Loader::default();
+    let mut last: Option<Loaded> = None;
+    for step in steps {
+        let fresh = loaded(step);
+        let files = step.iter().map(|(path, text)| ((*path).into(), (*text).into())).collect();
+        let again = loader.load(&files, &no_variables);
+        assert_eq!(lines(&again), lines(&fresh));
+        assert_eq!((&again.refused, &again.unreadable), (&fresh.refused, &fresh.unreadable));
+        let objects = |loaded: &Loaded| -> Vec<Object> {
+            loaded.objects.values().map(|loaded| (*loaded.object).clone()).collect()
+        };
+        assert_eq!(objects(&again), objects(&fresh));
+        for (id, found) in &again.objects {
+            let before = last.as_ref().and_then(|last| last.objects.get(id));
+            let before = before.filter(|before| before.source.file == found.source.file);
+            let shared = before.is_none_or(|before| Arc::ptr_eq(&before.object, &found.object));
+            assert!(shared, "{id} was not read anew");
+        }
+        last = Some(again);
+    }
+}

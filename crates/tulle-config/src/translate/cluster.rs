@@ -40,8 +40,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_RING: u64 = 8 * 1024 * 1024;
 /// Least request compares so many.
 const CHOICES: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
-/// Retries may be a fifth of the requests under way, and always three.
-const RETRY_BUDGET: RetryBudget = RetryBudget { basis_points: 2000, min_concurrency: 32 };
+/// Retries under way may be a fifth of the requests that are under way or began lately. In five
+/// seconds as many begin as are under way when each takes five: one of two endpoints may die while
+/// answers take two.
+const RETRY_BUDGET: RetryBudget =
+    RetryBudget { basis_points: 2000, min_concurrency: 32, interval: Duration::from_secs(5) };
 
 /// The cluster of a name.
 pub(super) fn translate(context: &Context<'_>, name: &ClusterName) -> Option<Resource> {

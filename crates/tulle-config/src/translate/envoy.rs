@@ -170,6 +170,7 @@ pub(super) fn routes(context: &Context<'_>, name: &str) -> Option<RouteConfigura
         let forward = tulle_model::route::Route { origin: None, ..forward };
         let domains = vec!["*".into()];
         hosts.push(Arc::new(route::virtual_host(
+            context,
             "undeclared",
             domains,
             vec![Arc::new(forward)],

@@ -90,7 +90,7 @@ pub(super) fn routes(context: &Context<'_>, name: &str) -> Option<RouteConfigura
     }
     let made = hosts.into_iter().map(|(host, routes)| {
         let origin = origins.remove(&host);
-        Arc::new(virtual_host(&host, port, routes, origin))
+        Arc::new(virtual_host(context, &host, port, routes, origin))
     });
     let mut configuration = outbound::configuration(&routes_name(port), made.collect());
     configuration.origin = servers.first().map(|own| own.origin.clone());
@@ -98,6 +98,7 @@ pub(super) fn routes(context: &Context<'_>, name: &str) -> Option<RouteConfigura
 }
 
 fn virtual_host(
+    context: &Context<'_>,
     host: &str,
     port: u16,
     routes: Vec<Arc<Route>>,
@@ -107,7 +108,7 @@ fn virtual_host(
     let is_all = |route: &Arc<Route>| route.matches == RouteMatch::prefix("/");
     let (all, mut ordered): (Vec<_>, Vec<_>) = routes.into_iter().partition(is_all);
     ordered.extend(all.into_iter().take(1));
-    route::virtual_host(&format!("{host}:{port}"), vec![host.into()], ordered, origin)
+    route::virtual_host(context, &format!("{host}:{port}"), vec![host.into()], ordered, origin)
 }
 
 /// The hosts under which a rule is reached at these servers, and the gateways it is bound to

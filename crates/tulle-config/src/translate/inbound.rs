@@ -73,7 +73,7 @@ pub(super) fn virtual_inbound(context: &Context<'_>) -> Option<Listener> {
     listener.inspect =
         Inspection { original_dst: !bind.explicit, http: sniffs, ..Inspection::default() };
     for (number, port) in &ports {
-        listener.chains.extend(chains(*number, port));
+        listener.chains.extend(chains(context, *number, port));
     }
     // A connection to one of the proxy's own ports would come back for ever.
     let own = bind.inbound.iter().chain(&bind.outbound).map(|address| address.port());
@@ -93,11 +93,11 @@ pub(super) fn virtual_inbound(context: &Context<'_>) -> Option<Listener> {
     Some(listener)
 }
 
-fn chains(number: u16, port: &InboundPort) -> Vec<Arc<FilterChain>> {
+fn chains(context: &Context<'_>, number: u16, port: &InboundPort) -> Vec<Arc<FilterChain>> {
     let origin = Some(port.origin.clone());
     let name = ClusterName::inbound(number);
     let http = || {
-        let host = virtual_host(&name, &port.origin);
+        let host = virtual_host(context, &name, &port.origin);
         let routes = outbound::configuration(name.as_str(), vec![Arc::new(host)]);
         let filter =
             network_filter::inbound(&format!("inbound_{number}"), network_filter::inline(routes));
@@ -133,15 +133,16 @@ fn taking(port: u16, network: NetworkFilter, origin: Option<Origin>) -> FilterCh
     }
 }
 
-fn virtual_host(name: &ClusterName, origin: &Origin) -> VirtualHost {
+fn virtual_host(context: &Context<'_>, name: &ClusterName, origin: &Origin) -> VirtualHost {
     let forward = route::to_application(name.clone(), origin.clone());
     let mut host = route::virtual_host(
+        context,
         name.as_str(),
         vec!["*".into()],
         vec![Arc::new(forward)],
         Some(origin.clone()),
     );
-    host.retry = Some(route::inbound_retry());
+    host.retry = Some(route::inbound_retry(context));
     host.include_request_attempt_count = false;
     host
 }

@@ -55,7 +55,7 @@ fn mesh(stat_prefix: &str, routes: RouteSource) -> HttpManager {
 fn fault_filter() -> HttpFilter {
     HttpFilter {
         name: FAULT_FILTER.into(),
-        kind: FilterKind::Fault(FaultSettings::default()),
+        kind: FilterKind::Fault(FaultSettings::default().into()),
         disabled: false,
     }
 }

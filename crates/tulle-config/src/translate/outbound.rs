@@ -294,7 +294,7 @@ pub(super) fn routes(context: &Context<'_>, name: &str) -> Option<RouteConfigura
             let scope = Scope { place: Place::Mesh, port: 80 };
             let routes = route::of_rule(context, rule, &scope);
             let origin = Some(rule.id.origin());
-            vec![Arc::new(route::virtual_host(&name, everything(), routes, origin))]
+            vec![Arc::new(route::virtual_host(context, &name, everything(), routes, origin))]
         }
     };
     Some(configuration(&name, hosts))
@@ -361,7 +361,7 @@ pub(super) fn virtual_host(
             (vec![Arc::new(forward)], port.origin.clone())
         }
     };
-    route::virtual_host(&name, domains, routes, Some(origin))
+    route::virtual_host(context, &name, domains, routes, Some(origin))
 }
 
 /// A route configuration. The domains of its hosts are distinct.

@@ -17,6 +17,7 @@ use tulle_model::route::{
 
 use super::Context;
 use super::network_filter::FAULT_FILTER;
+use crate::client::Assembly;
 use crate::istio::{
     self, Destination, HashKey, HttpAction, HttpDestination, HttpMatch, HttpRoute, LoadBalancer,
     RedirectPort, Retries, TextMatch,
@@ -36,9 +37,17 @@ pub(super) struct Scope<'s> {
     pub(super) port: u16,
 }
 
+/// Conditions that the client knows: a stock Envoy is not told the one that only we have.
+fn known(context: &Context<'_>, on: RetryOn) -> RetryOn {
+    match context.client.assembly() {
+        Assembly::Tulle => on,
+        Assembly::Envoy => on.without(RetryOn::IDLE_CONNECTION_RESET),
+    }
+}
+
 /// What is tried again without being asked: only what cannot have been processed.
-pub(super) fn default_retry() -> Arc<RetryPolicy> {
-    let mut policy = RetryPolicy::new(RetryOn::SAFE, DEFAULT_RETRIES);
+fn default_retry(context: &Context<'_>) -> Arc<RetryPolicy> {
+    let mut policy = RetryPolicy::new(known(context, RetryOn::SAFE), DEFAULT_RETRIES);
     policy.other_host = true;
     policy.host_selection_attempts = HOST_SELECTION_ATTEMPTS;
     Arc::new(policy)
@@ -46,6 +55,7 @@ pub(super) fn default_retry() -> Arc<RetryPolicy> {
 
 /// A virtual host of the mesh.
 pub(super) fn virtual_host(
+    context: &Context<'_>,
     name: &str,
     domains: Vec<Arc<str>>,
     routes: Vec<Arc<Route>>,
@@ -58,7 +68,7 @@ pub(super) fn virtual_host(
         require_tls: Default::default(),
         request_headers: Default::default(),
         response_headers: Default::default(),
-        retry: Some(default_retry()),
+        retry: Some(default_retry(context)),
         include_request_attempt_count: true,
         include_attempt_count_in_response: false,
         overrides: Vec::new(),
@@ -190,13 +200,13 @@ fn build(
                 forward.host_rewrite = Some(HostRewrite::Literal(authority.as_str().into()));
             }
             forward.timeout = route.timeout.filter(|timeout| !timeout.is_zero());
-            forward.retry = route.retries.as_ref().map(retry);
+            forward.retry = route.retries.as_ref().map(|retries| retry(context, retries));
             RouteAction::Forward(forward)
         }
     };
     let fault = route.fault.iter().map(|settings| FilterOverride {
         filter: FAULT_FILTER.into(),
-        setting: OverrideSetting::Fault(settings.clone()),
+        setting: OverrideSetting::Fault(settings.clone().into()),
     });
     Route {
         name: "".into(),
@@ -345,11 +355,12 @@ fn redirection(redirect: &istio::Redirect, port: u16) -> Redirect {
 }
 
 /// What a rule says about trying again; where it does not say after what, what is safe.
-fn retry(retries: &Retries) -> Arc<RetryPolicy> {
+fn retry(context: &Context<'_>, retries: &Retries) -> Arc<RetryPolicy> {
     if retries.attempts == 0 {
         return Arc::new(RetryPolicy::new(RetryOn::NONE, 0));
     }
-    let mut policy = RetryPolicy::new(retries.on.unwrap_or(RetryOn::SAFE), retries.attempts);
+    let on = known(context, retries.on.unwrap_or(RetryOn::SAFE));
+    let mut policy = RetryPolicy::new(on, retries.attempts);
     policy.retriable_status_codes = retries.statuses.clone();
     policy.per_try_timeout = retries.per_try;
     policy.other_host = retries.another_host.unwrap_or(true);
@@ -362,9 +373,9 @@ fn retry(retries: &Retries) -> Arc<RetryPolicy> {
 }
 
 /// One endpoint has no other: what is tried again between a sidecar and its application.
-pub(super) fn inbound_retry() -> Arc<RetryPolicy> {
+pub(super) fn inbound_retry(context: &Context<'_>) -> Arc<RetryPolicy> {
     let on = RetryOn::RESET_BEFORE_REQUEST
         .union(RetryOn::IDLE_CONNECTION_RESET)
         .union(RetryOn::REFUSED_STREAM);
-    Arc::new(RetryPolicy::new(on, DEFAULT_RETRIES))
+    Arc::new(RetryPolicy::new(known(context, on), DEFAULT_RETRIES))
 }

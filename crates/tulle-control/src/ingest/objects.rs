@@ -7,9 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tulle_config::tree::Node;
 use tulle_config::{
-    Code, Diagnostic, File, Loaded, LoadedObject, Object, ObjectId, Position, SourceMap, Variable,
+    Code, Diagnostic, File, Loaded, LoadedObject, Loader, Object, ObjectId, Position, SourceMap,
+    Variable,
 };
+use xxhash_rust::xxh64::xxh64;
 
 use super::files::{Content, FileSet};
 use crate::settings::Variables;
@@ -28,12 +31,23 @@ pub struct Configuration {
     pub findings: Vec<Diagnostic>,
 }
 
+/// A value of the store.
+#[derive(Debug)]
+struct Stored {
+    hash: u64,
+    /// The tree that it was written from, if it was since the start.
+    root: Option<Arc<Node>>,
+}
+
 /// The objects in force, kept in step with the files.
 #[derive(Debug)]
 pub struct Objects {
+    loader: Loader,
     in_force: BTreeMap<ObjectId, LoadedObject>,
-    /// What the store has, by key.
-    stored: BTreeMap<String, String>,
+    /// What the store has of each object.
+    stored: BTreeMap<ObjectId, Stored>,
+    /// Keys of the store that are not understood any more.
+    foreign: BTreeSet<String>,
     variables: Variables,
 }
 
@@ -41,15 +55,26 @@ impl Objects {
     /// The objects that `store` kept.
     #[must_use]
     pub fn restore(store: &dyn Store, variables: Variables) -> Self {
-        let mut objects = Self { in_force: BTreeMap::new(), stored: BTreeMap::new(), variables };
+        let mut objects = Self {
+            loader: Loader::default(),
+            in_force: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            foreign: BTreeSet::new(),
+            variables,
+        };
         let kept = store.load(Table::Objects).unwrap_or_else(|error| {
             tracing::error!(%error, "last good objects cannot be read; files must be right");
             Vec::new()
         });
         for (key, value) in kept {
             let Ok(text) = String::from_utf8(value) else { continue };
-            objects.in_force.extend(read_stored(&key, &text));
-            objects.stored.insert(key, text);
+            let Some((id, object)) = read_stored(&key, &text) else {
+                objects.foreign.insert(key);
+                continue;
+            };
+            let hash = xxh64(text.as_bytes(), 0);
+            objects.stored.insert(id.clone(), Stored { hash, root: None });
+            objects.in_force.insert(id, object);
         }
         objects
     }
@@ -57,7 +82,8 @@ impl Objects {
     /// Reads `files` and keeps what changed in `writer`.
     pub fn update(&mut self, files: &FileSet, writer: &Writer) -> Configuration {
         let (texts, broken) = divide(files);
-        let mut loaded = tulle_config::load(&texts, &|name| self.variable(name));
+        let variables = &self.variables;
+        let mut loaded = self.loader.load(&texts, &|name| variable(variables, name));
         for finding in &broken {
             loaded.unreadable.insert(finding.file.clone());
         }
@@ -66,14 +92,6 @@ impl Objects {
         let configuration = self.accept(loaded);
         self.keep(writer);
         configuration
-    }
-
-    fn variable(&self, name: &str) -> Variable {
-        match self.variables.value(name) {
-            Some(value) => Variable::Set(value.to_owned()),
-            None if self.variables.allows(name) => Variable::Unset,
-            None => Variable::Forbidden,
-        }
     }
 
     fn accept(&mut self, loaded: Loaded) -> Configuration {
@@ -99,17 +117,38 @@ impl Objects {
 
     /// Brings the store up to what is in force.
     fn keep(&mut self, writer: &Writer) {
-        let now: BTreeMap<String, String> =
-            self.in_force.iter().map(|(id, object)| (key(id), write_stored(object))).collect();
-        for (key, text) in &now {
-            if self.stored.get(key) != Some(text) {
-                writer.put(Table::Objects, key.clone(), Some(text.clone().into_bytes()));
+        let Self { in_force, stored, .. } = self;
+        for (id, object) in &*in_force {
+            let (known, root) = (stored.get(id), &object.source.root);
+            let written = known.and_then(|known| known.root.as_ref());
+            if written.is_some_and(|written| Arc::ptr_eq(written, root)) {
+                continue;
             }
+            let text = write_stored(object);
+            let hash = xxh64(text.as_bytes(), 0);
+            if known.is_none_or(|known| known.hash != hash) {
+                writer.put(Table::Objects, key(id), Some(text.into_bytes()));
+            }
+            stored.insert(id.clone(), Stored { hash, root: Some(Arc::clone(root)) });
         }
-        for key in self.stored.keys().filter(|key| !now.contains_key(*key)) {
-            writer.put(Table::Objects, key.clone(), None);
+        stored.retain(|id, _| {
+            let stays = in_force.contains_key(id);
+            if !stays {
+                writer.put(Table::Objects, key(id), None);
+            }
+            stays
+        });
+        for key in std::mem::take(&mut self.foreign) {
+            writer.put(Table::Objects, key, None);
         }
-        self.stored = now;
+    }
+}
+
+fn variable(variables: &Variables, name: &str) -> Variable {
+    match variables.value(name) {
+        Some(value) => Variable::Set(value.to_owned()),
+        None if variables.allows(name) => Variable::Unset,
+        None => Variable::Forbidden,
     }
 }
 
@@ -135,11 +174,13 @@ fn read_stored(key: &str, text: &str) -> Option<(ObjectId, LoadedObject)> {
 }
 
 /// The files that have a text, and findings about those that have none.
-fn divide(files: &FileSet) -> (Vec<File<'_>>, Vec<Diagnostic>) {
-    let (mut texts, mut broken) = (Vec::new(), Vec::new());
+fn divide(files: &FileSet) -> (BTreeMap<Arc<str>, Arc<str>>, Vec<Diagnostic>) {
+    let (mut texts, mut broken) = (BTreeMap::new(), Vec::new());
     for (path, content) in files {
         match content {
-            Content::Text(text) => texts.push(File { path, text }),
+            Content::Text(text) => {
+                texts.insert(Arc::clone(path), Arc::clone(text));
+            }
             Content::Unreadable(why) => broken.push(unreadable(path, why)),
         }
     }

@@ -20,6 +20,7 @@ impl<'a> LogFields<'a> {
             response_duration: record.answered_after,
             request: Some(&x.request),
             response: Some(&x.response),
+            trailers: record.trailers.as_ref(),
             protocol: Some(x.request.version),
             status: record.status,
             details: &record.details,

@@ -28,6 +28,8 @@ use crate::worker::{Worker, WorkerParts};
 
 /// How often unused connections and ejections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often connections that stay open are counted (Istio: 15 s).
+const COUNT_OPEN: Duration = Duration::from_secs(5);
 /// How often counters that nobody counts in any more are forgotten.
 const FORGET: Duration = Duration::from_secs(60);
 
@@ -104,20 +106,18 @@ async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
     let _stalls =
         AbortOnDrop(tokio::task::spawn_local(watch_stalls(worker.metrics.worker.clone())));
     let mut sweep = tokio::time::interval(SWEEP);
+    let mut count_open = tokio::time::interval(COUNT_OPEN);
     let mut forget = tokio::time::interval(FORGET);
     let mut drain_ended = false;
     loop {
         tokio::select! {
             biased;
             _ = sweep.tick() => worker.upstreams.sweep(),
+            _ = count_open.tick() => worker.metrics.count_open(&worker),
             _ = forget.tick() => worker.metrics.forget_unused(),
             changed = seed.drain.changed(), if !drain_ended => {
                 drain_ended = changed.is_err();
-                let view = *seed.drain.borrow_and_update();
-                worker.drain.set(view);
-                if view.phase >= Phase::Closing {
-                    loops.stop();
-                }
+                worker.drain.set(*seed.drain.borrow_and_update());
             }
             Ok(()) = seed.inquiries.changed() => {
                 if let Some(inquiry) = &*seed.inquiries.borrow_and_update() {

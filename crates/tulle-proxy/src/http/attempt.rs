@@ -6,12 +6,11 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 
-use tokio::time::Instant;
 use tulle_model::cluster::UpstreamProtocol;
 use tulle_model::decide::retry::Attempt;
 use tulle_model::flag::ResponseFlag;
 use tulle_model::head::grammar::parse_u64;
-use tulle_model::head::{KnownId, Method, Version};
+use tulle_model::head::{KnownId, Method, RequestHead, Version};
 
 use crate::http::body::Body;
 use crate::http::codec::abort::Abort;
@@ -23,9 +22,8 @@ use crate::http::failure::{self, BrokenFacts};
 use crate::http::forward::{overflow, try_again};
 use crate::http::reply::{LocalReply, http_status_of};
 use crate::http::sink::{PumpError, Sink, pump};
-use crate::http::tries::{Clocks, Expired, Tries};
+use crate::http::tries::{Expired, Tries, expiry};
 use crate::http::upstream_stream::{Answer, Arrived, FinalHead, UpstreamStream, open_h1, open_h2};
-use crate::timer::Timer;
 use crate::upstream::cluster::{HttpLease, HttpVersion, UpstreamCluster};
 use crate::upstream::endpoint::UpstreamEndpoint;
 use crate::upstream::members::PickInput;
@@ -46,7 +44,7 @@ pub enum Attempted {
 /// The answer of the proxy's own, or that the stream broke.
 pub async fn attempt(
     x: &mut Exchange<'_>,
-    route: &mut Route<'_>,
+    route: &Route<'_>,
     cluster: &Rc<UpstreamCluster>,
     tries: &mut Tries,
 ) -> Result<Attempted, Failure> {
@@ -136,16 +134,6 @@ fn version(x: &Exchange<'_>, cluster: &UpstreamCluster) -> HttpVersion {
     }
 }
 
-/// Comes back when a clock ran out.
-async fn expiry(timer: &mut Timer, clocks: &Clocks) -> Expired {
-    loop {
-        timer.wait(clocks.next()).await;
-        if let Some(expired) = clocks.expired(Instant::now()) {
-            return expired;
-        }
-    }
-}
-
 /// What follows when a clock ran out before the head of an answer.
 fn too_late(x: &mut Exchange<'_>, tries: &Tries, expired: Expired) -> Result<Attempted, Failure> {
     let reply = failure::expired(expired, x.received);
@@ -155,10 +143,16 @@ fn too_late(x: &mut Exchange<'_>, tries: &Tries, expired: Expired) -> Result<Att
     }
 }
 
+/// Whether what follows the head is no message body, if the answer agrees.
+#[must_use]
+pub fn asks_for_tunnel(head: &RequestHead) -> bool {
+    head.protocol().is_some() || head.method == Method::Connect
+}
+
 /// How the request is framed for an HTTP/1 upstream, before anything of its body was read.
 #[must_use]
 pub fn request_framing(x: &Exchange<'_>) -> Framing {
-    if x.request.protocol().is_some() || x.request.method == Method::Connect {
+    if asks_for_tunnel(&x.request) {
         return Framing::Tunnel;
     }
     let declared = x.request.headers.first(KnownId::ContentLength).and_then(parse_u64);
@@ -170,7 +164,7 @@ pub fn request_framing(x: &Exchange<'_>) -> Framing {
 pub enum Told {
     /// The answer was passed on to its end; whether its connection may be used again.
     Answered {
-        /// Its status.
+        /// What its head is judged by: its status, or what a gRPC status stands for.
         status: u16,
         /// Whether the HTTP/1 connection may be used again.
         reusable: bool,
@@ -198,7 +192,7 @@ pub enum Told {
 /// Sends the request and passes its answer on.
 async fn converse(
     x: &mut Exchange<'_>,
-    route: &mut Route<'_>,
+    route: &Route<'_>,
     tries: &Tries,
     stream: UpstreamStream<'_>,
 ) -> Told {
@@ -240,7 +234,7 @@ async fn converse(
             *reusable = false;
         }
     }
-    x.record.request_bytes = tries.received_bytes.get();
+    x.record.request_bytes = body.received_bytes();
     x.cx.worker.buffers.give(sink.into_buffer());
     x.body = body;
     told
@@ -249,7 +243,7 @@ async fn converse(
 /// Sends an upgrade and, if it is agreed to, becomes a tunnel.
 async fn converse_tunnel(
     x: &mut Exchange<'_>,
-    route: &mut Route<'_>,
+    route: &Route<'_>,
     tries: &Tries,
     stream: UpstreamStream<'_>,
 ) -> Told {
@@ -279,6 +273,9 @@ async fn converse_tunnel(
 
 /// Sends what was sent before, then what still comes.
 async fn send(body: &mut Body<'_>, sink: &mut Sink<'_>, tries: &Tries) -> Result<(), PumpError> {
+    if let Some(held) = body.held() {
+        held.rewind();
+    }
     let replay = tries.replay();
     if !replay.is_empty() {
         sink.bytes(replay).await.map_err(PumpError::Sink)?;
@@ -307,7 +304,7 @@ async fn wait_for_head(
                         x.record.request_sent_after = Some(x.record.started.elapsed());
                     }
                     Err(PumpError::Source(abort)) => {
-                        return Err(Told::Failed(failure::downstream(x, &abort)));
+                        return Err(Told::Failed(failure::downstream(&mut x.record, &abort)));
                     }
                     // The answer may be there all the same: it says more.
                     Err(PumpError::Sink(abort)) => broken_sink = Some(abort),
@@ -362,8 +359,7 @@ fn finish(
 ) -> Result<Attempted, Failure> {
     match told {
         Told::Answered { status, .. } => {
-            let judged = x.record.grpc_status.map_or(status, http_status_of);
-            cluster.report(endpoint, Outcome::Answered(judged));
+            cluster.report(endpoint, Outcome::Answered(status));
             Ok(Attempted::Answered)
         }
         Told::Retry { status } => {

@@ -2,14 +2,25 @@
 //!
 //! Back-pressure is by not pulling. An abort is an error and can never be taken for an end.
 
+mod h1;
+mod held;
+mod pace;
+mod transform;
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use tulle_model::head::Headers;
 
-use crate::buffer::{BufferPool, ReadBuffer};
 use crate::http::codec::abort::Abort;
-use crate::http::codec::h1::{ChunkDecoder, ChunkStep, CodecSettings, Framing};
+use crate::http::codec::h1::Framing;
 use crate::http::codec::h2::H2Body;
-use crate::io::Io;
+
+pub use h1::{H1Body, H1Source};
+pub use held::{Held, NotHeld};
+pub use pace::Pace;
+pub use transform::{Transform, Transformer};
 
 /// Where the bytes of a body come from.
 #[derive(Debug, Default)]
@@ -17,12 +28,14 @@ pub enum Body<'c> {
     /// There is none.
     #[default]
     Empty,
-    /// From an HTTP/1 connection.
+    /// From an HTTP/1 connection: of known length, chunked, until its end, or a tunnel.
     H1(H1Body<'c>),
-    /// From an HTTP/2 stream; its trailers once they came.
-    H2(H2Body, Option<Headers>),
-    /// Held in memory, sent again or made by a filter.
-    Held(Bytes, Option<Headers>),
+    /// From an HTTP/2 stream.
+    H2(H2Body),
+    /// From memory.
+    Held(Held),
+    /// Through a filter that changes it.
+    Transform(Box<Transform<'c>>),
 }
 
 /// What a pull brought.
@@ -41,24 +54,22 @@ impl Body<'_> {
     ///
     /// # Errors
     /// The body broke; it never ends cleanly after that.
-    pub async fn next(&mut self) -> Result<Piece, Abort> {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Abort>> {
         match self {
-            Self::Empty => Ok(Piece::End),
-            Self::H1(body) => body.next().await,
-            Self::H2(body, trailers) => {
-                if body.next_chunk().await? {
-                    return Ok(Piece::Data);
-                }
-                if trailers.is_none() {
-                    *trailers = body.trailers().await?;
-                }
-                Ok(if trailers.is_some() { Piece::Trailers } else { Piece::End })
-            }
-            Self::Held(bytes, trailers) if bytes.is_empty() => {
-                Ok(if trailers.is_some() { Piece::Trailers } else { Piece::End })
-            }
-            Self::Held(..) => Ok(Piece::Data),
+            Self::Empty => Poll::Ready(Ok(Piece::End)),
+            Self::H1(body) => body.poll_next(cx),
+            Self::H2(body) => body.poll_next(cx),
+            Self::Held(held) => Poll::Ready(Ok(held.next())),
+            Self::Transform(transform) => transform.poll_next(cx),
         }
+    }
+
+    /// As [`poll_next`](Self::poll_next). Can be dropped and called again at any time.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn next(&mut self) -> Result<Piece, Abort> {
+        poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// The bytes of the last [`Piece::Data`].
@@ -67,8 +78,9 @@ impl Body<'_> {
         match self {
             Self::Empty => b"",
             Self::H1(body) => body.data(),
-            Self::H2(body, _) => body.data(),
-            Self::Held(bytes, _) => bytes,
+            Self::H2(body) => body.data(),
+            Self::Held(held) => held.data(),
+            Self::Transform(transform) => transform.data(),
         }
     }
 
@@ -76,10 +88,9 @@ impl Body<'_> {
     #[must_use]
     pub fn take_data(&mut self) -> Bytes {
         match self {
-            Self::Empty => Bytes::new(),
-            Self::H1(body) => Bytes::copy_from_slice(body.data()),
-            Self::H2(body, _) => body.data().clone(),
-            Self::Held(bytes, _) => std::mem::take(bytes),
+            Self::H2(body) => body.data().clone(),
+            Self::Held(held) => held.take_data(),
+            Self::Empty | Self::H1(_) | Self::Transform(_) => Bytes::copy_from_slice(self.data()),
         }
     }
 
@@ -88,8 +99,22 @@ impl Body<'_> {
     pub fn trailers(&self) -> Option<&Headers> {
         match self {
             Self::Empty => None,
-            Self::H1(body) => Some(&body.trailers),
-            Self::H2(_, trailers) | Self::Held(_, trailers) => trailers.as_ref(),
+            Self::H1(body) => body.trailers(),
+            Self::H2(body) => body.trailers(),
+            Self::Held(held) => held.trailers(),
+            Self::Transform(transform) => transform.source.trailers(),
+        }
+    }
+
+    /// The same, for somebody who outlives the body.
+    #[must_use]
+    pub fn take_trailers(&mut self) -> Option<Headers> {
+        match self {
+            Self::Empty => None,
+            Self::H1(body) => body.take_trailers(),
+            Self::H2(body) => body.take_trailers(),
+            Self::Held(held) => held.take_trailers(),
+            Self::Transform(transform) => transform.source.take_trailers(),
         }
     }
 
@@ -99,8 +124,9 @@ impl Body<'_> {
         match self {
             Self::Empty => true,
             Self::H1(body) => body.is_last(),
-            Self::H2(body, _) => body.is_end(),
-            Self::Held(_, trailers) => trailers.is_none(),
+            Self::H2(body) => body.is_end(),
+            Self::Held(held) => held.is_last(),
+            Self::Transform(_) => false,
         }
     }
 
@@ -109,9 +135,10 @@ impl Body<'_> {
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::H1(body) => body.framing.is_empty(),
-            Self::H2(body, _) => body.is_end(),
-            Self::Held(bytes, trailers) => bytes.is_empty() && trailers.is_none(),
+            Self::H1(body) => body.framing().is_empty(),
+            Self::H2(body) => body.is_end(),
+            Self::Held(held) => held.is_empty(),
+            Self::Transform(_) => false,
         }
     }
 
@@ -120,180 +147,62 @@ impl Body<'_> {
     pub fn framing(&self, declared: Option<u64>) -> Framing {
         match self {
             Self::Empty => Framing::None,
-            Self::H1(body) => body.framing,
-            Self::H2(body, _) => match declared {
+            Self::H1(body) => body.framing(),
+            Self::H2(body) => match declared {
                 Some(length) => Framing::Length(length),
                 None if body.is_end() => Framing::None,
                 None => Framing::Chunked,
             },
-            Self::Held(_, Some(_)) => Framing::Chunked,
-            Self::Held(bytes, None) => Framing::Length(bytes.len() as u64),
+            Self::Held(held) if held.trailers().is_some() => Framing::Chunked,
+            Self::Held(held) => Framing::Length(held.bytes().len() as u64),
+            Self::Transform(transform) if transform.by.keeps_length() => {
+                transform.source.framing(declared)
+            }
+            Self::Transform(_) => Framing::Chunked,
         }
     }
 
     /// Goes on as the bytes of a tunnel, whatever it was.
     pub fn become_tunnel(&mut self) {
         if let Self::H1(body) = self {
-            body.framing = Framing::Tunnel;
-            body.progress = Progress::Raw;
+            body.become_tunnel();
         }
     }
 
-    /// Whether it was read to its clean end.
+    /// Goes on through `by`.
+    pub fn transform(&mut self, by: Transformer) {
+        let source = std::mem::take(self);
+        *self = Self::Transform(Box::new(Transform { source, by }));
+    }
+
+    /// The body, if it is held.
+    pub fn held(&mut self) -> Option<&mut Held> {
+        match self {
+            Self::Held(held) => Some(held),
+            _ => None,
+        }
+    }
+
+    /// Whether it was read from its sender to its clean end.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Held(_) => true,
             Self::H1(body) => body.is_finished(),
-            Self::H2(body, _) => body.is_end(),
-            Self::Held(bytes, _) => bytes.is_empty(),
+            Self::H2(body) => body.is_end(),
+            Self::Transform(transform) => transform.source.is_finished(),
         }
     }
-}
 
-/// A body that comes from an HTTP/1 connection.
-#[derive(Debug)]
-pub struct H1Body<'c> {
-    io: &'c Io,
-    buffer: &'c mut ReadBuffer,
-    pool: &'c BufferPool,
-    settings: &'c CodecSettings,
-    keeps_trailers: bool,
-    framing: Framing,
-    progress: Progress,
-    trailers: Headers,
-    /// Bytes at the front of the buffer that the last pull brought.
-    pulled: usize,
-}
-
-#[derive(Debug)]
-enum Progress {
-    Length(u64),
-    Chunked(Box<ChunkDecoder>),
-    Raw,
-    /// Not to be read: an upgrade that nobody agreed to yet.
-    Held,
-    Done,
-}
-
-/// What an HTTP/1 body reads from.
-#[derive(Debug)]
-pub struct H1Source<'c> {
-    /// The connection.
-    pub io: &'c Io,
-    /// What was read from it and not used.
-    pub buffer: &'c mut ReadBuffer,
-    /// Where buffers come from.
-    pub pool: &'c BufferPool,
-    /// Limits of trailers and chunks.
-    pub settings: &'c CodecSettings,
-    /// Whether trailers are passed on; else they are read and left out.
-    pub trailers: bool,
-}
-
-impl<'c> H1Body<'c> {
-    /// The body that `framing` says follows.
+    /// Bytes that its sender sent so far.
     #[must_use]
-    pub fn new(source: H1Source<'c>, framing: Framing) -> Self {
-        let progress = match framing {
-            Framing::None | Framing::Length(0) => Progress::Done,
-            Framing::Length(length) => Progress::Length(length),
-            Framing::Chunked => Progress::Chunked(Box::default()),
-            Framing::UntilClose => Progress::Raw,
-            Framing::Tunnel => Progress::Held,
-        };
-        let H1Source { io, buffer, pool, settings, trailers: keeps_trailers } = source;
-        let trailers = Headers::new();
-        Self { io, buffer, pool, settings, keeps_trailers, framing, progress, trailers, pulled: 0 }
-    }
-
-    async fn next(&mut self) -> Result<Piece, Abort> {
-        self.buffer.consume(std::mem::take(&mut self.pulled));
-        loop {
-            if let Some(piece) = self.step()? {
-                return Ok(piece);
-            }
-            if self.buffer.fill(self.io, self.pool).await? == 0 {
-                return self.ended();
-            }
+    pub fn received_bytes(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::H1(body) => body.received_bytes(),
+            Self::H2(body) => body.received_bytes(),
+            Self::Held(held) => held.received_bytes(),
+            Self::Transform(transform) => transform.source.received_bytes(),
         }
-    }
-
-    /// What the buffer has; `None` if more must be read.
-    fn step(&mut self) -> Result<Option<Piece>, Abort> {
-        let available = self.buffer.unread().len();
-        match &mut self.progress {
-            // Asked again, because the request is sent again.
-            Progress::Done if !self.trailers.is_empty() => Ok(Some(Piece::Trailers)),
-            Progress::Done => Ok(Some(Piece::End)),
-            Progress::Held => Err(Abort::Protocol("an upgrade that was not agreed to")),
-            _ if available == 0 => Ok(None),
-            Progress::Raw => {
-                self.pulled = available;
-                Ok(Some(Piece::Data))
-            }
-            Progress::Length(left) => {
-                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(available);
-                *left -= here as u64;
-                self.pulled = here;
-                if *left == 0 {
-                    self.progress = Progress::Done;
-                }
-                Ok(Some(Piece::Data))
-            }
-            Progress::Chunked(decoder) => {
-                let input = self.buffer.unread();
-                let step = decoder.step(input, &mut self.trailers, self.settings);
-                match step.map_err(Abort::from)? {
-                    ChunkStep::Data { skip, len } => {
-                        self.buffer.consume(skip);
-                        self.pulled = len;
-                        Ok(Some(Piece::Data))
-                    }
-                    ChunkStep::NeedMore => {
-                        self.buffer.consume(available);
-                        Ok(None)
-                    }
-                    ChunkStep::End { consumed } => {
-                        self.buffer.consume(consumed);
-                        self.progress = Progress::Done;
-                        if !self.keeps_trailers {
-                            self.trailers.clear();
-                        }
-                        let none = self.trailers.is_empty();
-                        Ok(Some(if none { Piece::End } else { Piece::Trailers }))
-                    }
-                }
-            }
-        }
-    }
-
-    fn ended(&mut self) -> Result<Piece, Abort> {
-        match self.progress {
-            Progress::Raw => {
-                self.progress = Progress::Done;
-                Ok(Piece::End)
-            }
-            _ => Err(Abort::Truncated),
-        }
-    }
-
-    fn data(&self) -> &[u8] {
-        &self.buffer.unread()[..self.pulled]
-    }
-
-    fn is_last(&self) -> bool {
-        matches!(self.progress, Progress::Done) && self.trailers.is_empty()
-    }
-
-    fn is_finished(&self) -> bool {
-        matches!(self.progress, Progress::Done)
-    }
-}
-
-impl Drop for H1Body<'_> {
-    /// What the last pull brought was used: what follows is the next message.
-    fn drop(&mut self) {
-        self.buffer.consume(std::mem::take(&mut self.pulled));
     }
 }

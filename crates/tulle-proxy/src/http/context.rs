@@ -51,6 +51,9 @@ pub struct HttpContext {
     pub requests: Cell<u32>,
     /// Whether the router adds `x-envoy-*` headers.
     pub envoy_headers: bool,
+    /// What tests put in the place of filters, by their names.
+    #[cfg(test)]
+    pub probes: std::collections::HashMap<Arc<str>, Rc<crate::http::filter::probe::Play>>,
 }
 
 impl HttpContext {
@@ -76,7 +79,7 @@ impl HttpContext {
         let metrics = worker.metrics.http(&manager.stat_prefix);
         let envoy_headers = !manager.filters.iter().any(|filter| match &filter.kind {
             FilterKind::Router(router) => router.suppress_envoy_headers,
-            FilterKind::Fault(_) => false,
+            FilterKind::Fault(_) | FilterKind::Buffer(_) => false,
         });
         Self {
             worker,
@@ -88,6 +91,8 @@ impl HttpContext {
             started,
             requests,
             envoy_headers,
+            #[cfg(test)]
+            probes: std::collections::HashMap::new(),
         }
     }
 

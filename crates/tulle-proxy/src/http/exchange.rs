@@ -8,20 +8,18 @@ use h2::Reason;
 use tulle_model::decide::route::is_grpc;
 use tulle_model::head::{Method, RequestHead, ResponseHead};
 
-use crate::http::body::Body;
+use crate::http::body::{Body, Held};
 use crate::http::codec::h1::Framing;
 use crate::http::context::HttpContext;
-use crate::http::filter::{Filters, Verdict};
+use crate::http::filter::{Filters, passage};
 use crate::http::reply::LocalReply;
 use crate::http::responder::Responder;
 use crate::http::route::{self, Resolution};
+use crate::http::sink::pump;
 use crate::http::{edit, forward, forwarded, normalize, reason, redirect};
 use crate::io::Io;
 use crate::record::{self, Record};
 use crate::timer::Timer;
-
-/// How often filters may ask for the route to be chosen again.
-pub const MAX_REROUTES: u32 = 3;
 
 /// One request and the way of its answer.
 #[derive(Debug)]
@@ -36,6 +34,8 @@ pub struct Exchange<'c> {
     pub body: Body<'c>,
     /// Its way back.
     pub out: Responder<'c>,
+    /// The filters that it passes.
+    pub filters: Filters,
     /// What becomes of it.
     pub record: Record,
     /// For its deadlines.
@@ -64,27 +64,27 @@ impl From<LocalReply> for Failure {
 /// Serves one request to its end. The record closes when the exchange is dropped.
 pub async fn serve(x: &mut Exchange<'_>) {
     record::begin(x);
-    let mut filters = Filters::of(&x.cx.manager);
     let connection = x.out.h1_io();
     let result = tokio::select! {
         biased;
-        result = answered(x, &mut filters) => Some(result),
+        result = answered(x) => Some(result),
         () = broken(connection) => None,
     };
     let result = result.unwrap_or_else(|| Err(x.record.downstream_gone()));
     if result.is_err() {
         x.out.abort(Reason::INTERNAL_ERROR);
     }
-    filters.on_end(&mut x.record);
     x.record.complete = x.out.is_finished();
 }
 
 /// Runs the phases and answers for the one that failed.
-async fn answered(x: &mut Exchange<'_>, filters: &mut Filters) -> Result<(), Failure> {
-    match phases(x, filters).await {
-        Err(Failure::Reply(reply)) => answer(x, filters, &reply).await,
-        other => other,
+async fn answered(x: &mut Exchange<'_>) -> Result<(), Failure> {
+    let mut result = phases(x).await;
+    // A filter may answer in the place of an answer, for those outside it: their number falls.
+    while let Err(Failure::Reply(reply)) = result {
+        result = answer(x, &reply).await;
     }
+    result
 }
 
 /// Comes back when the caller reset its connection.
@@ -98,7 +98,7 @@ async fn broken(connection: Option<&Io>) {
 /// Answers a request that could not even be read.
 pub async fn refuse(x: &mut Exchange<'_>, reply: &LocalReply) {
     record::begin(x);
-    let answered = answer(x, &mut Filters::default(), reply).await;
+    let answered = answer(x, reply).await;
     if answered.is_err() {
         x.out.abort(Reason::PROTOCOL_ERROR);
     }
@@ -106,20 +106,18 @@ pub async fn refuse(x: &mut Exchange<'_>, reply: &LocalReply) {
 }
 
 /// One request, phase by phase.
-async fn phases(x: &mut Exchange<'_>, filters: &mut Filters) -> Result<(), Failure> {
+async fn phases(x: &mut Exchange<'_>) -> Result<(), Failure> {
     normalize::request(&mut x.request, x.cx)?;
     forwarded::request(&mut x.request, x.cx);
     let mut resolution = route::resolve(x.cx, &x.request).await;
-    for _ in 0..MAX_REROUTES {
-        filters.apply_overrides(resolution.plan());
-        match filters.request_head(x).await? {
-            Verdict::Continue => break,
-            Verdict::Reroute => resolution = route::resolve(x.cx, &x.request).await,
-        }
+    x.filters.choose(x.cx, resolution.plan());
+    if !x.filters.is_empty() {
+        // On the heap: a connection without filters has no room for them.
+        resolution = Box::pin(passage::request(x, resolution)).await?;
     }
-    x.record.plan = resolution.plan().cloned();
+    x.record.routed(resolution.plan());
     match resolution {
-        Resolution::Forward(plan) => forward::forward(x, filters, &plan).await,
+        Resolution::Forward(plan) => forward::forward(x, &plan).await,
         Resolution::Redirect(plan) => Err(redirect::redirect(&plan, &x.request).into()),
         Resolution::Direct(plan) => Err(redirect::direct(&plan).into()),
         Resolution::NeedsTls => Err(redirect::to_tls(&x.request).into()),
@@ -128,36 +126,32 @@ async fn phases(x: &mut Exchange<'_>, filters: &mut Filters) -> Result<(), Failu
 }
 
 /// Sends an answer of the proxy's own.
-async fn answer(
-    x: &mut Exchange<'_>,
-    filters: &mut Filters,
-    reply: &LocalReply,
-) -> Result<(), Failure> {
+async fn answer(x: &mut Exchange<'_>, reply: &LocalReply) -> Result<(), Failure> {
     x.record.replied(reply);
     if x.out.is_begun() {
         return Err(Failure::Abort);
     }
-    let body = Bytes::copy_from_slice(reply.write(&mut x.response, is_grpc(&x.request)));
+    let text = Bytes::copy_from_slice(reply.write(&mut x.response, is_grpc(&x.request)));
     x.record.status = x.response.status;
-    if let Some(plan) = &x.record.plan.clone() {
-        edit::response(x, plan);
+    if let Some(plan) = x.record.plan.clone().filter(|_| x.filters.is_passed()) {
+        edit::response(x, &plan);
     }
     reason::tell(x);
-    filters.reply_head(reply.by_filter, &mut x.response);
     if reply.close {
         x.out.close_after();
     }
-    begin(x, Framing::Length(body.len() as u64))?;
-    let with_body = x.request.method != Method::Head && !body.is_empty();
-    let Some(sink) = x.out.sink() else { return Err(Failure::Abort) };
-    let sent = async {
-        if with_body {
-            x.record.response_bytes += body.len() as u64;
-            sink.bytes(body).await?;
-        }
-        sink.end(None).await
-    };
-    sent.await.map_err(|_| x.record.downstream_gone())
+    // What a HEAD is told of a body is not sent.
+    let described = Framing::Length(text.len() as u64);
+    let with_body = x.request.method != Method::Head;
+    let mut body = if with_body { Body::Held(Held::new(text)) } else { Body::Empty };
+    if x.filters.await_answer() {
+        Box::pin(passage::reply(x, &mut body)).await?;
+    }
+    begin(x, if with_body { body.framing(None) } else { described })?;
+    let Exchange { out, record, .. } = x;
+    let Some(sink) = out.sink() else { return Err(Failure::Abort) };
+    let sent = pump(&mut body, sink, |data| record.response_bytes += data.len() as u64).await;
+    sent.map_err(|_| x.record.downstream_gone())
 }
 
 /// Writes what every answer carries, and queues its head.
@@ -183,6 +177,7 @@ impl<'c> Exchange<'c> {
 impl Drop for Exchange<'_> {
     /// However it ends, by its own or because its connection was dropped, it is recorded.
     fn drop(&mut self) {
+        self.filters.on_end(&mut self.record);
         record::close(self);
         self.cx
             .worker

@@ -7,6 +7,7 @@ use crate::http::codec::abort::Abort;
 use crate::http::exchange::{Exchange, Failure};
 use crate::http::reply::LocalReply;
 use crate::http::tries::Expired;
+use crate::record::Record;
 use crate::upstream::failure::ConnectFailure;
 
 const PREFIX: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
@@ -97,7 +98,7 @@ pub fn expired(expired: Expired, request_complete: bool) -> LocalReply {
 }
 
 /// What follows when the downstream broke while its body was sent.
-pub fn downstream(x: &mut Exchange<'_>, abort: &Abort) -> Failure {
+pub fn downstream(record: &mut Record, abort: &Abort) -> Failure {
     let flag = ResponseFlag::DownstreamProtocolError;
     match abort {
         Abort::Protocol(details) => {
@@ -110,9 +111,7 @@ pub fn downstream(x: &mut Exchange<'_>, abort: &Abort) -> Failure {
             reply.close = true;
             reply.into()
         }
-        Abort::Reset | Abort::Refused | Abort::Truncated | Abort::Io(_) => {
-            x.record.downstream_gone()
-        }
+        Abort::Reset | Abort::Refused | Abort::Truncated | Abort::Io(_) => record.downstream_gone(),
     }
 }
 

@@ -14,7 +14,6 @@ use crate::http::attempt::{self, Attempted};
 use crate::http::deliver::Route;
 use crate::http::edit;
 use crate::http::exchange::{Exchange, Failure};
-use crate::http::filter::Filters;
 use crate::http::hash;
 use crate::http::reply::LocalReply;
 use crate::http::route::Plan;
@@ -25,11 +24,7 @@ use crate::upstream::cluster::UpstreamCluster;
 ///
 /// # Errors
 /// The answer of the proxy's own, or that the stream broke.
-pub async fn forward(
-    x: &mut Exchange<'_>,
-    filters: &mut Filters,
-    plan: &Plan,
-) -> Result<(), Failure> {
+pub async fn forward(x: &mut Exchange<'_>, plan: &Plan) -> Result<(), Failure> {
     let Some(forward) = plan.forward() else {
         return Err(LocalReply::new(500, "route_without_forward", "").into());
     };
@@ -43,10 +38,10 @@ pub async fn forward(
     control_headers(x, &tries);
     edit::request(x, plan);
     let hash = hash::of(x, &forward.hash);
-    let mut route = Route { plan, filters, hash, priority: forward.priority };
+    let route = Route { plan, hash, priority: forward.priority };
     loop {
         count_attempts(x, plan, &tries);
-        match attempt::attempt(x, &mut route, &cluster, &mut tries).await? {
+        match attempt::attempt(x, &route, &cluster, &mut tries).await? {
             Attempted::Answered => return Ok(()),
             Attempted::Again => tries.pause().await,
         }

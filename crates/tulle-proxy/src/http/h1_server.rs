@@ -1,5 +1,7 @@
 //! A downstream HTTP/1 connection: one request after the other.
 
+pub mod place;
+
 use std::rc::Rc;
 
 use tokio::time::Instant;
@@ -11,6 +13,7 @@ use crate::http::body::{Body, H1Body, H1Source};
 use crate::http::codec::h1::{HeadParser, ParsedRequest, Violation};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, serve};
+use crate::http::filter::Filters;
 use crate::http::linger::linger;
 use crate::http::reply::LocalReply;
 use crate::http::responder::{H1Wire, Responder};
@@ -19,43 +22,42 @@ use crate::record::Record;
 use crate::timer::Timer;
 
 /// Serves requests until either side has enough.
-pub async fn serve_connection(cx: Rc<HttpContext>, io: Io, buffer: ReadBuffer) {
+pub async fn serve_connection(mut connection: Box<H1Connection>) {
+    let worker = Rc::clone(&connection.cx.worker);
+    let cx = &connection.cx;
     let _counted = cx.metrics.connection(cx.downstream.is_tls, false);
-    let mut connection = H1Server {
-        cx: &cx,
-        io: &io,
-        buffer,
-        out: Vec::new(),
-        timer: Timer::default(),
-        idle_since: Instant::now(),
-        cut: false,
-    };
-    while let Some(next) = connection.next_request().await {
-        if connection.serve(next).await {
-            continue;
-        }
-        if !connection.cut {
-            linger(&cx, &io, &mut connection.buffer, &mut connection.timer).await;
-        }
-        break;
+    while connection.next == Next::Request && connection.wait_for_bytes().await {
+        connection = worker.places.serve(connection).await;
     }
-    let cut = connection.cut;
-    drop(connection);
-    if cut {
+    let next = connection.next;
+    let io = connection.into_io();
+    if next == Next::Reset {
         // Its end would be taken for the end of the body.
         io.reset();
     }
 }
 
-struct H1Server<'c> {
-    cx: &'c Rc<HttpContext>,
-    io: &'c Io,
+/// A connection between two requests: all of it that an idle one keeps, beside its context.
+#[derive(Debug)]
+pub struct H1Connection {
+    cx: Rc<HttpContext>,
+    io: Io,
     buffer: ReadBuffer,
     out: Vec<u8>,
     timer: Timer,
     idle_since: Instant,
+    next: Next,
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// It may bring another request.
+    Request,
+    /// It is over.
+    Close,
     /// The last answer was broken off, and its peer can only tell by a reset.
-    cut: bool,
+    Reset,
 }
 
 /// A request whose head was read.
@@ -66,12 +68,35 @@ struct Arrived {
     record: Record,
 }
 
-impl H1Server<'_> {
+impl H1Connection {
+    /// A connection of which `buffer` was read already.
+    #[must_use]
+    pub fn new(cx: Rc<HttpContext>, io: Io, buffer: ReadBuffer) -> Box<Self> {
+        Box::new(Self {
+            cx,
+            io,
+            buffer,
+            out: Vec::new(),
+            timer: Timer::default(),
+            idle_since: Instant::now(),
+            next: Next::Request,
+        })
+    }
+
+    /// Serves the request that begins.
+    async fn serve_request(&mut self) {
+        let Some(arrived) = self.next_request().await else {
+            self.next = Next::Close;
+            return;
+        };
+        self.next = self.serve(arrived).await;
+        if self.next == Next::Close {
+            linger(&self.cx, &self.io, &mut self.buffer, &mut self.timer).await;
+        }
+    }
+
     /// The next request; `None` when the connection is over.
     async fn next_request(&mut self) -> Option<Arrived> {
-        if !self.wait_for_bytes().await {
-            return None;
-        }
         let worker = &self.cx.worker;
         let record = Record::open(Instant::now(), worker.clock.now());
         let (mut request, response) = worker.heads.take();
@@ -93,7 +118,7 @@ impl H1Server<'_> {
             }
             let read = tokio::select! {
                 biased;
-                read = self.buffer.fill(self.io, &worker.buffers) => read,
+                read = self.buffer.fill(&self.io, &worker.buffers) => read,
                 () = self.timer.wait(deadline) => {
                     self.head_too_slow(record, request, response).await;
                     return None;
@@ -103,6 +128,15 @@ impl H1Server<'_> {
                 return None;
             }
         }
+    }
+
+    /// Gives up the rest: nothing more is served.
+    fn into_io(mut self) -> Io {
+        let buffers = &self.cx.worker.buffers;
+        self.buffer.consume(self.buffer.unread().len());
+        self.buffer.release(buffers);
+        buffers.give(self.out);
+        self.io
     }
 
     /// Waits until a request begins. An idle connection holds no buffer.
@@ -126,8 +160,8 @@ impl H1Server<'_> {
         }
     }
 
-    /// Serves one request; whether another may follow.
-    async fn serve(&mut self, arrived: Arrived) -> bool {
+    /// Serves one request, and says what may follow.
+    async fn serve(&mut self, arrived: Arrived) -> Next {
         let Arrived { parsed, request, response, record } = arrived;
         self.cx.requests.set(self.cx.requests.get() + 1);
         let worker = &self.cx.worker;
@@ -135,7 +169,7 @@ impl H1Server<'_> {
             self.out = worker.buffers.take();
         }
         let wire = H1Wire {
-            io: self.io,
+            io: &self.io,
             out: std::mem::take(&mut self.out),
             version: request.version,
             method: request.method,
@@ -143,18 +177,19 @@ impl H1Server<'_> {
             trailers: self.cx.manager.http1.enable_trailers,
         };
         let source = H1Source {
-            io: self.io,
+            io: &self.io,
             buffer: &mut self.buffer,
             pool: &worker.buffers,
             settings: &self.cx.codec,
             trailers: self.cx.manager.http1.enable_trailers,
         };
         let mut exchange = Exchange {
-            cx: self.cx,
+            cx: &self.cx,
             request,
             response,
             body: Body::H1(H1Body::new(source, parsed.framing)),
             out: Responder::h1(wire),
+            filters: Filters::default(),
             record,
             timer: &mut self.timer,
             expects_continue: parsed.expects_continue,
@@ -165,10 +200,13 @@ impl H1Server<'_> {
         let cut = exchange.out.must_reset();
         let (out, keep_alive) = exchange.take_out().into_h1();
         drop(exchange);
-        self.cut = cut;
         self.out = out;
         self.idle_since = Instant::now();
-        keep_alive && !unfinished
+        match keep_alive && !unfinished {
+            _ if cut => Next::Reset,
+            true => Next::Request,
+            false => Next::Close,
+        }
     }
 
     /// Answers a head that cannot be served; nothing can follow it.
@@ -206,7 +244,7 @@ impl H1Server<'_> {
         response: ResponseHead,
     ) {
         let wire = H1Wire {
-            io: self.io,
+            io: &self.io,
             out: std::mem::take(&mut self.out),
             version: Version::Http11,
             method: Method::Get,
@@ -214,11 +252,12 @@ impl H1Server<'_> {
             trailers: false,
         };
         let mut exchange = Exchange {
-            cx: self.cx,
+            cx: &self.cx,
             request,
             response,
             body: Body::Empty,
             out: Responder::h1(wire),
+            filters: Filters::default(),
             record,
             timer: &mut self.timer,
             expects_continue: false,
@@ -226,7 +265,7 @@ impl H1Server<'_> {
         };
         crate::http::exchange::refuse(&mut exchange, reply).await;
         drop(exchange);
-        linger(self.cx, self.io, &mut self.buffer, &mut self.timer).await;
+        linger(&self.cx, &self.io, &mut self.buffer, &mut self.timer).await;
     }
 }
 
@@ -238,14 +277,5 @@ fn bad_request_body(violation: &Violation) -> &'static str {
         426 => "Upgrade Required",
         501 => "Not Implemented",
         _ => "Bad Request",
-    }
-}
-
-impl Drop for H1Server<'_> {
-    fn drop(&mut self) {
-        let worker = &self.cx.worker;
-        self.buffer.consume(self.buffer.unread().len());
-        self.buffer.release(&worker.buffers);
-        worker.buffers.give(std::mem::take(&mut self.out));
     }
 }

@@ -16,6 +16,7 @@ use crate::http::body::Body;
 use crate::http::codec::h2::{H2Body, UNDERSCORE, check_underscores, read_request, status_of};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, refuse, serve};
+use crate::http::filter::Filters;
 use crate::http::linger::linger;
 use crate::http::reply::LocalReply;
 use crate::http::responder::Responder;
@@ -164,8 +165,9 @@ async fn serve_stream(
         cx: &cx,
         request: head,
         response,
-        body: if body_is_empty { Body::Empty } else { Body::H2(body, None) },
+        body: if body_is_empty { Body::Empty } else { Body::H2(body) },
         out: Responder::h2(respond),
+        filters: Filters::default(),
         record,
         timer: &mut timer,
         expects_continue,

@@ -22,8 +22,6 @@ pub struct LocalReply {
     pub grpc_status: Option<u32>,
     /// The connection ends after it.
     pub close: bool,
-    /// Index of the filter that replied; those before it see the answer.
-    pub by_filter: usize,
 }
 
 impl LocalReply {
@@ -42,7 +40,6 @@ impl LocalReply {
             headers: Vec::new(),
             grpc_status: None,
             close: false,
-            by_filter: usize::MAX,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The way of the answer: interim heads, one final head, then a body.
 
+use std::future::poll_fn;
+
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::SendResponse;
@@ -148,9 +150,9 @@ impl<'c> Responder<'c> {
     /// Comes back when the downstream resets the stream; never on HTTP/1, where reading tells.
     pub async fn reset_by_peer(&mut self) {
         match (&mut self.sink, &mut self.wire) {
-            (Some(Sink::H2(sink)), _) => drop(sink.reset_by_peer().await),
+            (Some(Sink::H2(sink)), _) => drop(poll_fn(|cx| sink.poll_reset(cx)).await),
             (None, Wire::H2(stream)) => {
-                drop(std::future::poll_fn(|cx| stream.poll_reset(cx)).await);
+                drop(poll_fn(|cx| stream.poll_reset(cx)).await);
             }
             _ => std::future::pending().await,
         }

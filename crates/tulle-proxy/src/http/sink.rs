@@ -1,8 +1,7 @@
 //! Where a body goes: small pieces are gathered so that a head and its body leave in one write.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::IoSlice;
-use std::pin::pin;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -251,18 +250,18 @@ pub async fn pump(
 async fn next_piece(body: &mut Body<'_>, sink: &mut Sink<'_>) -> Result<Piece, PumpError> {
     match sink {
         Sink::H1(sink) => {
-            let mut next = pin!(body.next());
-            let there = poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
-            if let Poll::Ready(piece) = there {
+            if let Poll::Ready(piece) = poll_fn(|cx| Poll::Ready(body.poll_next(cx))).await {
                 return piece.map_err(PumpError::Source);
             }
             sink.flush().await.map_err(PumpError::Sink)?;
-            next.await.map_err(PumpError::Source)
+            body.next().await.map_err(PumpError::Source)
         }
-        Sink::H2(sink) => tokio::select! {
-            biased;
-            piece = body.next() => piece.map_err(PumpError::Source),
-            abort = sink.reset_by_peer() => Err(PumpError::Sink(abort)),
-        },
+        Sink::H2(sink) => {
+            poll_fn(|cx| match body.poll_next(cx) {
+                Poll::Ready(piece) => Poll::Ready(piece.map_err(PumpError::Source)),
+                Poll::Pending => sink.poll_reset(cx).map(|abort| Err(PumpError::Sink(abort))),
+            })
+            .await
+        }
     }
 }

@@ -13,8 +13,11 @@ use tulle_model::retry::{RetryOn, RetryPolicy};
 use tulle_model::route::{Forward, Priority};
 
 use crate::http::attempt::request_framing;
+use crate::http::body::Body;
 use crate::http::codec::h1::Framing;
 use crate::http::exchange::Exchange;
+use crate::http::route::Plan;
+use crate::timer::Timer;
 use crate::upstream::cluster::UpstreamCluster;
 use crate::upstream::endpoint::UpstreamEndpoint;
 use crate::upstream::limits::RetryPermit;
@@ -33,8 +36,6 @@ pub struct Tries {
     pub retries: u32,
     /// Endpoints that were tried, for those who want another.
     pub tried: Vec<Rc<UpstreamEndpoint>>,
-    /// Body bytes that came from the downstream.
-    pub received_bytes: Cell<u64>,
     /// How the request is framed, in each attempt.
     pub framing: Framing,
     /// The clocks.
@@ -46,6 +47,8 @@ pub struct Tries {
     retrying: RefCell<Option<RetryPermit>>,
     held: RefCell<Vec<u8>>,
     lost: Cell<bool>,
+    /// The body is in memory whole: no second copy is needed.
+    held_anyway: bool,
     random: u64,
 }
 
@@ -55,19 +58,24 @@ impl Tries {
     pub fn new(x: &Exchange<'_>, forward: &Forward, policy: Option<Arc<RetryPolicy>>) -> Self {
         let policy = asked_policy(x, policy);
         let replay_bytes = forward.body_buffer_bytes.unwrap_or(REPLAY_BYTES);
+        let held = match &x.body {
+            Body::Held(held) => Some(held.bytes().len() as u64),
+            _ => None,
+        };
+        let too_long = |length| forward.body_buffer_bytes.is_some_and(|limit| length > limit);
         Self {
             clocks: Clocks::new(x, forward, policy.as_deref()),
             policy,
             retries: 0,
             tried: Vec::new(),
-            received_bytes: Cell::new(0),
             framing: request_framing(x),
             replay_bytes: replay_bytes.min(MAX_REPLAY_BYTES),
             priority: forward.priority,
             at_once: Cell::new(false),
             retrying: RefCell::default(),
             held: RefCell::default(),
-            lost: Cell::new(false),
+            lost: Cell::new(held.is_some_and(too_long)),
+            held_anyway: held.is_some(),
             random: x.cx.worker.random(),
         }
     }
@@ -94,8 +102,10 @@ impl Tries {
 
     /// Counts and, as long as it may be wanted again, keeps a piece of the body.
     pub fn received(&self, data: &[u8]) {
-        self.received_bytes.set(self.received_bytes.get() + data.len() as u64);
         self.clocks.progress();
+        if self.held_anyway {
+            return;
+        }
         if self.policy.is_none() || self.lost.get() {
             self.lost.set(true);
             return;
@@ -188,6 +198,16 @@ pub struct Clocks {
     progress: Cell<Instant>,
 }
 
+/// Comes back when a clock ran out.
+pub async fn expiry(timer: &mut Timer, clocks: &Clocks) -> Expired {
+    loop {
+        timer.wait(clocks.next()).await;
+        if let Some(expired) = clocks.expired(Instant::now()) {
+            return expired;
+        }
+    }
+}
+
 /// Which clock ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
@@ -205,31 +225,49 @@ pub enum Expired {
 
 impl Clocks {
     fn new(x: &Exchange<'_>, forward: &Forward, policy: Option<&RetryPolicy>) -> Self {
-        let now = Instant::now();
-        let limits = &x.cx.manager.timeouts;
         let some = |limit: &Duration| !limit.is_zero();
         let asked = milliseconds(x, KnownId::XEnvoyUpstreamRequestTimeoutMs);
         // A limit of the stream's life stands in the place of the route's timeout, as in Envoy.
         let of_route = forward.timeout.filter(|_| forward.max_stream_duration.is_none());
         let timeout = asked.or(of_route).filter(some);
         let per_try = policy.and_then(|policy| policy.per_try_timeout);
+        let clocks = Self::of_stream(x, Some(forward));
+        let response_by = timeout.filter(|_| x.received);
+        clocks.response_by.set(response_by.map(|timeout| clocks.progress.get() + timeout));
+        let per_try = per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout));
+        Self { per_try, timeout, ..clocks }
+    }
+
+    /// Those of a request that is on its way to the router.
+    #[must_use]
+    pub fn receiving(x: &Exchange<'_>, plan: Option<&Plan>) -> Self {
+        Self::of_stream(x, plan.and_then(Plan::forward))
+    }
+
+    /// Those of an answer of the proxy's own: only silence counts.
+    #[must_use]
+    pub fn silence(x: &Exchange<'_>) -> Self {
+        Self { request_by: Cell::new(None), ends_by: None, ..Self::of_stream(x, None) }
+    }
+
+    /// Those that count from the beginning of the stream to its end.
+    fn of_stream(x: &Exchange<'_>, forward: Option<&Forward>) -> Self {
+        let limits = &x.cx.manager.timeouts;
+        let some = |limit: &Duration| !limit.is_zero();
         let from_start = |limit: Duration| x.record.started + limit;
-        let request_by = limits.request.filter(|_| !x.received).map(from_start);
-        let response_by = timeout.filter(|_| x.received).map(|timeout| now + timeout);
+        let idle = forward.and_then(|forward| forward.idle_timeout).or(limits.stream_idle);
+        let longest = forward.and_then(|forward| forward.max_stream_duration);
+        let longest = longest.or(limits.max_stream_duration);
         Self {
-            per_try: per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout)),
-            timeout,
-            idle: forward.idle_timeout.or(limits.stream_idle).filter(some),
-            ends_by: forward
-                .max_stream_duration
-                .or(limits.max_stream_duration)
-                .filter(some)
-                .map(from_start),
-            request_by: Cell::new(request_by),
+            per_try: None,
+            timeout: None,
+            idle: idle.filter(some),
+            ends_by: longest.filter(some).map(from_start),
+            request_by: Cell::new(limits.request.filter(|_| !x.received).map(from_start)),
             complete: Cell::new(x.received),
-            response_by: Cell::new(response_by),
+            response_by: Cell::new(None),
             attempt_by: Cell::new(None),
-            progress: Cell::new(now),
+            progress: Cell::new(Instant::now()),
         }
     }
 

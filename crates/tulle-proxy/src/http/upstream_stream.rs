@@ -145,7 +145,7 @@ impl<'l> Answer<'l> {
     #[must_use]
     pub fn into_body(self, head: FinalHead) -> Body<'l> {
         match (self, head.h2) {
-            (Self::H2(_), Some(body)) => Body::H2(body, None),
+            (Self::H2(_), Some(body)) => Body::H2(body),
             (Self::H2(_), None) => Body::Empty,
             (Self::H1(answer), _) => Body::H1(H1Body::new(answer.source, head.framing)),
         }

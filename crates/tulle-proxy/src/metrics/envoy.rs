@@ -49,6 +49,10 @@ metrics! {
             "Requests whose head did not come in time.";
         counter rq_idle_timeout = "envoy_http_downstream_rq_idle_timeout",
             "Requests closed for idling.";
+        counter rq_too_large = "envoy_http_downstream_rq_too_large",
+            "Requests whose body is larger than a filter may hold.";
+        counter rs_too_large = "envoy_http_rs_too_large",
+            "Answers whose body is larger than a filter may hold.";
         counter rq_ws_on_non_ws_route = "envoy_http_downstream_rq_ws_on_non_ws_route",
             "Upgrades that the route does not allow.";
         counter routed = "envoy_http_rq_total", "Requests that reached the router.";
@@ -270,6 +274,8 @@ impl HttpMetrics {
             "direct_response" => series.rq_direct_response().inc(),
             "upgrade_failed" => series.rq_ws_on_non_ws_route().inc(),
             "request_header_timeout" => series.rq_header_timeout().inc(),
+            "request_payload_too_large" => series.rq_too_large().inc(),
+            "response_payload_too_large" => series.rs_too_large().inc(),
             "stream_idle_timeout" => series.rq_idle_timeout().inc(),
             _ => {}
         }

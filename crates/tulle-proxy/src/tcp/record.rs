@@ -1,13 +1,17 @@
 //! The record of a connection that is passed through: opened first, closed always.
 
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::time::SystemTime;
 
 use tulle_model::flag::{ResponseFlag, ResponseFlags};
 use tulle_model::listener::{Listener, TcpProxy};
+use tulle_model::name::ClusterName;
 
 use crate::access_log::{DownstreamFields, LogFields};
 use crate::http::context::Downstream;
+use crate::metrics::WorkerMetrics;
+use crate::metrics::envoy::TcpMetrics;
 use crate::metrics::istio::IstioTcp;
 use crate::tcp::{TcpEnd, TcpProgress, TcpSession};
 use crate::worker::Worker;
@@ -20,7 +24,7 @@ pub struct TcpRecord<'c> {
     downstream: &'c Downstream,
     started: SystemTime,
     session: Option<TcpSession>,
-    progress: Rc<TcpProgress>,
+    open: Rc<OpenConnection>,
     flags: ResponseFlags,
     details: &'static str,
     idle: bool,
@@ -30,13 +34,24 @@ impl<'c> TcpRecord<'c> {
     /// Opens a record now.
     #[must_use]
     pub fn open(worker: &'c Worker, proxy: &'c TcpProxy, downstream: &'c Downstream) -> Self {
+        let tcp = worker.metrics.tcp(&proxy.stat_prefix);
+        tcp.series.cx_total().inc();
+        let open = Rc::new(OpenConnection {
+            tcp,
+            cluster: OnceCell::new(),
+            istio: OnceCell::new(),
+            progress: TcpProgress::default(),
+            sent: Cell::new(0),
+            received: Cell::new(0),
+        });
+        worker.metrics.watch(downstream.id, &open);
         Self {
             worker,
             proxy,
             downstream,
             started: worker.clock.now(),
             session: None,
-            progress: Rc::default(),
+            open,
             flags: ResponseFlags::NONE,
             details: "",
             idle: false,
@@ -45,9 +60,11 @@ impl<'c> TcpRecord<'c> {
 
     /// Notes where it goes; what moves is to be counted in the answer.
     #[must_use]
-    pub fn routed(&mut self, session: &TcpSession) -> Rc<TcpProgress> {
+    pub fn routed(&mut self, session: &TcpSession) -> Rc<OpenConnection> {
         self.session = Some(session.clone());
-        Rc::clone(&self.progress)
+        let name = session.cluster.config.name.clone();
+        let _ = self.open.cluster.set(name);
+        Rc::clone(&self.open)
     }
 
     /// Notes that there is no cluster.
@@ -67,45 +84,38 @@ impl<'c> TcpRecord<'c> {
     }
 
     fn count(&self) {
-        let (metrics, progress) = (&self.worker.metrics, &self.progress);
-        let tcp = metrics.tcp(&self.proxy.stat_prefix);
-        tcp.series.cx_total().inc();
-        tcp.series.cx_rx_bytes_total().add(progress.sent.get());
-        tcp.series.cx_tx_bytes_total().add(progress.received.get());
+        let (worker, open) = (self.worker, &self.open);
+        worker.metrics.unwatch(self.downstream.id);
+        open.count(worker);
         if self.session.is_none() {
-            tcp.series.cx_no_route().inc();
+            open.tcp.series.cx_no_route().inc();
         }
         if self.idle {
-            tcp.series.idle_timeout().inc();
+            open.tcp.series.idle_timeout().inc();
         }
-        if self.worker.in_mesh {
-            let series = self.istio().with_flags(self.flags);
-            // Nothing is said about a connection before it is known where it went and how it
-            // ended: both ends are counted here, so that they carry the same labels.
-            series.opened().inc();
-            series.closed().inc();
-            series.received_bytes().add(progress.sent.get());
-            series.sent_bytes().add(progress.received.get());
+        if !worker.in_mesh {
+            return;
         }
-    }
-
-    fn istio(&self) -> Rc<IstioTcp> {
-        let metrics = &self.worker.metrics;
-        let endpoint = self.progress.endpoint.borrow();
-        let peer = endpoint.as_ref().map_or(metrics.stranger(), |to| &to.config.peer);
-        let session = self.session.as_ref();
-        let cluster = session.map_or(metrics.nowhere(), |to| &to.cluster.config.name);
-        metrics.istio_tcp(peer, cluster)
+        match open.istio.get() {
+            Some(istio) => istio.with_flags(ResponseFlags::NONE).closed().inc(),
+            None => {
+                // It was never there for both sides: its beginning is counted with its end.
+                let series = open.peers(&worker.metrics).with_flags(self.flags);
+                series.opened().inc();
+                series.closed().inc();
+            }
+        }
     }
 
     fn log(&self) {
-        let endpoint = self.progress.endpoint.borrow();
+        let progress = &self.open.progress;
+        let endpoint = progress.endpoint.borrow();
         let fields = match &self.session {
             Some(session) => LogFields::of_connection(
                 self.started,
                 self.downstream,
                 session,
-                &self.progress,
+                progress,
                 endpoint.as_deref(),
             ),
             None => unrouted(self.started, self.downstream),
@@ -114,6 +124,53 @@ impl<'c> TcpRecord<'c> {
         let fields =
             LogFields { flags: self.flags, termination_details: self.details, hostname, ..fields };
         self.worker.logs.write(&self.proxy.access_log, &fields);
+    }
+}
+
+/// What is counted of a connection while it is open, so that a long one is seen before its end.
+#[derive(Debug)]
+pub struct OpenConnection {
+    /// What has happened on it.
+    pub progress: TcpProgress,
+    tcp: Rc<TcpMetrics>,
+    cluster: OnceCell<ClusterName>,
+    /// Where it is counted, once it is there for both sides.
+    istio: OnceCell<Rc<IstioTcp>>,
+    /// Bytes that were counted: from downstream, from upstream.
+    sent: Cell<u64>,
+    received: Cell<u64>,
+}
+
+impl OpenConnection {
+    /// Counts what happened since it was last counted.
+    pub fn count(&self, worker: &Worker) {
+        let progress = &self.progress;
+        if progress.connect_time.get().is_none() {
+            return;
+        }
+        let (sent, received) = (progress.sent.get(), progress.received.get());
+        let new_sent = sent - self.sent.replace(sent);
+        let new_received = received - self.received.replace(received);
+        self.tcp.series.cx_rx_bytes_total().add(new_sent);
+        self.tcp.series.cx_tx_bytes_total().add(new_received);
+        if !worker.in_mesh {
+            return;
+        }
+        let is_new = self.istio.get().is_none();
+        let istio = self.istio.get_or_init(|| self.peers(&worker.metrics));
+        let series = istio.with_flags(ResponseFlags::NONE);
+        if is_new {
+            series.opened().inc();
+        }
+        series.received_bytes().add(new_sent);
+        series.sent_bytes().add(new_received);
+    }
+
+    fn peers(&self, metrics: &WorkerMetrics) -> Rc<IstioTcp> {
+        let endpoint = self.progress.endpoint.borrow();
+        let peer = endpoint.as_ref().map_or(metrics.stranger(), |to| &to.config.peer);
+        let cluster = self.cluster.get().unwrap_or_else(|| metrics.nowhere());
+        metrics.istio_tcp(peer, cluster)
     }
 }
 

@@ -6,14 +6,23 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::timeout;
+use tulle_identity::TlsConfigs;
 use tulle_model::address::EndpointAddress;
 use tulle_model::cluster::{Cluster, Discovery, Endpoint, Endpoints};
 use tulle_model::resource::Resource;
 use tulle_model::snapshot::{Change, Snapshot};
+use tulle_runtime::drain::load::LoadReader;
+use tulle_runtime::telemetry::{Dialect, Registry};
 
 use super::*;
+use crate::access_log::sinks::WorkerLogs;
+use crate::app::reports::Reports;
+use crate::http::context::Downstream;
 use crate::metrics::WorkerMetrics;
+use crate::metrics::istio::Peer;
+use crate::store::Store;
 use crate::upstream::{Clock, Prepared, Upstreams};
+use crate::worker::{Worker, WorkerParts};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -275,4 +284,79 @@ fn clusters_are_chosen_by_weight() {
     assert_eq!(chosen, 6);
     filter.clusters = vec![("a".into(), 0)];
     assert_eq!(cluster(&filter, 1), None);
+}
+
+/// A worker of a sidecar.
+fn sidecar(registry: &Registry) -> Rc<Worker> {
+    let metrics = Rc::new(WorkerMetrics::new(registry, 0, Peer::default()));
+    Worker::new(WorkerParts {
+        index: 0,
+        store: Store::new(&Arc::new(Snapshot::new(false)), None),
+        upstreams: Upstreams::new(Clock::start(), Rc::clone(&metrics)),
+        tls: TlsConfigs::default(),
+        load: LoadReader::default(),
+        logs: WorkerLogs::new(Vec::new(), "".into()),
+        metrics,
+        reports: Reports::of(1).of_worker(0),
+        in_mesh: true,
+        seed: 0,
+    })
+}
+
+/// What is counted under `name`, over all labels.
+fn counted(registry: &Registry, name: &str) -> u64 {
+    let text = registry.render();
+    let values = text.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+    values.map(|(_, value)| value.parse::<u64>().expect("a count")).sum()
+}
+
+#[tokio::test]
+async fn a_long_connection_is_counted_before_its_end() {
+    locally(async {
+        let registry = Registry::new(&[Dialect::Istio]);
+        let worker = sidecar(&registry);
+        let server = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let session = session(&[server.local_addr().expect("address")], |_| {});
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let local = listener.local_addr().expect("address");
+        let (client, accepted) = tokio::join!(TcpStream::connect(local), listener.accept());
+        let (mut client, (down, peer)) = (client.expect("connect"), accepted.expect("accept"));
+        let server_name = "".into();
+        let downstream =
+            Downstream { id: 1, peer, local, original: None, is_tls: false, server_name };
+        let filter = filter();
+        let served = async {
+            let mut record = record::TcpRecord::open(&worker, &filter, &downstream);
+            let open = record.routed(&session);
+            let end = proxy(Io::tcp(down, peer), &filter, &session, &open.progress).await;
+            record.ends(&end);
+        };
+        let totals = || {
+            let names =
+                ["connections_opened", "received_bytes", "sent_bytes", "connections_closed"];
+            names.map(|name| counted(&registry, &format!("istio_tcp_{name}_total{{")))
+        };
+        let used = async {
+            worker.metrics.count_open(&worker);
+            assert_eq!(totals(), [0; 4], "nobody is connected yet");
+            let (mut server, _) = server.accept().await.expect("accept");
+            for (sent, totals_then) in [("abc", [1, 3, 1, 0]), ("defg", [1, 7, 2, 0])] {
+                client.write_all(sent.as_bytes()).await.expect("write");
+                server.read_exact(&mut vec![0; sent.len()]).await.expect("read");
+                server.write_all(b"!").await.expect("write");
+                client.read_exact(&mut [0]).await.expect("read");
+                worker.metrics.count_open(&worker);
+                worker.metrics.count_open(&worker);
+                assert_eq!(totals(), totals_then);
+            }
+            client.write_all(b"hi").await.expect("write");
+            server.read_exact(&mut [0; 2]).await.expect("read");
+            drop(client);
+        };
+        tokio::join!(served, used);
+        assert_eq!(totals(), [1, 9, 2, 1]);
+        worker.metrics.count_open(&worker);
+        assert_eq!(totals(), [1, 9, 2, 1], "it is gone");
+    })
+    .await;
 }

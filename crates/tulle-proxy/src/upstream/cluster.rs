@@ -189,8 +189,8 @@ impl ClusterState {
             config: RefCell::new(Arc::clone(config)),
             transport: RefCell::new(Rc::new(transport)),
             under_way: [
-                UnderWay::new(&block, 0, normal),
-                UnderWay::new(&block, limits::NUMBERS, high),
+                UnderWay::new(&block, 0, clock, normal),
+                UnderWay::new(&block, limits::NUMBERS, clock, high),
             ],
             outliers: ClusterOutliers::new(&block, 2 * limits::NUMBERS),
             members: Members::default(),

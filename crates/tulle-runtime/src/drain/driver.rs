@@ -34,9 +34,14 @@ impl DrainHandle {
         let _ = self.events.try_send(Event::Begin(plan));
     }
 
-    /// Says that the registration is withdrawn, or that there is nobody to do it.
+    /// Says that the registration is withdrawn.
     pub fn withdrawn(&self) {
         let _ = self.events.try_send(Event::Withdrawn);
+    }
+
+    /// Says that there is nobody to withdraw the registration.
+    pub fn unheard(&self) {
+        let _ = self.events.try_send(Event::Unheard);
     }
 
     /// The view now.

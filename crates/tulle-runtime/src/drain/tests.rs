@@ -59,6 +59,56 @@ fn a_shutdown_whose_withdrawal_is_never_answered_ends_in_time() {
 }
 
 #[test]
+fn a_shutdown_of_which_callers_do_not_hear_refuses_them_soon_and_cuts_nobody() {
+    let start = Instant::now();
+    let mut drain = Drain::default();
+    drain.handle(busy(2), start);
+    drain.handle(Event::Begin(Plan::shutdown(60 * SECOND, true)), start);
+    drain.handle(Event::Unheard, start + SECOND);
+    let settled = start + SECOND + SETTLE_TIME;
+    assert_eq!(acts(drain.handle(busy(2), settled - LAST_ACCEPT)), []);
+    drain.handle(Event::Unheard, settled - LAST_ACCEPT);
+    assert_eq!(acts(drain.handle(busy(2), settled)), [Action::StopAccepting]);
+    assert_eq!(acts(drain.handle(busy(1), start + 60 * SECOND)), [], "somebody is still at work");
+    let cut = start + 60 * SECOND + CLOSE_TIME;
+    assert_eq!(acts(drain.handle(busy(1), cut)), [Action::CutConnections]);
+}
+
+#[test]
+fn a_control_plane_that_goes_after_it_told_the_callers_changes_nothing() {
+    let start = Instant::now();
+    let mut drain = Drain::default();
+    drain.handle(busy(1), start);
+    drain.handle(Event::Begin(Plan::shutdown(60 * SECOND, true)), start);
+    drain.handle(Event::Withdrawn, start);
+    drain.handle(Event::Unheard, start);
+    assert_eq!(acts(drain.handle(Event::Tick, start + 59 * SECOND)), []);
+}
+
+#[test]
+fn what_the_workload_calls_is_served_until_the_process_ends() {
+    use Direction::{Inbound, Outbound, Unspecified};
+    let accepting = |drain: &Drain| {
+        [Inbound, Unspecified, Outbound].map(|direction| drain.view().accepts(direction))
+    };
+    let start = Instant::now();
+    let mut drain = Drain::default();
+    assert_eq!(accepting(&drain), [true; 3]);
+    drain.handle(busy(1), start);
+    drain.handle(Event::Begin(Plan::shutdown(SECOND, true)), start);
+    assert_eq!(accepting(&drain), [true; 3]);
+    drain.handle(Event::Tick, start + SECOND);
+    assert_eq!((drain.phase(), accepting(&drain)), (Phase::Closing, [false, false, true]));
+    drain.handle(busy(0), start + 2 * SECOND);
+    assert_eq!((drain.phase(), accepting(&drain)), (Phase::Done, [false; 3]));
+
+    let mut listeners = Drain::default();
+    listeners.handle(busy(1), start);
+    listeners.handle(Event::Begin(Plan::listeners_now()), start);
+    assert_eq!(accepting(&listeners), [false; 3], "all listeners were to end");
+}
+
+#[test]
 fn listeners_drain_gradually_and_keep_their_connections() {
     let start = Instant::now();
     let mut drain = Drain::default();
@@ -136,6 +186,7 @@ async fn the_driver_waits_for_what_it_counts() {
 enum Step {
     Begin(Plan),
     Withdrawn,
+    Unheard,
     Load(u64),
     Pass(u64),
 }
@@ -156,6 +207,7 @@ fn step() -> impl Generator<Value = Step> {
     prop_oneof![
         1 => plan().prop_map(Step::Begin),
         1 => Just(Step::Withdrawn),
+        1 => Just(Step::Unheard),
         3 => (0u64..3).prop_map(Step::Load),
         3 => (0u64..8000).prop_map(Step::Pass),
     ]
@@ -218,6 +270,7 @@ proptest! {
             let event = match step {
                 Step::Begin(plan) => Event::Begin(plan),
                 Step::Withdrawn => Event::Withdrawn,
+                Step::Unheard => Event::Unheard,
                 Step::Load(load) => { connections = load; busy(load) }
                 Step::Pass(millis) => { now += Duration::from_millis(millis); Event::Tick }
             };

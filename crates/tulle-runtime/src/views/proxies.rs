@@ -1,5 +1,4 @@
-//! One connected proxy as the control plane's `/api/v1/proxies` shows it, and what `tulle
-//! proxy-status` says about it in a word.
+//! One connected proxy as the control plane's `/api/v1/proxies` shows it.
 
 use std::collections::BTreeMap;
 
@@ -27,14 +26,27 @@ pub struct Proxy {
     pub agent: Option<AgentReport>,
 }
 
+/// A variant of the xDS transport.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// Incremental.
+    #[default]
+    Delta,
+    /// State of the world.
+    StateOfTheWorld,
+}
+
 /// One xDS stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StreamReport {
-    /// `delta` or `state-of-the-world`.
-    pub variant: String,
+    /// Which variant of the protocol.
+    pub variant: Variant,
     /// Since when, in seconds of the UNIX clock.
     pub since: u64,
+    /// The client holds everything of this world that it asked for.
+    pub synced_generation: u64,
     /// How each type stands to which something was sent.
     pub types: BTreeMap<String, TypeReport>,
 }
@@ -85,53 +97,4 @@ pub struct AgentReport {
     pub refused: BTreeMap<String, Vec<String>>,
     /// Fields without effect that it found last, by type URL.
     pub warnings: BTreeMap<String, Vec<String>>,
-}
-
-/// How one type of one proxy stands, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Sync {
-    /// It uses what was sent last.
-    Synced,
-    /// It has not answered what was sent last.
-    Stale,
-    /// It refused something.
-    Refused,
-    /// Nothing was sent.
-    NotSent,
-}
-
-impl Sync {
-    /// As it is printed.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Synced => "SYNCED",
-            Self::Stale => "STALE",
-            Self::Refused => "REFUSED",
-            Self::NotSent => "NOT SENT",
-        }
-    }
-}
-
-impl Proxy {
-    /// How the type whose URL or short name ends with `name` stands.
-    #[must_use]
-    pub fn sync(&self, name: &str) -> Sync {
-        let refused = self.agent.as_ref().is_some_and(|agent| {
-            agent.refused.iter().any(|(url, reasons)| url.ends_with(name) && !reasons.is_empty())
-        });
-        let types = self.streams.last().map(|stream| &stream.types);
-        let report = types.and_then(|types| {
-            types.iter().find(|(url, _)| url.ends_with(name)).map(|(_, report)| report)
-        });
-        match report {
-            _ if refused => Sync::Refused,
-            None => Sync::NotSent,
-            Some(report) if report.responses == 0 => Sync::NotSent,
-            Some(report) if report.error.is_some() => Sync::Refused,
-            Some(report) if report.acked_generation < report.sent_generation => Sync::Stale,
-            Some(_) => Sync::Synced,
-        }
-    }
 }

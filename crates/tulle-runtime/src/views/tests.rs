@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::config::ConfigRows;
-use super::proxies::{AgentReport, Proxy, StreamReport, Sync, TypeReport};
+use super::proxies::{AgentReport, Proxy, StreamReport, TypeReport, Variant};
 
 fn dump() -> Value {
     let manager = |routes: Value| json!({ "filters": [{ "typed_config": routes }] });
@@ -96,33 +96,17 @@ fn rows_of_a_dump() {
 }
 
 #[test]
-fn a_proxy_stands_as_its_last_stream_says() {
-    let report = |sent, acked, error: Option<&str>| TypeReport {
-        responses: 1,
-        sent_generation: sent,
-        acked_generation: acked,
-        error: error.map(str::to_owned),
-        ..TypeReport::default()
-    };
-    let types = [
-        ("type.googleapis.com/envoy.config.cluster.v3.Cluster", report(3, 3, None)),
-        ("type.googleapis.com/envoy.config.listener.v3.Listener", report(3, 2, None)),
-        ("type.googleapis.com/envoy.config.route.v3.RouteConfiguration", report(3, 3, Some("x"))),
-    ];
-    let types = types.map(|(url, report)| (url.to_owned(), report)).into();
-    let stream = StreamReport { variant: "delta".to_owned(), since: 1, types };
-    let mut proxy = Proxy { streams: vec![stream], ..Proxy::default() };
-    let standing = |proxy: &Proxy| {
-        ["Cluster", "Listener", "RouteConfiguration", "ClusterLoadAssignment"]
-            .map(|name| proxy.sync(name).as_str())
-    };
-    assert_eq!(standing(&proxy), ["SYNCED", "STALE", "REFUSED", "NOT SENT"]);
-    let url = "type.googleapis.com/envoy.config.cluster.v3.Cluster".to_owned();
-    let refused = [(url, vec!["bad".to_owned()])].into();
-    proxy.agent = Some(AgentReport { refused, ..AgentReport::default() });
-    assert_eq!(proxy.sync("Cluster"), Sync::Refused);
+fn what_is_written_of_a_proxy_reads_back() {
+    let report = TypeReport { responses: 1, acked_generation: 2, ..TypeReport::default() };
+    let types = [("cluster".to_owned(), report)].into();
+    let variant = Variant::StateOfTheWorld;
+    let stream = StreamReport { variant, since: 1, synced_generation: 2, types };
+    let refused = [("cluster".to_owned(), vec!["bad".to_owned()])].into();
+    let agent = Some(AgentReport { refused, ..AgentReport::default() });
+    let proxy = Proxy { streams: vec![stream], agent, ..Proxy::default() };
     let text = serde_json::to_string(&proxy).expect("JSON");
     assert!(text.contains("\"ackedGeneration\":2"), "{text}");
+    assert!(text.contains("\"state-of-the-world\""), "{text}");
     assert_eq!(serde_json::from_str::<Proxy>(&text).expect("reads back"), proxy);
     let newer = r#"{"id": "a", "somethingNew": 1}"#;
     assert_eq!(serde_json::from_str::<Proxy>(newer).expect("reads").id, "a");

@@ -14,7 +14,9 @@ use tulle_model::name::{ClusterName, EndpointsName};
 use super::metadata::Ours;
 use super::protocol::{Common, keepalive};
 use super::upstream::{Chosen, Protocols};
-use super::value::{basis_points, config_source, enumeration, positive_duration, socket_address};
+use super::value::{
+    basis_points, config_source, enumeration, optional_duration, positive_duration, socket_address,
+};
 use super::{balance, endpoint, outlier, tls};
 use crate::fields;
 use crate::fields::At;
@@ -368,16 +370,21 @@ fn retry_budget(
     at: &At<'_>,
 ) -> Option<RetryBudget> {
     /// Envoy's defaults: a fifth, and three at least.
-    const DEFAULT: RetryBudget = RetryBudget { basis_points: 2000, min_concurrency: 3 };
+    const DEFAULT: RetryBudget =
+        RetryBudget { basis_points: 2000, min_concurrency: 3, interval: Duration::ZERO };
     fields!(at, message => pb::circuit_breakers::thresholds::RetryBudget
         ["envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget"] {
-        used: budget_percent, min_retry_concurrency;
-        warned: budget_interval "the requests under way are counted";
+        used: budget_percent, budget_interval, min_retry_concurrency;
     });
+    let interval = optional_duration(budget_interval, at, "budget_interval");
     let basis_points = match budget_percent {
         Some(message) => basis_points(message, &at.field("budget_percent"))?,
         None => DEFAULT.basis_points,
     };
     let min_concurrency = min_retry_concurrency.unwrap_or(DEFAULT.min_concurrency);
-    Some(RetryBudget { basis_points, min_concurrency })
+    Some(RetryBudget {
+        basis_points,
+        min_concurrency,
+        interval: interval.unwrap_or(DEFAULT.interval),
+    })
 }

@@ -1,10 +1,12 @@
 //! HTTP filters, and what routes change about them.
 
 use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
 
 use tulle_model::http::{
-    FaultAbort, FaultDelay, FaultSettings, FilterKind, FilterOverride, HttpFilter, OverrideSetting,
-    RouterSettings,
+    BufferSettings, FaultAbort, FaultDelay, FaultRate, FaultSettings, FilterKind, FilterOverride,
+    HttpFilter, OverrideSetting, RouterSettings,
 };
 use tulle_model::matcher::Fraction;
 
@@ -14,6 +16,7 @@ use crate::fields;
 use crate::fields::At;
 use crate::proto::envoy::config::route::v3::FilterConfig;
 use crate::proto::envoy::extensions::filters::common::fault::v3 as common_fault;
+use crate::proto::envoy::extensions::filters::http::buffer::v3 as buffer;
 use crate::proto::envoy::extensions::filters::http::fault::v3 as fault;
 use crate::proto::envoy::extensions::filters::http::router::v3::Router;
 use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3 as manager;
@@ -66,7 +69,8 @@ fn filter(message: manager::HttpFilter, at: &At<'_>) -> Option<HttpFilter> {
     let at = at.field("typed_config");
     let kind = match any.type_url.as_str() {
         Router::TYPE_URL => FilterKind::Router(router(typed(&any, &at)?, &at)),
-        fault::HttpFault::TYPE_URL => FilterKind::Fault(fault_settings(typed(&any, &at)?, &at)),
+        fault::HttpFault::TYPE_URL => FilterKind::Fault(faults(&any, &at)?),
+        buffer::Buffer::TYPE_URL => FilterKind::Buffer(buffer_settings(typed(&any, &at)?, &at)?),
         _ if is_optional => {
             at.warn(format!("`{}` is not supported and left out", any.type_url));
             return None;
@@ -91,13 +95,42 @@ fn router(message: Router, at: &At<'_>) -> RouterSettings {
     RouterSettings { suppress_envoy_headers }
 }
 
+fn buffer_settings(message: buffer::Buffer, at: &At<'_>) -> Option<BufferSettings> {
+    fields!(at, message => buffer::Buffer ["envoy.extensions.filters.http.buffer.v3.Buffer"] {
+        used: max_request_bytes;
+    });
+    match max_request_bytes.and_then(NonZeroU32::new) {
+        Some(max_request_bytes) => Some(BufferSettings { max_request_bytes }),
+        None => at.field("max_request_bytes").fail("has to be greater than zero"),
+    }
+}
+
+fn buffer_override(message: buffer::BufferPerRoute, at: &At<'_>) -> Option<OverrideSetting> {
+    use buffer::buffer_per_route::Override;
+    fields!(at, message => buffer::BufferPerRoute
+        ["envoy.extensions.filters.http.buffer.v3.BufferPerRoute"] {
+        used: r#override;
+    });
+    match r#override {
+        Some(Override::Disabled(true)) => Some(OverrideSetting::Disabled),
+        Some(Override::Disabled(false)) => at.field("disabled").fail("has to be true"),
+        Some(Override::Buffer(message)) => {
+            buffer_settings(message, &at.field("buffer")).map(OverrideSetting::Buffer)
+        }
+        None => at.field("buffer").fail("is missing"),
+    }
+}
+
+fn faults(any: &Any, at: &At<'_>) -> Option<Arc<FaultSettings>> {
+    typed(any, at).map(|message| Arc::new(fault_settings(message, at)))
+}
+
 fn fault_settings(message: fault::HttpFault, at: &At<'_>) -> FaultSettings {
     fields!(at, message => fault::HttpFault ["envoy.extensions.filters.http.fault.v3.HTTPFault"] {
-        used: delay, abort, upstream_cluster, headers;
+        used: delay, abort, upstream_cluster, headers, response_rate_limit;
         refused: downstream_nodes "callers are told apart by their headers",
             max_active_faults "faults under way are not counted";
-        warned: response_rate_limit "responses are not slowed down",
-            delay_percent_runtime "there is no runtime",
+        warned: delay_percent_runtime "there is no runtime",
             abort_percent_runtime "there is no runtime",
             delay_duration_runtime "there is no runtime",
             abort_http_status_runtime "there is no runtime",
@@ -109,6 +142,8 @@ fn fault_settings(message: fault::HttpFault, at: &At<'_>) -> FaultSettings {
     FaultSettings {
         delay: delay.and_then(|message| fault_delay(message, &at.field("delay"))),
         abort: abort.and_then(|message| fault_abort(message, &at.field("abort"))),
+        response_rate: response_rate_limit
+            .and_then(|message| fault_rate(message, &at.field("response_rate_limit"))),
         headers: each(at, "headers", headers, matcher::header),
         upstream_cluster: upstream_cluster.into(),
     }
@@ -164,6 +199,35 @@ fn fault_abort(message: fault::FaultAbort, at: &At<'_>) -> Option<(FaultAbort, F
     Some((abort, chance(percentage, at)?))
 }
 
+fn fault_rate(message: common_fault::FaultRateLimit, at: &At<'_>) -> Option<(FaultRate, Fraction)> {
+    use common_fault::fault_rate_limit::{FixedLimit, HeaderLimit, LimitType};
+    fields!(at, message => common_fault::FaultRateLimit
+        ["envoy.extensions.filters.common.fault.v3.FaultRateLimit"] {
+        used: percentage, limit_type;
+    });
+    let rate = match limit_type {
+        Some(LimitType::FixedLimit(message)) => {
+            let at = at.field("fixed_limit");
+            fields!(at, message => FixedLimit
+                ["envoy.extensions.filters.common.fault.v3.FaultRateLimit.FixedLimit"] {
+                used: limit_kbps;
+            });
+            match NonZeroU64::new(limit_kbps) {
+                Some(rate) => FaultRate::Fixed(rate),
+                None => return at.field("limit_kbps").fail("has to be greater than zero"),
+            }
+        }
+        Some(LimitType::HeaderLimit(message)) => {
+            let at = at.field("header_limit");
+            fields!(at, message => HeaderLimit
+                ["envoy.extensions.filters.common.fault.v3.FaultRateLimit.HeaderLimit"] {});
+            FaultRate::Header
+        }
+        None => return at.field("fixed_limit").fail("is missing"),
+    };
+    Some((rate, chance(percentage, at)?))
+}
+
 fn chance(
     percentage: Option<crate::proto::envoy::r#type::v3::FractionalPercent>,
     at: &At<'_>,
@@ -200,9 +264,8 @@ fn filter_config(message: FilterConfig, at: &At<'_>) -> Option<OverrideSetting> 
 
 fn override_setting(any: &Any, is_optional: bool, at: &At<'_>) -> Option<OverrideSetting> {
     match any.type_url.as_str() {
-        fault::HttpFault::TYPE_URL => {
-            Some(OverrideSetting::Fault(fault_settings(typed(any, at)?, at)))
-        }
+        fault::HttpFault::TYPE_URL => faults(any, at).map(OverrideSetting::Fault),
+        buffer::BufferPerRoute::TYPE_URL => buffer_override(typed(any, at)?, at),
         _ if is_optional => {
             at.warn(format!("`{}` is not supported and left out", any.type_url));
             None

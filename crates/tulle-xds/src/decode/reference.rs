@@ -8,6 +8,7 @@ use crate::proto::envoy::r#type as types;
 use ext::access_loggers::file::v3 as file;
 use ext::access_loggers::stream::v3 as stream;
 use ext::filters::common::fault::v3 as fault;
+use ext::filters::http::buffer::v3 as buffer;
 use ext::filters::http::fault::v3 as http_fault;
 use ext::filters::http::router::v3 as router;
 use ext::filters::listener::http_inspector::v3 as http_inspector;
@@ -136,7 +137,12 @@ pub const REFERENCE: &[MessageRules] = rules![
     stream::StderrAccessLog,
     stream::StdoutAccessLog,
     fault::FaultDelay,
+    fault::FaultRateLimit,
     fault::fault_delay::HeaderDelay,
+    fault::fault_rate_limit::FixedLimit,
+    fault::fault_rate_limit::HeaderLimit,
+    buffer::Buffer,
+    buffer::BufferPerRoute,
     http_fault::FaultAbort,
     http_fault::fault_abort::HeaderAbort,
     http_fault::HttpFault,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tulle_model::cluster::{
     Cluster, ClusterLimits, Discovery, DnsFamily, Endpoint, Endpoints, Health, LbPolicy, Limits,
@@ -204,7 +205,7 @@ fn threshold(priority: core::RoutingPriority, limits: &Limits) -> pb::circuit_br
         max_retries: Some(*max_retries),
         retry_budget: retry_budget.map(|budget| RetryBudget {
             budget_percent: Some(Percent { value: f64::from(budget.basis_points) / 100.0 }),
-            budget_interval: None,
+            budget_interval: unless(budget.interval, &Duration::ZERO).map(duration),
             min_retry_concurrency: Some(budget.min_concurrency),
         }),
         ..Thresholds::default()

@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tulle_model::http::{
-    Codec, EscapedSlashes, FaultAbort, FaultDelay, FaultSettings, FilterKind, FilterOverride,
-    HeaderUnderscores, Http1Settings, Http2Settings, HttpFilter, HttpLimits, HttpManager,
-    HttpTimeouts, OverrideSetting, PathNormalization, RouteSource, RouterSettings, ServerHeader,
-    ServerHeaderWhen, StripPort, Trust,
+    BufferSettings, Codec, EscapedSlashes, FaultAbort, FaultDelay, FaultRate, FaultSettings,
+    FilterKind, FilterOverride, HeaderUnderscores, Http1Settings, Http2Settings, HttpFilter,
+    HttpLimits, HttpManager, HttpTimeouts, OverrideSetting, PathNormalization, RouteSource,
+    RouterSettings, ServerHeader, ServerHeaderWhen, StripPort, Trust,
 };
 use tulle_model::route::UpgradeSetting;
 
@@ -18,6 +18,7 @@ use super::{matcher, route};
 use crate::proto::envoy::config::core::v3 as core;
 use crate::proto::envoy::config::route::v3::FilterConfig;
 use crate::proto::envoy::extensions::filters::common::fault::v3 as common_fault;
+use crate::proto::envoy::extensions::filters::http::buffer::v3 as buffer;
 use crate::proto::envoy::extensions::filters::http::fault::v3 as fault;
 use crate::proto::envoy::extensions::filters::http::router::v3::Router;
 use crate::proto::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -241,6 +242,7 @@ fn filter(filter: &HttpFilter) -> pb::HttpFilter {
             pack(&Router { suppress_envoy_headers, ..Router::default() })
         }
         FilterKind::Fault(settings) => pack(&fault_settings(settings)),
+        FilterKind::Buffer(settings) => pack(&buffer_settings(*settings)),
     };
     pb::HttpFilter {
         name: name.to_string(),
@@ -250,10 +252,15 @@ fn filter(filter: &HttpFilter) -> pb::HttpFilter {
     }
 }
 
+fn buffer_settings(settings: BufferSettings) -> buffer::Buffer {
+    buffer::Buffer { max_request_bytes: Some(settings.max_request_bytes.get()) }
+}
+
 fn fault_settings(settings: &FaultSettings) -> fault::HttpFault {
     use common_fault::fault_delay::{FaultDelaySecifier, HeaderDelay};
+    use common_fault::fault_rate_limit::{FixedLimit, HeaderLimit, LimitType};
     use fault::fault_abort::{ErrorType, HeaderAbort};
-    let FaultSettings { delay, abort, headers, upstream_cluster } = settings;
+    let FaultSettings { delay, abort, response_rate, headers, upstream_cluster } = settings;
     let delay = delay.map(|(pause, chance)| common_fault::FaultDelay {
         percentage: Some(fraction(chance)),
         fault_delay_secifier: Some(match pause {
@@ -270,9 +277,17 @@ fn fault_settings(settings: &FaultSettings) -> fault::HttpFault {
         }),
         ..fault::FaultAbort::default()
     });
+    let rate = response_rate.map(|(rate, chance)| common_fault::FaultRateLimit {
+        percentage: Some(fraction(chance)),
+        limit_type: Some(match rate {
+            FaultRate::Fixed(rate) => LimitType::FixedLimit(FixedLimit { limit_kbps: rate.get() }),
+            FaultRate::Header => LimitType::HeaderLimit(HeaderLimit {}),
+        }),
+    });
     fault::HttpFault {
         delay,
         abort,
+        response_rate_limit: rate,
         headers: headers.iter().map(matcher::header).collect(),
         upstream_cluster: upstream_cluster.to_string(),
         ..fault::HttpFault::default()
@@ -287,6 +302,11 @@ pub fn overrides(overrides: &[FilterOverride]) -> BTreeMap<String, Any> {
                 pack(&FilterConfig { disabled: true, ..FilterConfig::default() })
             }
             OverrideSetting::Fault(settings) => pack(&fault_settings(settings)),
+            OverrideSetting::Buffer(settings) => {
+                let settings = buffer_settings(*settings);
+                let settings = buffer::buffer_per_route::Override::Buffer(settings);
+                pack(&buffer::BufferPerRoute { r#override: Some(settings) })
+            }
         };
         (filter.to_string(), any)
     };

@@ -183,6 +183,11 @@ impl DeltaServer {
         for (rtype, plan) in plans.iter_mut() {
             let grace = grace && gate::has_referrers(rtype);
             let lane = &mut self.lanes[rtype];
+            if rtype == ResourceType::Endpoints && view.rewarms() {
+                let clusters = responses.first().into_iter().flat_map(changed);
+                lane.send_again(clusters);
+                *plan = lane.plan(rtype, view);
+            }
             let over = lane.hold.over(now);
             let (upserts, denials) = (plan.upserts.len(), plan.denials.len());
             if !over && !gate::may_add(&progress, rtype) {
@@ -234,6 +239,11 @@ impl DeltaServer {
     }
 }
 
+/// What a response brings.
+fn changed(response: &DeltaResponse) -> impl Iterator<Item = &Name> {
+    response.resources.iter().map(|resource| &resource.name)
+}
+
 impl Plan {
     fn is_empty(&self) -> bool {
         let names = self.upserts.len() + self.removals.len() + self.denials.len();
@@ -269,6 +279,14 @@ impl Lane {
         self.wildcard = true;
         self.unanswered |= !resumed;
         self.everything_dirty = true;
+    }
+
+    /// Sends what the client holds of these names again.
+    fn send_again<'n>(&mut self, names: impl Iterator<Item = &'n Name>) {
+        for name in names.filter(|name| self.asked.contains_key(*name)) {
+            self.again.insert(name.clone());
+            self.dirty.insert(name.clone());
+        }
     }
 
     /// Takes over what the client says it holds.

@@ -38,6 +38,12 @@ pub trait View {
     fn wildcard(&self, rtype: ResourceType) -> Vec<Name>;
     /// Whether a name is among those.
     fn in_wildcard(&self, rtype: ResourceType, name: &str) -> bool;
+    /// Whether the client puts a changed cluster to use only when its endpoints came after it,
+    /// even if they are the same: then they are sent after it again. Envoy does, and accepts
+    /// nothing more of clusters until they came.
+    fn rewarms(&self) -> bool {
+        false
+    }
 }
 
 /// What a client said to a response.

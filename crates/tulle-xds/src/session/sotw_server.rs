@@ -117,8 +117,13 @@ impl SotwServer {
             progress[rtype] = lane.progress(&plans[rtype]);
         }
         let mut responses = Vec::new();
+        let mut changed: BTreeSet<Name> = BTreeSet::new();
         for (rtype, plan) in plans.iter_mut() {
             let lane = &mut self.lanes[rtype];
+            if rtype == ResourceType::Endpoints && !changed.is_empty() && view.rewarms() {
+                lane.send_again(&changed);
+                *plan = lane.plan(rtype, view);
+            }
             let over = lane.hold.over(now);
             let held =
                 !over && !gate::may_add(&progress, rtype) && (!plan.upserts.is_empty() || plan.due);
@@ -132,6 +137,9 @@ impl SotwServer {
             lane.hold.note(held || (over && lane.flight.is_some()), now);
             if lane.flight.is_none() && !plan.is_empty() {
                 let plan = std::mem::take(plan);
+                if rtype == ResourceType::Cluster {
+                    changed = plan.upserts.keys().cloned().collect();
+                }
                 responses.push(lane.send(rtype, plan, &mut self.nonces));
             }
         }
@@ -184,6 +192,12 @@ impl Lane {
         if !rtype.whole_state() && !self.wildcard {
             self.sent.retain(|name, _| self.names.contains(name));
         }
+    }
+
+    /// Sends what the client has of these names again.
+    fn send_again(&mut self, names: &BTreeSet<Name>) {
+        self.again.extend(names.intersection(&self.names).cloned());
+        self.dirty |= !self.again.is_empty();
     }
 
     /// What would be sent if nothing had to wait.

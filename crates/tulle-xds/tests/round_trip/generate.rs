@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -227,19 +227,29 @@ fn fault() -> BoxedStrategy<FaultSettings> {
     ];
     let headers = vec(header_match(), 0..2);
     let delay = prop_oneof![span().prop_map(FaultDelay::Fixed), Just(FaultDelay::Header)];
-    (of((delay, fraction())), of((abort, fraction())), headers, maybe())
-        .prop_map(|(delay, abort, headers, upstream_cluster)| FaultSettings {
+    let rate = prop_oneof![any::<NonZeroU64>().prop_map(FaultRate::Fixed), Just(FaultRate::Header)];
+    let all = (of((delay, fraction())), of((abort, fraction())), of((rate, fraction())));
+    (all, headers, maybe())
+        .prop_map(|((delay, abort, response_rate), headers, upstream_cluster)| FaultSettings {
             delay,
             abort,
+            response_rate,
             headers,
             upstream_cluster,
         })
         .boxed()
 }
 
+fn buffer() -> BoxedStrategy<BufferSettings> {
+    any::<NonZeroU32>().prop_map(|max_request_bytes| BufferSettings { max_request_bytes }).boxed()
+}
+
 fn overrides() -> BoxedStrategy<Vec<FilterOverride>> {
-    let setting =
-        prop_oneof![Just(OverrideSetting::Disabled), fault().prop_map(OverrideSetting::Fault)];
+    let setting = prop_oneof![
+        Just(OverrideSetting::Disabled),
+        fault().prop_map(|settings| OverrideSetting::Fault(settings.into())),
+        buffer().prop_map(OverrideSetting::Buffer),
+    ];
     btree_map("[a-z.]{1,6}", setting, 0..2)
         .prop_map(|overrides| {
             let one =
@@ -499,10 +509,13 @@ fn trust() -> BoxedStrategy<Trust> {
 }
 
 fn filters() -> impl Strategy<Value = Vec<HttpFilter>> {
-    let fault = ("[a-z.]{1,6}", fault(), any::<bool>()).prop_map(|(name, settings, disabled)| {
-        HttpFilter { name: name.into(), kind: FilterKind::Fault(settings), disabled }
-    });
-    (vec(fault, 0..2), any::<bool>()).prop_map(|(mut filters, suppress_envoy_headers)| {
+    let kind = prop_oneof![
+        fault().prop_map(|settings| FilterKind::Fault(settings.into())),
+        buffer().prop_map(FilterKind::Buffer),
+    ];
+    let filter = ("[a-z.]{1,6}", kind, any::<bool>())
+        .prop_map(|(name, kind, disabled)| HttpFilter { name: name.into(), kind, disabled });
+    (vec(filter, 0..2), any::<bool>()).prop_map(|(mut filters, suppress_envoy_headers)| {
         let kind = FilterKind::Router(RouterSettings { suppress_envoy_headers });
         filters.push(HttpFilter { kind, ..HttpFilter::router() });
         filters
@@ -762,8 +775,14 @@ fn policy() -> impl Strategy<Value = LbPolicy> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    let budget = (0..=10_000u32, any::<u32>())
-        .prop_map(|(basis_points, min_concurrency)| RetryBudget { basis_points, min_concurrency });
+    let interval = prop_oneof![Just(Duration::ZERO), span()];
+    let budget = (0..=10_000u32, any::<u32>(), interval).prop_map(
+        |(basis_points, min_concurrency, interval)| RetryBudget {
+            basis_points,
+            min_concurrency,
+            interval,
+        },
+    );
     let numbers = any::<[u32; 4]>();
     let some = (numbers, of(budget)).prop_map(|(numbers, retry_budget)| Limits {
         max_connections: numbers[0],

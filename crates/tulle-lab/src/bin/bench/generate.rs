@@ -15,7 +15,7 @@ use crate::subject::{LOAD_CPU, installed, pinned};
 /// Connections over which requests at a fixed rate are spread.
 const PACED_CONNECTIONS: u32 = 8;
 /// A request without an answer for so long ends the measurement.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n";
 
 /// What a generator saw.
@@ -132,18 +132,23 @@ pub fn paced(address: SocketAddr, rate: u32, seconds: u32) -> Result<Seen> {
         let Ok(result) = run.join() else { bail!("a connection's thread ended early") };
         times.extend(result?);
     }
-    times.sort_unstable();
-    let at = |share: f64| {
-        let index = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
-        times.get(index).map_or(0.0, |time: &Duration| time.as_secs_f64() * 1e6)
-    };
+    let mut times: Vec<f64> =
+        times.iter().map(|time: &Duration| time.as_secs_f64() * 1e6).collect();
+    let mut at = |share: f64| percentile(&mut times, share);
     Ok(Seen {
-        requests: times.len() as u64,
-        per_second: f64::from(rate),
         p50: at(0.5),
         p99: Some(at(0.99)),
         p999: Some(at(0.999)),
+        requests: times.len() as u64,
+        per_second: f64::from(rate),
     })
+}
+
+/// What `share` of the values do not exceed; 0 of none. Sorts them.
+pub fn percentile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let index = ((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1));
+    values.get(index).copied().unwrap_or_default()
 }
 
 fn paced_connection(

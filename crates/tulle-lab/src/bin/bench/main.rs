@@ -6,8 +6,12 @@
 //! [`subject`] (who is measured, with which configuration) → [`servers`] and [`generate`] (what
 //! stands around them) → [`measure`] → [`profiles`] (what is measured) → [`report`].
 
+mod clients;
+mod control;
+mod first_call;
 mod generate;
 mod measure;
+mod mesh;
 mod profiles;
 mod report;
 mod servers;
@@ -37,7 +41,8 @@ struct Settings {
     /// Seconds of load in each round.
     #[arg(long)]
     seconds: Option<u64>,
-    /// Only these profiles: h1-1, h1-32, h2, memory, start, latency. May be repeated.
+    /// Only these profiles: h1-1, h1-32, h2, memory, start, latency, change, first-call.
+    /// May be repeated.
     #[arg(long)]
     profile: Vec<String>,
     /// Only these: tulle, envoy, haproxy, nginx, copy. May be repeated; tulle is always there.
@@ -63,6 +68,12 @@ enum Role {
     /// Sends requests at a fixed rate, whatever becomes of them.
     #[command(hide = true)]
     Load { address: SocketAddr, rate: u32, seconds: u32 },
+    /// Subscribes to a service over connections of their own and accepts whatever comes.
+    #[command(hide = true)]
+    Clients { control: SocketAddr, first: usize, count: usize, service: String },
+    /// Calls services that were never called, all at once.
+    #[command(hide = true)]
+    FirstCalls { sidecar: SocketAddr, from: usize, count: usize },
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -74,6 +85,12 @@ async fn main() -> Result<ExitCode> {
         Some(Role::Copy { address, backend }) => servers::copy(address, backend).await?,
         Some(Role::Load { address, rate, seconds }) => {
             println!("{}", serde_json::to_string(&generate::paced(address, rate, seconds)?)?);
+        }
+        Some(Role::Clients { control, first, count, service }) => {
+            clients::run(control, first, count, &service).await?;
+        }
+        Some(Role::FirstCalls { sidecar, from, count }) => {
+            println!("{}", serde_json::to_string(&first_call::call(sidecar, from, count)?)?);
         }
         None if settings.show_configs => {
             for (name, text) in TEMPLATES {

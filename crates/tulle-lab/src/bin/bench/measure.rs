@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tulle_lab::deadline::SOON;
-use tulle_lab::process::Process;
+use tulle_lab::process::{self, Memory, Process};
 
 use crate::subject::{LOAD_CPU, installed, pinned};
 
@@ -72,14 +72,7 @@ fn family(pid: u32) -> Result<Vec<u32>> {
 
 /// Proportional set size of a process and its children, bytes.
 pub fn memory(pid: u32) -> Result<u64> {
-    let mut total = 0;
-    for pid in family(pid)? {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let line = text.lines().find(|line| line.starts_with("Pss:")).context("no Pss")?;
-        let kilobytes = line.split_whitespace().nth(1).context("Pss without a number")?;
-        total += kilobytes.parse::<u64>()? * 1024;
-    }
-    Ok(total)
+    family(pid)?.into_iter().map(|pid| process::memory(pid, Memory::Proportional)).sum()
 }
 
 /// System calls of a process while something runs, by name.
@@ -130,6 +123,11 @@ fn summary_line(line: &str) -> Option<(String, u64)> {
     fields.first()?.parse::<f64>().ok()?;
     (name != "total").then_some(())?;
     Some((name.to_owned(), fields.get(3)?.parse().ok()?))
+}
+
+/// Runs a program to its end while other work goes on; what it printed.
+pub async fn output_async(command: Command) -> Result<String> {
+    tokio::task::spawn_blocking(|| output(command)).await?
 }
 
 /// Runs a program to its end; what it printed.

@@ -13,6 +13,7 @@ use tulle_lab::process::Process;
 
 use crate::generate::{Seen, h2load, one_request, paced_process, wrk};
 use crate::measure::{Calls, Cpu, memory};
+use crate::mesh;
 use crate::subject::{LOAD_CPU, Protocol, Running, Subject, pinned};
 
 /// Connections that are opened and left idle.
@@ -39,6 +40,10 @@ pub enum Profile {
     Start,
     /// What the proxy adds to the time of a request at a fixed rate (P8).
     Latency,
+    /// From an edited endpoint to the last acknowledgement of 1,000 clients (P9).
+    Change,
+    /// What the first call of a destination takes longer than the second (P11).
+    FirstCall,
 }
 
 /// How long and how often.
@@ -54,13 +59,15 @@ pub type Figures = BTreeMap<String, f64>;
 pub type Outcome = Vec<(&'static str, Vec<Figures>)>;
 
 impl Profile {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::OneConnection,
         Self::ManyConnections,
         Self::Http2,
         Self::Memory,
         Self::Start,
         Self::Latency,
+        Self::Change,
+        Self::FirstCall,
     ];
 
     pub fn name(self) -> &'static str {
@@ -71,6 +78,8 @@ impl Profile {
             Self::Memory => "memory",
             Self::Start => "start",
             Self::Latency => "latency",
+            Self::Change => "change",
+            Self::FirstCall => "first-call",
         }
     }
 
@@ -83,6 +92,8 @@ impl Profile {
             Self::Memory => "memory idle and per idle HTTP/1.1 connection (P7)",
             Self::Start => "cold start to the first answer (P12)",
             Self::Latency => "added latency at a fixed rate, 8 connections (P8)",
+            Self::Change => "endpoint change to the last ACK, 100 or all of 1,000 clients (P9)",
+            Self::FirstCall => "added by a destination never called, 100 at once (P11)",
         }
     }
 
@@ -93,6 +104,8 @@ impl Profile {
             Self::Memory => "idle MB",
             Self::Start => "ms",
             Self::Latency => "1000/s p50 us",
+            Self::Change => "all p50 ms",
+            Self::FirstCall => "busy p50 us",
         }
     }
 
@@ -138,6 +151,8 @@ impl Bench {
             Profile::Memory => self.memory().await,
             Profile::Start => self.starts().await,
             Profile::Latency => self.latency().await,
+            Profile::Change => mesh::changes(self).await,
+            Profile::FirstCall => mesh::first_calls(self).await,
         }
     }
 
@@ -149,6 +164,13 @@ impl Bench {
         let mut process = Process::spawn("backend", command, &self.directory)?;
         process.listening(&[port.number()], SOON).await?;
         Ok(Backend { _process: process, port })
+    }
+
+    /// A backend that speaks HTTP/1, as long as the first is kept.
+    pub async fn backend_address(&self) -> Result<(impl Drop, SocketAddr)> {
+        let backend = self.backend(Protocol::Http1).await?;
+        let address = backend.port.address();
+        Ok((backend._process, address))
     }
 
     async fn stage(&self, protocol: Protocol) -> Result<Stage> {

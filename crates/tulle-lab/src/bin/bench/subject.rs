@@ -12,7 +12,7 @@ use tulle_lab::ports::PortLease;
 use tulle_lab::process::Process;
 
 /// The CPU of the proxy under measurement.
-const PROXY_CPU: &str = "0";
+pub const PROXY_CPU: &str = "0";
 /// The CPU of everything else.
 pub const LOAD_CPU: &str = "1";
 

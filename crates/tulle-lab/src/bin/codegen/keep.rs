@@ -16,6 +16,7 @@ pub const ROOTS: &[&str] = &[
     "envoy/config/route/v3/route.proto",
     "envoy/extensions/access_loggers/file/v3/file.proto",
     "envoy/extensions/access_loggers/stream/v3/stream.proto",
+    "envoy/extensions/filters/http/buffer/v3/buffer.proto",
     "envoy/extensions/filters/http/fault/v3/fault.proto",
     "envoy/extensions/filters/http/router/v3/router.proto",
     "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.proto",
@@ -246,6 +247,7 @@ pub const MESSAGES: &[(&str, &[&str])] = &[
             "FaultRateLimit.HeaderLimit",
         ],
     ),
+    ("envoy.extensions.filters.http.buffer.v3", &["*"]),
     (
         "envoy.extensions.filters.http.fault.v3",
         &["FaultAbort", "FaultAbort.HeaderAbort", "HTTPFault"],

@@ -6,7 +6,7 @@ use crate::backend::http1::{Answer, Step};
 use crate::oracle::{Http1Step, Kind, Row};
 
 pub(super) fn rows() -> Vec<Row> {
-    [retries(), retries_refused(), timeouts(), faults(), limits(), balancing()].concat()
+    [retries(), retries_refused(), timeouts(), faults(), buffers(), limits(), balancing()].concat()
 }
 
 fn answers(statuses: &[u16]) -> Vec<Answer> {
@@ -116,6 +116,40 @@ fn faults() -> Vec<Row> {
                 Http1Step::Wait(Duration::from_millis(250)),
                 Http1Step::Reset,
             ]),
+        fault("fault-rate", "a slow answer is the same answer", "/slow", "")
+            .answer("a", [Answer::status(200, &"x".repeat(1000))]),
+    ]
+}
+
+fn buffers() -> Vec<Row> {
+    let chunks = |path: &str, chunks: &str| {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: buffer.test\r\n");
+        head + "transfer-encoding: chunked\r\n\r\n" + chunks
+    };
+    let abcdef = "3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n";
+    let row = Row::new;
+    vec![
+        row("buffer-whole", "a held request has a length").raw(&chunks("/", abcdef), "POST"),
+        row("buffer-empty", "a held request without a body has none")
+            .raw(&chunks("/", "0\r\n\r\n"), "POST")
+            .get("buffer.test", "/"),
+        row("buffer-not-whole", "nothing of a request goes on before all of it came").steps([
+            Http1Step::Send(chunks("/", "3\r\nabc\r\n").into_bytes()),
+            Http1Step::Wait(Duration::from_millis(200)),
+            Http1Step::Reset,
+        ]),
+        row("buffer-off", "a route may hold nothing").raw(&chunks("/off", abcdef), "POST"),
+        row("buffer-limit", "a body as long as the limit is held")
+            .raw(&chunks("/small", "4\r\nabcd\r\n0\r\n\r\n"), "POST"),
+        row("buffer-too-large", "a body beyond the route's limit is 413")
+            .kind(Kind::Error)
+            .raw(&chunks("/small", abcdef), "POST"),
+        row("buffer-too-large-declared", "a length beyond the limit is 413")
+            .kind(Kind::Error)
+            .post("buffer.test", "/small", "abcdef"),
+        row("buffer-retry", "a held request is sent again")
+            .raw(&chunks("/again", abcdef), "POST")
+            .answer("a", answers(&[503, 200])),
     ]
 }
 

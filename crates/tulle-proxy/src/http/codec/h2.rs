@@ -4,6 +4,7 @@
 //! Reference: RFC 9113. What the crate lets through and we do not is refused here.
 
 use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
@@ -15,6 +16,7 @@ use tulle_model::head::{
 
 use super::abort::Abort;
 use super::h1::{CodecSettings, Underscores, is_forbidden_trailer, is_safe_path};
+use crate::http::body::Piece;
 
 /// Why the head of a request cannot be served; answered with [`status_of`].
 pub type Refusal = &'static str;
@@ -222,34 +224,42 @@ pub struct H2Body {
     stream: RecvStream,
     current: Bytes,
     taken: usize,
+    received: u64,
+    trailers: Option<Headers>,
 }
 
 impl H2Body {
     /// The body of `stream`.
     #[must_use]
     pub fn new(stream: RecvStream) -> Self {
-        Self { stream, current: Bytes::new(), taken: 0 }
+        Self { stream, current: Bytes::new(), taken: 0, received: 0, trailers: None }
     }
 
-    /// The next chunk into [`data`](Self::data); `false` at the end of data. Opens the window by
-    /// what the last chunk took.
+    /// The next piece. Opens the window by what the last one took.
     ///
     /// # Errors
     /// The stream was reset or its connection broke.
-    pub async fn next_chunk(&mut self) -> Result<bool, Abort> {
-        loop {
-            self.release();
-            match self.stream.data().await {
-                Some(Ok(chunk)) if chunk.is_empty() => {}
-                Some(Ok(chunk)) => {
-                    self.taken = chunk.len();
-                    self.current = chunk;
-                    return Ok(true);
-                }
-                Some(Err(error)) => return Err(Abort::from(error)),
-                None => return Ok(false),
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Abort>> {
+        self.release();
+        while let Some(chunk) = ready!(self.stream.poll_data(cx)) {
+            let chunk = chunk.map_err(Abort::from)?;
+            if !chunk.is_empty() {
+                self.taken = chunk.len();
+                self.received += chunk.len() as u64;
+                self.current = chunk;
+                return Poll::Ready(Ok(Piece::Data));
             }
         }
+        if self.trailers.is_none()
+            && let Some(map) = ready!(self.stream.poll_trailers(cx)).map_err(Abort::from)?
+        {
+            let mut trailers = Headers::new();
+            read_headers(&map, &mut trailers).map_err(|_| Abort::Protocol("invalid trailers"))?;
+            // What may not stand there is left out: it must not be taken for a part of the head.
+            trailers.retain(|field| !field.id.is_some_and(is_forbidden_trailer));
+            self.trailers = Some(trailers).filter(|trailers| !trailers.is_empty());
+        }
+        Poll::Ready(Ok(if self.trailers.is_some() { Piece::Trailers } else { Piece::End }))
     }
 
     fn release(&mut self) {
@@ -268,18 +278,21 @@ impl H2Body {
     }
 
     /// Trailers, after the end of data.
-    ///
-    /// # Errors
-    /// The stream was reset or its connection broke.
-    pub async fn trailers(&mut self) -> Result<Option<Headers>, Abort> {
-        let Some(map) = self.stream.trailers().await.map_err(Abort::from)? else {
-            return Ok(None);
-        };
-        let mut trailers = Headers::new();
-        read_headers(&map, &mut trailers).map_err(|_| Abort::Protocol("invalid trailers"))?;
-        // What may not stand there is left out: it must not be taken for a part of the head.
-        trailers.retain(|field| !field.id.is_some_and(is_forbidden_trailer));
-        Ok((!trailers.is_empty()).then_some(trailers))
+    #[must_use]
+    pub fn trailers(&self) -> Option<&Headers> {
+        self.trailers.as_ref()
+    }
+
+    /// The same, for somebody who outlives the body.
+    #[must_use]
+    pub fn take_trailers(&mut self) -> Option<Headers> {
+        self.trailers.take()
+    }
+
+    /// Bytes of data that came so far.
+    #[must_use]
+    pub fn received_bytes(&self) -> u64 {
+        self.received
     }
 
     /// Whether nothing follows what was pulled.
@@ -355,8 +368,8 @@ impl H2Sink {
         self.ended
     }
 
-    /// Comes back when the peer resets the stream.
-    pub async fn reset_by_peer(&mut self) -> Abort {
-        poll_fn(|cx| self.stream.poll_reset(cx)).await.map_or_else(Abort::from, |_| Abort::Reset)
+    /// Ready when the peer resets the stream.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Abort> {
+        self.stream.poll_reset(cx).map(|reset| reset.map_or_else(Abort::from, |_| Abort::Reset))
     }
 }

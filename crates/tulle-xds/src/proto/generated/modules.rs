@@ -64,6 +64,11 @@ pub mod envoy {
                 }
             }
             pub mod http {
+                pub mod buffer {
+                    pub mod v3 {
+                        include!("envoy.extensions.filters.http.buffer.v3.rs");
+                    }
+                }
                 pub mod fault {
                     pub mod v3 {
                         include!("envoy.extensions.filters.http.fault.v3.rs");

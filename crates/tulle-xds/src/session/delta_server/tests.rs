@@ -384,3 +384,33 @@ fn a_verdict_is_passed_on() {
     assert_eq!(talk.server.rejected(CDS), Some("a: bad"));
     assert_eq!(talk.offer(), vec![], "the same version is not tried again");
 }
+
+#[test]
+fn endpoints_follow_a_changed_cluster_where_the_client_waits_for_them() {
+    for rewarms in [false, true] {
+        let mut talk = Talk::new();
+        talk.shelf.rewarms = rewarms;
+        talk.shelf.put(CDS, "a", "1").put(CDS, "b", "1").put(EDS, "a", "1").put(EDS, "b", "1");
+        talk.settle(CDS, &["a", "b"]);
+        talk.settle(EDS, &["a", "b"]);
+        let expected: &[&str] = if rewarms { &["a=2", "a=1"] } else { &["a=2"] };
+        assert_eq!(all_said(&talk.edit(|shelf| shelf.put(CDS, "a", "2"))), expected);
+    }
+}
+
+#[test]
+fn endpoints_that_overtook_their_cluster_are_sent_once_more() {
+    let mut talk = Talk::new();
+    talk.shelf.rewarms = true;
+    talk.shelf.put(CDS, "a", "1").put(CDS, "b", "1").put(EDS, "a", "1");
+    talk.settle(CDS, &["a", "b"]);
+    talk.settle(EDS, &["a"]);
+    let first = talk.edit(|shelf| shelf.put(CDS, "b", "2"));
+    assert_eq!(all_said(&first), ["b=2"]);
+    let second = talk.edit(|shelf| shelf.put(CDS, "a", "2").put(EDS, "a", "2"));
+    assert_eq!(all_said(&second), ["a=2"], "the endpoints: of clusters a response is in flight");
+    assert_eq!(talk.ack(&second[0]), vec![]);
+    let third = talk.ack(&first[0]);
+    assert_eq!(all_said(&third), ["a=2", "a=2"], "the cluster, and what it waits for");
+    assert_eq!(third[1].rtype, EDS);
+}

@@ -13,6 +13,8 @@ pub struct Shelf {
     bodies: BTreeMap<(ResourceType, Name), String>,
     aliases: BTreeMap<(ResourceType, Name), Name>,
     listed: BTreeSet<(ResourceType, Name)>,
+    /// What [`View::rewarms`] says.
+    pub rewarms: bool,
 }
 
 impl Shelf {
@@ -46,6 +48,10 @@ impl View for Shelf {
         let body = self.bodies.get(&(rtype, canonical.clone()))?;
         let body_bytes = Bytes::copy_from_slice(body.as_bytes());
         Some(Served { name: canonical, version: body.as_str().into(), body: body_bytes })
+    }
+
+    fn rewarms(&self) -> bool {
+        self.rewarms
     }
 
     fn wildcard(&self, rtype: ResourceType) -> Vec<Name> {

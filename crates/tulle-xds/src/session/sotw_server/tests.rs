@@ -187,3 +187,17 @@ fn a_rejected_state_is_not_tried_again_until_it_changes() {
     assert_eq!(talk.server.rejected(CDS), Some("bad"));
     assert_eq!(all_said(&talk.edit(|shelf| shelf.put(CDS, "a", "2"))), ["a=2"]);
 }
+
+#[test]
+fn endpoints_follow_a_changed_cluster_where_the_client_waits_for_them() {
+    for rewarms in [false, true] {
+        let mut talk = Talk::new();
+        talk.shelf.rewarms = rewarms;
+        talk.shelf.list(CDS, "a", "1").list(CDS, "b", "1").put(EDS, "a", "1").put(EDS, "b", "1");
+        talk.settle(CDS, &[]);
+        talk.settle(EDS, &["a", "b"]);
+        let responses = talk.edit(|shelf| shelf.list(CDS, "a", "2"));
+        let expected: &[&str] = if rewarms { &["a=2 b=1", "a=1"] } else { &["a=2 b=1"] };
+        assert_eq!(all_said(&responses), expected);
+    }
+}

@@ -1,0 +1,7 @@
+//! Probes in the place of filters, real sockets on both sides.
+
+mod bodies;
+mod chain;
+mod ends;
+mod message;
+mod rig;
