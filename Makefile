@@ -8,22 +8,25 @@ export PATH := $(TULLE_TOOLS)/bin:$(PATH)
 TEST_ARGS ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check soak build tidy setup advisories
+.PHONY: help demo test bench check soak fuzz build tidy setup advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## build for release and run a small mesh, each step of it checked
 	@tools/setup.sh rust
-	$(CARGO) build --release --bins
+	$(CARGO) build --release -p tulle-cli -p tulle-control -p tulle-proxy
 	$(CARGO_TARGET_DIR)/release/tulle demo $(DEMO_ARGS)
 
-test: ## install what the tests need, then run every test
+test: ## install what the tests need, then run every test, a minute of faults, a minute of fuzzing
 	@tools/setup.sh tests
 	$(CARGO) build --workspace --bins
 	@tools/leftovers.sh $(CARGO) test --workspace $(TEST_ARGS)
+	@tools/leftovers.sh $(CARGO_TARGET_DIR)/debug/soak --seconds 60
+	@crates/tulle-proxy/fuzz/run $(FUZZ_SECONDS)
 
 bench: ## side-by-side benchmarks against the peers; target/bench/*.json
 	@tools/setup.sh bench
@@ -37,10 +40,14 @@ check: ## formatting, lints, licences and bans, house rules
 	$(CARGO) deny check licenses bans sources
 	$(CARGO) test -p tulle-lab --test tidy
 
-soak: ## the long runs; results are written to docs/
+soak: ## the long runs: faults (five minutes) or fuzzing; results are written to docs/
 	@tools/setup.sh tests
 	$(CARGO) build --release --workspace --bins
-	@tools/leftovers.sh $(CARGO_TARGET_DIR)/release/soak $(SOAK_ARGS)
+	@tools/leftovers.sh $(CARGO_TARGET_DIR)/release/soak --docs docs $(SOAK_ARGS)
+
+fuzz: ## every fuzz target of the proxy for FUZZ_SECONDS (60)
+	@tools/setup.sh fuzz
+	@crates/tulle-proxy/fuzz/run $(FUZZ_SECONDS)
 
 build: ## debug build of every program
 	$(CARGO) build --workspace --bins

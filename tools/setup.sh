@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing for `tests`, `check`, `bench` or `rust` and says what it installed.
+# Installs what is missing for `tests`, `fuzz`, `check`, `bench` or `rust` and says what it
+# installed.
 # Debian packages need root; everything else lands in $TULLE_TOOLS (default: .tools here).
 # Quick when nothing is missing. Fails with a sentence, never skips.
 set -euo pipefail
@@ -86,6 +87,16 @@ need_h2spec() {
     (cd tools/h2spec && GOBIN=$TOOLS/bin go install tool)
 }
 
+# Built anew when its sources are newer than what is installed.
+need_xds_server() {
+    local program=$TOOLS/bin/xds-server
+    [ -x "$program" ] && [ -z "$(find tools/xds-server -newer "$program")" ] && return
+    have go || fail 'go is missing: the xDS server of the tests is built with it'
+    say 'building xds-server (Go, pinned in tools/xds-server)'
+    (cd tools/xds-server && go build -o "$program" .)
+    touch "$program"
+}
+
 need_deny() {
     have cargo-deny || [ -x "$TOOLS/bin/cargo-deny" ] && return
     say "building cargo-deny $DENY_VERSION (a few minutes, once)"
@@ -110,6 +121,12 @@ for what in "${@:-tests}"; do
         need_envoy
         need_peers_of_tests
         need_h2spec
+        need_xds_server
+        ;;
+    fuzz)
+        need_rust
+        # libFuzzer is C++.
+        need_debian c++=g++
         ;;
     check)
         need_rust
@@ -120,6 +137,6 @@ for what in "${@:-tests}"; do
         need_envoy
         need_peers
         ;;
-    *) fail "unknown set '$what': rust, tests, check or bench" ;;
+    *) fail "unknown set '$what': rust, tests, fuzz, check or bench" ;;
     esac
 done

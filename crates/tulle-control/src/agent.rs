@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -12,6 +13,7 @@ use tonic::{Request, Response, Status as GrpcStatus, Streaming};
 use tulle_xds::proto::tulle::v1 as proto;
 
 use crate::ingest::registry::{SharedRegistry, StreamId};
+use crate::publish::Publisher;
 use crate::status::Status;
 use crate::stop::Stop;
 
@@ -21,6 +23,9 @@ mod session;
 
 pub use questions::{AskError, Questions};
 
+/// How long a proxy may take to come back to a control plane that has restarted: its longest pause
+/// between two attempts.
+const RETURN_TIME: Duration = Duration::from_secs(5);
 /// Messages that may wait for a slow proxy.
 const DOWN_QUEUED: usize = 32;
 /// Longest message of a proxy, in bytes: a part of an answer and its frame.
@@ -38,23 +43,35 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<SharedRegistry>,
     pub(crate) questions: Arc<Questions>,
     pub(crate) status: Arc<Status>,
-    /// Version of the registry that the published world contains.
-    pub(crate) published: watch::Receiver<Option<u64>>,
+    pub(crate) in_force: InForce,
+    /// When those are back who were connected before this control plane was restarted.
+    pub(crate) all_back: Instant,
     next: AtomicU64,
 }
 
+/// What is published.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// Version of the registry that the published world contains.
+    pub registry: watch::Receiver<Option<u64>>,
+    /// What publishes.
+    pub publisher: Arc<Publisher>,
+}
+
 impl Agents {
-    /// A service that registers into `registry`; `published` says which version of it is in force.
+    /// A service that registers into `registry`; `in_force` says which version of it is.
     #[must_use]
     pub fn new(
         registry: Arc<SharedRegistry>,
         questions: Arc<Questions>,
         status: Arc<Status>,
-        published: watch::Receiver<Option<u64>>,
+        in_force: InForce,
         stop: Stop,
     ) -> Self {
+        let is_restart = !registry.entries().1.is_empty();
+        let all_back = Instant::now() + if is_restart { RETURN_TIME } else { Duration::ZERO };
         let next = AtomicU64::new(1);
-        let shared = Arc::new(Shared { registry, questions, status, published, next });
+        let shared = Arc::new(Shared { registry, questions, status, in_force, all_back, next });
         Self { shared, stop }
     }
 }

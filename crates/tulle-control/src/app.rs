@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tulle_config::world::{MeshSettings, OutboundPolicy, World};
 
 use crate::admin::{self, Views};
-use crate::agent::{Agents, Questions};
+use crate::agent::{Agents, InForce, Questions};
 use crate::analysis::{self, Analysis};
 use crate::ingest::files::FileWatch;
 use crate::ingest::objects::{Configuration, Objects};
@@ -119,7 +119,7 @@ impl App {
             Arc::clone(&self.registry),
             Arc::clone(&questions),
             Arc::clone(&status),
-            published.clone(),
+            InForce { registry: published.clone(), publisher: Arc::clone(&publisher) },
             stop.clone(),
         );
         let ads = Ads::new(Arc::clone(&publisher), Arc::clone(&status), stop.clone());

@@ -22,7 +22,6 @@ use crate::stop::Stop;
 
 mod core;
 mod stream;
-mod wire;
 
 /// Responses computed and not yet taken by the transport; one of each type is in flight at most.
 const RESPONSES_QUEUED: usize = 4;

@@ -28,7 +28,7 @@ pub struct Counts {
     pub tally: BTreeMap<String, u64>,
     /// Percentiles in microseconds from when a request was due.
     pub latency_us: Latency,
-    /// The first failures in words; in the summary only.
+    /// Failures in words, the first few of a run: those of the second, in the summary all.
     #[serde(default)]
     pub described: Vec<Described>,
     #[serde(default)]
@@ -53,6 +53,8 @@ pub struct Latency {
 pub struct Described {
     /// Since the run began.
     pub at_ms: u64,
+    /// Since 1970, so that logs of other processes can be laid beside it.
+    pub unix_ms: u64,
     /// Its kind.
     pub outcome: String,
     /// What is known of it.
@@ -96,6 +98,11 @@ impl Load {
         let output = self.process.stdout();
         let lines = output.lines().filter_map(|line| serde_json::from_str::<Counts>(line).ok());
         lines.filter(|counts| !counts.summary).collect()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.process.exited(), Ok(None))
     }
 
     /// Waits for the end of a run that lasts `duration` and sums it up.

@@ -35,8 +35,9 @@ spec:
   resolution: STATIC
   workloadSelector: {labels: {app: payment}}
 ";
-/// How long the application is at work before it calls payment: longer than callers are waited for.
-const WORK: Duration = Duration::from_millis(3000);
+/// How long the application is at work before it calls payment: longer than a control plane is
+/// looked for.
+const WORK: Duration = Duration::from_secs(9);
 /// Requests at work at the same time: the application has kept one connection to its sidecar, so
 /// that for the others it has to open new ones.
 const ASKED: usize = 3;
@@ -106,13 +107,14 @@ async fn callers_are_refused_soon_and_what_was_asked_before_is_done() {
     warm.await.unwrap();
 
     control.kill();
-    let ask = async move || {
-        let mut client = Client::connect(entry).await.unwrap();
+    let asked = move || async move {
+        let mut client = Client::connect(entry).await.unwrap().patient(3 * WORK);
         ask(&mut client, &format!("/?delay_ms={}", WORK.as_millis())).await
     };
-    let asking: Vec<_> = (0..ASKED).map(|_| tokio::spawn(ask())).collect();
+    let asking: Vec<_> = (0..ASKED).map(|_| tokio::spawn(asked())).collect();
+    let stock = mesh.processes.last().unwrap();
     until("the application is at work", SOON, || {
-        let at_work = mesh.processes[1].stdout().matches("delay_ms").count() == ASKED;
+        let at_work = stock.stdout().matches("delay_ms").count() == ASKED;
         std::future::ready(at_work.then_some(()))
     })
     .await

@@ -31,6 +31,7 @@ use tulle_runtime::telemetry::Registry;
 use tulle_xds::proto::tulle::v1::question::Ask;
 
 use crate::agent::Answers;
+use crate::configuration::ledger::Refusal;
 use crate::settings::Settings;
 
 pub use config_dump::DumpError;
@@ -42,6 +43,9 @@ pub trait Inside {
 
     /// Where a resource came from.
     fn provenance(&self, resource: &Needed) -> Provenance;
+
+    /// Resources whose newest version is refused.
+    fn refused(&self) -> Vec<(Needed, Refusal)>;
 
     /// The bootstrap as protobuf JSON, if there is one.
     fn bootstrap(&self) -> Option<Value>;

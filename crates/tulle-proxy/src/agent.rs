@@ -2,17 +2,17 @@
 //! answers operators (design D13). Dialled by the proxy, on the control thread.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tulle_runtime::drain::driver::DrainHandle;
+use tulle_xds::driver::dial::Target;
 use tulle_xds::proto::tulle::v1 as proto;
 use tulle_xds::proto::tulle::v1::agent_client::AgentClient;
 
-use crate::discovery::transport::{Target, channel};
 use crate::settings::{InboundPort, MeshSettings, Role, ServiceRegistration};
 
 use proto::agent_down::Message as Down;
@@ -22,6 +22,9 @@ use proto::question::Ask;
 
 /// How often the control plane hears from a proxy that has nothing to say: well within a lease.
 const HEARTBEAT: Duration = Duration::from_secs(3);
+/// How long a proxy that drains looks for a control plane that tells its callers. One that restarts
+/// is back by then.
+const SEARCH_TIME: Duration = Duration::from_secs(5);
 /// How long a proxy waits before it dials again.
 const REDIAL: Duration = Duration::from_secs(1);
 /// Longest part of an answer, in bytes.
@@ -69,26 +72,28 @@ impl Agent {
 
     /// Keeps a stream open for as long as the process lives; never comes back.
     pub async fn run(mut self, answers: &impl Answers) {
+        let mut search = Search::default();
         loop {
-            if let Err(error) = self.connect(answers).await {
+            if let Err(error) = self.connect(answers, &mut search).await {
                 tracing::debug!(%error, "the agent stream ended");
             }
-            if *self.condition.borrow() == Condition::Draining {
-                // Nobody is there to withdraw what a lease will end.
+            if *self.condition.borrow() == Condition::Draining && search.is_over(Instant::now()) {
                 self.drain.unheard();
             }
             tokio::time::sleep(REDIAL).await;
         }
     }
 
-    async fn connect(&mut self, answers: &impl Answers) -> anyhow::Result<()> {
-        let channel = channel(&self.target).await?;
+    async fn connect(&mut self, answers: &impl Answers, search: &mut Search) -> anyhow::Result<()> {
+        let channel = self.target.connect().await?;
         let (up, queue) = mpsc::channel(QUEUED);
-        up.try_send(message(Up::Hello(self.hello_now())))?;
-        // Before anything can be made of the hello: whoever drains is not to be called.
+        // Who drains registers too: its inbound listener is made of that. A control plane that
+        // knows it keeps what it knows of its readiness, another one takes it for not ready.
+        up.try_send(message(Up::Hello(self.hello.clone())))?;
         self.say_condition(&up)?;
         let mut client = AgentClient::new(channel);
         let mut down = client.connect(ReceiverStream::new(queue)).await?.into_inner();
+        search.found();
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.reset();
         loop {
@@ -104,15 +109,6 @@ impl Agent {
                 },
             }
         }
-    }
-
-    /// Who drains has nothing to register any more.
-    fn hello_now(&self) -> proto::Hello {
-        let mut hello = self.hello.clone();
-        if *self.condition.borrow() == Condition::Draining {
-            hello.registration = None;
-        }
-        hello
     }
 
     fn say_condition(&self, up: &mpsc::Sender<proto::AgentUp>) -> anyhow::Result<()> {
@@ -148,6 +144,22 @@ impl Agent {
             Down::Registered(_) => tracing::info!("registered"),
         }
         Ok(())
+    }
+}
+
+/// How long a proxy that drains has been without a control plane. To leave at once would leave it
+/// to all callers to find out: while the control plane restarts, that can be many at a time.
+#[derive(Debug, Default)]
+struct Search(Option<Instant>);
+
+impl Search {
+    fn found(&mut self) {
+        self.0 = None;
+    }
+
+    /// Nobody was found by `now`; whether to look no longer.
+    fn is_over(&mut self, now: Instant) -> bool {
+        now - *self.0.get_or_insert(now) >= SEARCH_TIME
     }
 }
 
@@ -233,19 +245,27 @@ mod tests {
         };
         let address = "127.0.0.1:1".parse().expect("an address");
         let (_, drain) = Drainer::new(Vec::new());
-        (Agent::new(Target(address), hello, told, drain), tell)
+        (Agent::new(address, hello, told, drain), tell)
     }
 
     #[test]
-    fn whoever_drains_registers_no_more() {
+    fn whoever_drains_says_so() {
         let (agent, tell) = agent(Condition::Ready);
-        assert!(agent.hello_now().registration.is_some());
         tell.send_replace(Condition::Draining);
-        assert!(agent.hello_now().registration.is_none());
         let (up, mut queue) = mpsc::channel(1);
         agent.say_condition(&up).expect("room");
         let said = queue.try_recv().expect("said").message;
         assert!(matches!(said, Some(Up::Draining(_))), "{said:?}");
+    }
+
+    #[test]
+    fn who_is_found_again_is_looked_for_anew() {
+        let (mut search, begun) = (Search::default(), Instant::now());
+        assert!(!search.is_over(begun));
+        assert!(!search.is_over(begun + SEARCH_TIME / 2));
+        search.found();
+        assert!(!search.is_over(begun + SEARCH_TIME), "nobody looked since");
+        assert!(search.is_over(begun + 2 * SEARCH_TIME));
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //!
 //! `run` is all that `main` calls; tests start the same [`Proxy`] with port 0.
 
+pub mod beginning;
 pub mod inquiry;
 pub mod inside;
 pub mod mesh;
@@ -26,6 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tulle_model::access_log::AccessLog;
 use tulle_model::cluster::PeerMetadata;
 use tulle_model::lookup::Needed;
+use tulle_model::snapshot::Change;
 use tulle_runtime::drain::driver::{DrainHandle, Drainer};
 use tulle_runtime::drain::load::LoadReader;
 use tulle_runtime::drain::{Phase, Plan};
@@ -33,10 +35,13 @@ use tulle_runtime::logging::{self, LogControl};
 use tulle_runtime::readiness::Readiness;
 use tulle_runtime::sink::{Sink, Target};
 use tulle_runtime::sockets::NodeLock;
+use tulle_xds::proto::envoy::config::core::v3 as core;
+use tulle_xds::session::message::Name;
 
 use crate::access_log::default_log;
 use crate::admin::{Admin, Controls};
 use crate::agent::Condition;
+use crate::app::beginning::Beginning;
 use crate::app::inquiry::Inquirer;
 use crate::app::inside::{Interior, Parts};
 use crate::app::mesh::Mesh;
@@ -45,11 +50,13 @@ use crate::app::reports::Reports;
 use crate::app::static_config::LoadedBootstrap;
 use crate::app::supervision::{Awaited, Supervision};
 use crate::app::workers::{WorkerSeed, Workers, load_readers};
-use crate::configuration::{Configuration, WorkerConfig};
-use crate::discovery::session::Learnt;
+use crate::configuration::{ApplyError, Configuration, WorkerConfig};
+use crate::discovery::learner::Progress;
+use crate::discovery::{Discovery, Outcome, node};
+use crate::metrics::discovery::DiscoverySeries;
 use crate::metrics::{self, istio::Peer};
 use crate::settings::{EnvoySettings, Mode, Settings};
-use crate::store::ASK_QUEUE;
+use crate::store::{ASK_QUEUE, Asker};
 use crate::upstream::Clock;
 use crate::upstream::dns::Resolver;
 
@@ -76,7 +83,12 @@ pub fn run(settings: Settings) -> ExitCode {
 
 /// `--mode validate`: 0 if the configuration would be taken, else 1 and every mistake.
 fn validate(settings: &EnvoySettings) -> ExitCode {
-    match static_config::load(&settings.bootstrap) {
+    let loaded = static_config::load(&settings.bootstrap);
+    let followed = loaded.and_then(|loaded| {
+        let followed = static_config::discovery(&loaded, settings, 0);
+        followed.map(|_| loaded).map_err(|mistake| vec![mistake])
+    });
+    match followed {
         Ok(loaded) => {
             for warning in loaded.warnings {
                 eprintln!("warning: {warning}");
@@ -115,10 +127,11 @@ pub struct Proxy {
     settings: Settings,
     configuration: Rc<RefCell<Configuration>>,
     configs: watch::Receiver<WorkerConfig>,
-    asked: mpsc::Receiver<Needed>,
+    used: Used,
     workers: Workers,
     drainer: Drainer,
     drain: DrainHandle,
+    discovery: Option<Discovery>,
     mesh: Option<Mesh>,
     supervision: Supervision,
     operators: Operators,
@@ -132,7 +145,6 @@ impl Proxy {
     /// What of the configuration is wrong or which address is not to be had.
     pub fn start(settings: &Settings, log: Option<LogControl>) -> anyhow::Result<Self> {
         let process = settings.process();
-        let on_demand = !matches!(settings, Settings::Envoy(_));
         let workers = process.concurrency;
         let random = seed();
         let readers: Vec<LoadReader> = load_readers(workers);
@@ -140,9 +152,11 @@ impl Proxy {
         let readiness = Readiness::default();
         let (tell, condition) = watch::channel(Condition::Starting);
         let mesh = mesh::mesh(settings, random, condition, drain.clone())?;
-        let lock = mesh::lock(settings, mesh.as_ref())?;
+        let (in_mesh, mesh) = mesh.unzip();
+        let lock = mesh::lock(settings, in_mesh.as_ref())?;
 
-        let (configuration, loaded) = first_configuration(settings)?;
+        let First { configuration, loaded, discovery } = first(settings, random)?;
+        let discovery = in_mesh.or(discovery);
         let registry = metrics::registry(settings);
         let (asker, asked) = mpsc::channel(ASK_QUEUE);
         let reports = Reports::of(workers.get());
@@ -150,7 +164,7 @@ impl Proxy {
         let worker_seed = WorkerSeed {
             configs: configuration.subscribe(),
             drain: drain.views(),
-            asker: on_demand.then_some(asker),
+            asker: mesh.as_ref().map(|_| asker.clone()),
             clock: Clock::start(),
             random,
             registry: registry.clone(),
@@ -159,14 +173,13 @@ impl Proxy {
             reports: reports.clone(),
             inquiries: inquirer.subscribe(),
         };
-        let configs = configuration.subscribe();
         let configuration = Rc::new(RefCell::new(configuration));
-        let node = operators::node(mesh.as_ref(), loaded.as_ref(), settings);
+        let node = own_node(discovery.as_ref(), loaded.as_ref(), settings);
         let inside = Rc::new(Interior::new(
             Parts {
                 configuration: Rc::clone(&configuration),
                 bootstrap: loaded.as_ref().map(|loaded| loaded.packed.clone()),
-                node,
+                node: operators::packed(&node),
                 inquirer,
                 drain: drain.clone(),
                 readiness: readiness.clone(),
@@ -191,11 +204,12 @@ impl Proxy {
         Ok(Self {
             settings: settings.clone(),
             configuration,
-            configs,
-            asked,
+            configs: worker_seed.configs,
+            used: Used { asked, _asker: asker },
             workers,
             drainer,
             drain,
+            discovery,
             mesh,
             supervision,
             operators,
@@ -214,13 +228,22 @@ impl Proxy {
     /// # Errors
     /// It gave up: too many panics.
     pub async fn run_until_stopped(self) -> anyhow::Result<()> {
-        let Self { settings, configuration, configs, asked, workers, .. } = self;
+        let Self { settings, configuration, configs, used, workers, discovery, .. } = self;
         let Self { drainer, drain, mesh, supervision, operators, _lock, .. } = self;
         let stopped = stop_signals()?;
         let mut moved = signal(SignalKind::user_defined1())?;
         let plan = Plan::shutdown(settings.process().drain_time, mesh.is_some());
         let (shutdown, registry) = (operators.shutdown(), operators.registry());
         let api = Rc::clone(&operators.api);
+        let (resolve, resolved) = watch::channel(0);
+        let progress = Rc::new(Progress::default());
+        let discovered = discovery.as_ref().map(|_| Rc::clone(&progress));
+        let beginning = Beginning { discovered, resolved };
+        let outcome = Outcome {
+            configuration: Rc::clone(&configuration),
+            progress,
+            series: DiscoverySeries::new(&registry.local()),
+        };
         let ending = async {
             let gave_up = tokio::select! {
                 () = stopped => None,
@@ -243,8 +266,10 @@ impl Proxy {
         };
         let gave_up = tokio::select! {
             ((), gave_up) = async { tokio::join!(drainer.run(|_| {}), ending) } => gave_up,
-            () = follow_names(&configuration, configs) => false,
-            () = in_mesh(mesh, asked, &configuration, &api) => false,
+            () = follow_names(&configuration, configs, resolve) => false,
+            () = discover(discovery, outcome, used) => false,
+            failed = beginning.listen(&configuration) => return failed,
+            () = attend(mesh, &api) => false,
             () = supervision.tell(&drain) => false,
             () = operators.serve() => false,
             () = housekeeping => false,
@@ -258,23 +283,43 @@ impl Proxy {
     }
 }
 
-/// Runs what talks to the control plane; never comes back.
-async fn in_mesh(
-    mesh: Option<Mesh>,
-    asked: mpsc::Receiver<Needed>,
-    configuration: &RefCell<Configuration>,
-    answers: &Admin,
-) {
-    let Some(Mesh { discovery, agent, .. }) = mesh else { return std::future::pending().await };
-    let changed = |learnt: Learnt| {
-        let mut configuration = configuration.borrow_mut();
-        let errors = configuration.apply(learnt.changes);
-        configuration.note_versions(learnt.versions);
-        for error in &errors {
-            tracing::error!("{error}");
+/// Names that workers use. In Envoy's place none of them asks, and yet there is somebody to learn
+/// for: the process itself.
+#[derive(Debug)]
+struct Used {
+    asked: mpsc::Receiver<Name>,
+    _asker: Asker,
+}
+
+/// Runs the xDS client, if there is one; never comes back.
+async fn discover(discovery: Option<Discovery>, outcome: Outcome, used: Used) {
+    if let Some(discovery) = discovery {
+        discovery.run(outcome, used.asked).await;
+    }
+    std::future::pending().await
+}
+
+/// Runs the agent, if there is one; never comes back.
+async fn attend(mesh: Option<Mesh>, answers: &Admin) {
+    match mesh {
+        Some(mesh) => mesh.agent.run(answers).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Who this proxy is.
+fn own_node(
+    discovery: Option<&Discovery>,
+    loaded: Option<&LoadedBootstrap>,
+    settings: &Settings,
+) -> core::Node {
+    match (discovery, settings) {
+        (Some(discovery), _) => discovery.node.clone(),
+        (None, Settings::Envoy(envoy)) => {
+            node::of_bootstrap(loaded.and_then(LoadedBootstrap::node), envoy)
         }
-    };
-    tokio::join!(discovery.run(asked, changed), agent.run(answers));
+        (None, _) => core::Node::default(),
+    }
 }
 
 /// The logs of a sidecar or gateway whose configuration names none. In Envoy's place there is none.
@@ -305,15 +350,20 @@ fn own_peer(settings: &Settings) -> Option<Peer> {
     Some(Peer { metadata: Arc::new(metadata), principal: "".into() })
 }
 
-/// Resolves the names that configurations have; never comes back.
+/// Resolves the names that configurations have, and says for which generation each was answered;
+/// never comes back.
 async fn follow_names(
     configuration: &RefCell<Configuration>,
     mut configs: watch::Receiver<WorkerConfig>,
+    resolved: watch::Sender<u64>,
 ) {
     let mut resolver = Resolver::default();
     loop {
         let snapshot = Arc::clone(&configs.borrow_and_update().snapshot);
         resolver.want(&snapshot);
+        if resolver.has_answers() {
+            resolved.send_replace(snapshot.generation());
+        }
         tokio::select! {
             () = resolver.changed() => configuration.borrow_mut().resolved(resolver.names()),
             changed = configs.changed() => if changed.is_err() {
@@ -323,36 +373,71 @@ async fn follow_names(
     }
 }
 
-/// What a process begins with: the bootstrap in Envoy's place, else nothing yet.
-fn first_configuration(
-    settings: &Settings,
-) -> anyhow::Result<(Configuration, Option<LoadedBootstrap>)> {
+/// What a process begins with.
+struct First {
+    configuration: Configuration,
+    /// The bootstrap, in Envoy's place.
+    loaded: Option<LoadedBootstrap>,
+    /// Where the rest comes from, if the bootstrap says so.
+    discovery: Option<Discovery>,
+}
+
+/// The bootstrap in Envoy's place, else nothing yet. Listens already if nothing is to be awaited.
+fn first(settings: &Settings, seed: u64) -> anyhow::Result<First> {
     let on_demand = !matches!(settings, Settings::Envoy(_));
     let mut configuration = Configuration::new(settings.process().concurrency, on_demand);
     for error in configuration.log_to(fallback_logs(settings)) {
         tracing::error!("{error}");
     }
-    let loaded = match settings {
-        Settings::Envoy(envoy) => Some(apply_static(&mut configuration, envoy)?),
-        Settings::Sidecar(_) | Settings::Gateway(_) => None,
+    let (mut loaded, mut discovery) = (None, None);
+    if let Settings::Envoy(envoy) = settings {
+        let bootstrap = read(envoy)?;
+        discovery = apply_static(&mut configuration, &bootstrap, envoy, seed)?;
+        loaded = Some(bootstrap);
+    }
+    let unresolved = {
+        let mut resolver = Resolver::default();
+        resolver.want(configuration.snapshot());
+        !resolver.has_answers()
     };
-    Ok((configuration, loaded))
+    if discovery.is_none() && !unresolved {
+        first_of(configuration.listen())?;
+    }
+    Ok(First { configuration, loaded, discovery })
 }
 
-fn apply_static(
-    configuration: &mut Configuration,
-    envoy: &EnvoySettings,
-) -> anyhow::Result<LoadedBootstrap> {
+fn read(envoy: &EnvoySettings) -> anyhow::Result<LoadedBootstrap> {
     let loaded = static_config::load(&envoy.bootstrap)
         .map_err(|mistakes| anyhow::anyhow!("{}", mistakes.join("\n")))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let errors = configuration.apply(static_config::changes(&loaded.bootstrap));
-    match errors.into_iter().next() {
-        Some(error) => Err(error.into()),
-        None => Ok(loaded),
-    }
+    Ok(loaded)
+}
+
+fn apply_static(
+    configuration: &mut Configuration,
+    loaded: &LoadedBootstrap,
+    envoy: &EnvoySettings,
+    seed: u64,
+) -> anyhow::Result<Option<Discovery>> {
+    let names = static_config::resources(&loaded.bootstrap)
+        .map(|resource| Needed::of(resource.kind(), resource.name()));
+    configuration.ledger_mut().fix(names);
+    let followed = static_config::discovery(loaded, envoy, seed).map_err(anyhow::Error::msg)?;
+    let (discovery, changes) = match followed {
+        Some((discovery, changes)) => (Some(discovery), changes),
+        None => {
+            let put = |resource| Change::Put(resource, Vec::new());
+            (None, static_config::resources(&loaded.bootstrap).map(put).collect())
+        }
+    };
+    first_of(configuration.apply(changes))?;
+    Ok(discovery)
+}
+
+fn first_of(errors: Vec<ApplyError>) -> anyhow::Result<()> {
+    errors.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Comes back at the first SIGTERM or SIGINT.

@@ -1,12 +1,13 @@
 //! The control thread's side of the configuration: one snapshot becomes sockets, TLS
 //! configurations and what every worker is given.
 //!
-//! Start and reload are one path: the first configuration is a change from none.
+//! Start and reload are one path: the first configuration is a change from none. Sockets are bound
+//! from the moment on that [`Configuration::listen`] is called.
 
-use std::collections::HashMap;
+pub mod ledger;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::sync::watch;
 use tulle_model::access_log::AccessLog;
@@ -16,6 +17,7 @@ use tulle_model::snapshot::{Change, Snapshot};
 use tulle_runtime::sockets::{BindError, Sharing, SocketOwner, Wanted};
 
 use crate::access_log::sinks::{OpenSinks, SinkError, Sinks};
+use crate::configuration::ledger::Ledger;
 use crate::listener::BoundSocket;
 use crate::upstream::dns::Names;
 use crate::upstream::{Prepared, Preparer};
@@ -67,8 +69,8 @@ pub struct Configuration {
     bound: Vec<Arc<BoundSocket>>,
     sinks: Sinks,
     fallback_logs: Vec<AccessLog>,
-    updated: HashMap<Needed, SystemTime>,
-    versions: HashMap<Needed, Arc<str>>,
+    ledger: Ledger,
+    is_listening: bool,
     revision: u64,
     workers: watch::Sender<WorkerConfig>,
 }
@@ -97,8 +99,8 @@ impl Configuration {
             bound: Vec::new(),
             sinks: Sinks::default(),
             fallback_logs: Vec::new(),
-            updated: HashMap::new(),
-            versions: HashMap::new(),
+            ledger: Ledger::default(),
+            is_listening: false,
             revision: 0,
             workers: watch::Sender::new(first),
         }
@@ -133,21 +135,30 @@ impl Configuration {
         sinks
     }
 
-    /// When a resource was last changed.
+    /// What is known of resources beside themselves.
     #[must_use]
-    pub fn updated(&self, resource: &Needed) -> Option<SystemTime> {
-        self.updated.get(resource).copied()
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
-    /// The version that the control plane gave a resource; empty if it gave none.
-    #[must_use]
-    pub fn version(&self, resource: &Needed) -> Arc<str> {
-        self.versions.get(resource).cloned().unwrap_or_default()
+    /// What is known of resources beside themselves, to be added to.
+    pub fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
-    /// Takes note of versions that the control plane gave.
-    pub fn note_versions(&mut self, versions: Vec<(Needed, Arc<str>)>) {
-        self.versions.extend(versions);
+    /// Begins to listen, now that what is served first is complete. What cannot be bound is
+    /// returned and left out.
+    pub fn listen(&mut self) -> Vec<ApplyError> {
+        self.is_listening = true;
+        let errors = self.bind();
+        self.publish();
+        errors
+    }
+
+    /// Whether [`listen`](Self::listen) was called.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.is_listening
     }
 
     /// Which configuration the workers were given last.
@@ -181,12 +192,14 @@ impl Configuration {
             return Vec::new();
         }
         let touches_listeners = changes.iter().any(concerns_listener);
-        self.note_times(&changes);
+        self.ledger.note(&changes);
         self.snapshot = Arc::new(self.snapshot.with(changes));
         let mut errors = self.prepare();
         if touches_listeners {
             errors.extend(self.open_logs());
-            self.bind(&mut errors);
+            if self.is_listening {
+                errors.extend(self.bind());
+            }
         }
         self.publish();
         errors
@@ -195,23 +208,6 @@ impl Configuration {
     fn open_logs(&mut self) -> Vec<ApplyError> {
         let errors = self.sinks.sync(&self.snapshot, &self.fallback_logs);
         errors.into_iter().map(ApplyError::Log).collect()
-    }
-
-    fn note_times(&mut self, changes: &[Change]) {
-        let now = SystemTime::now();
-        for change in changes {
-            match change {
-                Change::Put(resource, _) => {
-                    let needed = Needed::of(resource.kind(), resource.name());
-                    self.updated.insert(needed, now);
-                }
-                Change::Forget(needed) | Change::Absent(needed, _) => {
-                    self.updated.remove(needed);
-                    self.versions.remove(needed);
-                }
-                Change::Alias(..) => {}
-            }
-        }
     }
 
     /// Takes on what names resolve to now, and tells the workers.
@@ -241,8 +237,8 @@ impl Configuration {
     }
 
     /// Binds what is not bound, gives up what no listener wants any more.
-    fn bind(&mut self, errors: &mut Vec<ApplyError>) {
-        let mut bound = Vec::new();
+    fn bind(&mut self) -> Vec<ApplyError> {
+        let (mut bound, mut errors) = (Vec::new(), Vec::new());
         for listener in self.snapshot.listeners() {
             for address in &listener.bind {
                 let wanted = Wanted {
@@ -270,6 +266,7 @@ impl Configuration {
                 self.owner.release(old.listener.as_str(), old.wanted);
             }
         }
+        errors
     }
 
     /// The socket as it was handed out before, if it was.

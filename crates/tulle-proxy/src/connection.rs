@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
 use tulle_model::decide::request;
-use tulle_model::listener::{FilterChain, Listener, NetworkFilter, TcpProxy};
+use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand, TcpProxy};
 use tulle_model::lookup::{Absence, Lookup};
 use tulle_model::name::{Direction, ListenerName};
 use tulle_model::snapshot::Snapshot;
@@ -21,6 +21,7 @@ use crate::listener::inspect::Protocol;
 use crate::listener::inspect::peek::protocol_of;
 use crate::listener::original_dst::original_destination;
 use crate::metrics::envoy::{ListenerConnectionGuard, ListenerSeries};
+use crate::store::uses::Use;
 use crate::tcp::record::TcpRecord;
 use crate::tcp::{self, TcpSession};
 use crate::upstream::UpstreamCluster;
@@ -50,6 +51,8 @@ struct Opened {
     io: Io,
     /// Its first bytes are the preface of HTTP/2.
     speaks_h2: bool,
+    /// What the connection was handed over to stays known for as long as it lives.
+    used: Option<Use>,
 }
 
 /// Serves a connection to its end.
@@ -60,14 +63,15 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
     let Incoming { stream, peer, listener, counted } = incoming;
     let _inbound = is_inbound(&worker, &listener).then(|| worker.inbound.enter());
     let opening = Box::pin(opened(&worker, stream, peer, &listener, &counted));
-    let Some(serving) = opening.await.map(|opened| opened.serve(worker)) else { return };
-    serving.await;
+    let Some(mut opened) = opening.await else { return };
+    let _used = opened.used.take();
+    opened.serve(worker).await;
 }
 
 impl Opened {
     /// What is left to do for it.
     fn serve(self, worker: Rc<Worker>) -> Pin<Box<dyn Future<Output = ()>>> {
-        let Self { listener, chain, downstream, io, speaks_h2 } = self;
+        let Self { listener, chain, downstream, io, speaks_h2, used: _ } = self;
         match &chain.network {
             NetworkFilter::Http(manager) => {
                 let cx = HttpContext::new(worker, listener, Arc::clone(manager), downstream);
@@ -99,6 +103,7 @@ async fn opened(
         Io::tcp(stream, peer).reset();
         return None;
     };
+    let used = used(worker, &bound, original);
     let Some(protocol) = inspected(worker, &listener, &stream).await else {
         series.pre_cx_timeout().inc();
         return None;
@@ -128,7 +133,7 @@ async fn opened(
     };
     let io = encrypted(worker, &chain, Io::tcp(stream, peer), series).await?;
     let speaks_h2 = protocol == Protocol::H2;
-    Some(Opened { listener, chain, downstream, io, speaks_h2 })
+    Some(Opened { listener, chain, downstream, io, speaks_h2, used })
 }
 
 /// Whether a connection comes to the workload, not from it.
@@ -183,6 +188,12 @@ async fn handed_over(
     let Some(original) = original else { return Ok(Arc::clone(bound)) };
     let taken = |snapshot: &Snapshot| request::listener(snapshot, bound, original, &mut ());
     worker.store.decide(taken).await
+}
+
+/// The name that the destination of the connection is asked for by, if it is.
+fn used(worker: &Worker, bound: &Listener, original: Option<SocketAddr>) -> Option<Use> {
+    let original = original.filter(|_| bound.on_demand == OnDemand::Transparent)?;
+    worker.store.use_name(&original.to_string())
 }
 
 /// What the first bytes say, as far as the listener wants to know; `None` to close.

@@ -1,146 +1,102 @@
-//! The xDS client of this proxy: one session over many streams, on the control thread.
+//! The xDS client of this proxy: what asks, whom it asks, and what becomes of the answers.
 //!
-//! [`session`] holds the sans-IO core and turns what it says into changes of the configuration;
-//! [`transport`] carries its messages. Names that workers need come in as questions; what was
-//! learnt goes out through [`Configuration`].
+//! The loop is that of [`tulle_xds::driver::client`]. Here are its two ends: [`server`] opens
+//! connections, [`learner`] decodes what comes and puts it into the [`Configuration`]. It runs on
+//! the control thread; names that workers use come in over a queue.
 
+pub mod held;
+pub mod learner;
 pub mod node;
 pub mod saved;
-pub mod session;
-pub mod transport;
+pub mod server;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use tulle_model::lookup::Needed;
+use tulle_xds::driver::client::Client;
+use tulle_xds::driver::variant::Variant;
+use tulle_xds::fields::UnknownFields;
 use tulle_xds::proto::envoy::config::core::v3 as core;
-use tulle_xds::proto::envoy::service::discovery::v3 as wire;
-use tulle_xds::session::client::TICK_EVERY;
+use tulle_xds::session::delta_client::DeltaClient;
+use tulle_xds::session::message::{Name, ResourceType};
+use tulle_xds::session::on_demand::OnDemand;
+use tulle_xds::session::sotw_client::SotwClient;
 
+use crate::configuration::Configuration;
+use crate::discovery::held::Held;
+use crate::discovery::learner::{Learner, Progress};
 use crate::discovery::saved::SavedState;
-use crate::discovery::session::{Learnt, Session, Wish};
-use crate::discovery::transport::{Stream, Target, open};
+use crate::discovery::server::Server;
+use crate::metrics::discovery::DiscoverySeries;
 
-/// Requests that wait for the transport.
-const REQUESTS_QUEUED: usize = 64;
-
-/// Runs the session for as long as the process lives. `changed` is told every batch of changes.
+/// What a process learns and from whom.
 #[derive(Debug)]
 pub struct Discovery {
-    /// Where the control plane is.
-    pub target: Target,
+    /// Who answers.
+    pub server: Server,
     /// Who this proxy is.
     pub node: core::Node,
-    /// The session.
+    /// What is asked for.
     pub session: Session,
     /// Where last-good resources are kept.
     pub state: Option<SavedState>,
+    /// What becomes of resources with fields that are not known.
+    pub unknown: UnknownFields,
+}
+
+/// A session in one of the two variants of the protocol.
+#[derive(Debug)]
+pub enum Session {
+    /// Incremental.
+    Delta(Box<OnDemand<DeltaClient, Held>>),
+    /// State of the world.
+    Sotw(Box<OnDemand<SotwClient, Held>>),
+}
+
+impl Session {
+    /// Asks for what binds on this node, and for the rest when it is needed.
+    #[must_use]
+    pub fn on_demand(seed: u64, now: Instant) -> Self {
+        let mut session = OnDemand::new(DeltaClient::new(seed));
+        session.subscribe_wildcard(ResourceType::Listener, false, now);
+        Self::Delta(Box::new(session))
+    }
+}
+
+/// What is put where: the far ends of a running [`Discovery`].
+#[derive(Debug)]
+pub struct Outcome {
+    /// Where resources are put.
+    pub configuration: Rc<RefCell<Configuration>>,
+    /// Where it is said how far the first configuration is.
+    pub progress: Rc<Progress>,
+    /// Where it is counted.
+    pub series: DiscoverySeries,
 }
 
 impl Discovery {
-    /// Connects, asks, learns; never comes back.
-    pub async fn run(mut self, mut asked: mpsc::Receiver<Needed>, changed: impl Fn(Learnt)) {
-        self.restore(&changed);
-        let mut stream: Option<Stream> = None;
-        let mut connect_at = Some(tokio::time::Instant::now());
-        let mut ticks = tokio::time::interval(TICK_EVERY);
-        loop {
-            let wishes = tokio::select! {
-                Some(need) = asked.recv() => self.session.needed(need, Instant::now()),
-                message = next(&mut stream) => match message {
-                    Some(response) => self.session.response(response, Instant::now()),
-                    None => {
-                        stream = None;
-                        self.session.disconnected(Instant::now())
-                    }
-                },
-                () = sleep_until(connect_at) => {
-                    connect_at = None;
-                    match open(&self.target, REQUESTS_QUEUED).await {
-                        Ok(opened) => {
-                            stream = Some(opened);
-                            tracing::info!(control = %self.target, "connected");
-                            self.session.connected(Instant::now())
-                        }
-                        Err(error) => {
-                            tracing::warn!(control = %self.target, %error, "cannot connect");
-                            self.session.disconnected(Instant::now())
-                        }
-                    }
-                }
-                _ = ticks.tick() => {
-                    self.save();
-                    self.session.tick(Instant::now())
-                }
-            };
-            for wish in wishes {
-                match wish {
-                    Wish::Send(request) => {
-                        if !self.send(&stream, *request) {
-                            stream = None;
-                        }
-                    }
-                    Wish::Connect(after) => {
-                        connect_at = Some(tokio::time::Instant::now() + after);
-                    }
-                    Wish::Close(reason) => {
-                        tracing::warn!(reason, "the stream to the control plane is ended");
-                        stream = None;
-                    }
-                    Wish::Change(learnt) => changed(learnt),
-                }
+    /// Asks and learns until nobody can use a name any more.
+    pub async fn run(self, outcome: Outcome, used: mpsc::Receiver<Name>) {
+        let Self { server, node, session, state, unknown } = self;
+        let mut learner = Learner::new(outcome, server.to_string(), state, unknown);
+        match session {
+            Session::Delta(mut session) => {
+                learner.restore(&mut session, Instant::now());
+                follow(*session, learner, node, server, used).await;
             }
+            Session::Sotw(session) => follow(*session, learner, node, server, used).await,
         }
-    }
-
-    /// Serves what an earlier process kept until the control plane says otherwise.
-    fn restore(&mut self, changed: &impl Fn(Learnt)) {
-        let Some(state) = &self.state else { return };
-        match state.load() {
-            Ok(saved) if saved.is_empty() => {}
-            Ok(saved) => {
-                tracing::info!(resources = saved.len(), "serving what was kept");
-                let changes = self.session.restore(saved, Instant::now());
-                changed(Learnt { changes, versions: Vec::new() });
-            }
-            Err(error) => tracing::warn!(%error, "what was kept cannot be read"),
-        }
-    }
-
-    fn save(&mut self) {
-        let Some(state) = &self.state else { return };
-        let Some(saved) = self.session.to_save() else { return };
-        if let Err(error) = state.save(&saved) {
-            tracing::warn!(%error, "what is served cannot be kept");
-        }
-    }
-
-    /// Hands a request to the transport; `false` if it takes no more.
-    fn send(&self, stream: &Option<Stream>, mut request: wire::DeltaDiscoveryRequest) -> bool {
-        if request.node.is_some() {
-            request.node = Some(self.node.clone());
-        }
-        stream.as_ref().is_some_and(|stream| stream.requests.try_send(request).is_ok())
     }
 }
 
-/// The next response; `None` when the stream ended. Never comes back without a stream.
-async fn next(stream: &mut Option<Stream>) -> Option<wire::DeltaDiscoveryResponse> {
-    match stream {
-        None => std::future::pending().await,
-        Some(stream) => match stream.responses.message().await {
-            Ok(message) => message,
-            Err(status) => {
-                tracing::warn!(%status, "the stream to the control plane broke");
-                None
-            }
-        },
-    }
-}
-
-async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
+async fn follow<V: Variant>(
+    session: OnDemand<V, Held>,
+    application: Learner,
+    node: core::Node,
+    server: Server,
+    used: mpsc::Receiver<Name>,
+) {
+    Client { node, session, application }.run(server, used).await;
 }

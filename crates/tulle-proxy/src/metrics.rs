@@ -1,11 +1,13 @@
 //! What is counted: names, and handles that a worker keeps beside what it counts.
 //!
 //! [`envoy`] are Envoy's counters, spoken with `-c`; [`istio`] Istio's standard metrics, spoken by
-//! sidecars and gateways; [`process`] our own, spoken always. Code that counts does not ask which
+//! sidecars and gateways; [`process`] our own, spoken always;
+//! [`discovery`] what is counted of configuration that comes. Code that counts does not ask which
 //! are spoken: those that are not are additions to cells that nobody reads.
 //!
 //! `docs/reference/stats.md` lists all of them; a test compares it with the declarations.
 
+pub mod discovery;
 pub mod envoy;
 pub mod istio;
 pub mod process;
@@ -36,10 +38,13 @@ pub const GROUPS: &[&Group] = &[
     envoy::ListenerSeries::GROUP,
     envoy::TcpSeries::GROUP,
     envoy::ServerSeries::GROUP,
+    discovery::ControlPlaneSeries::GROUP,
     istio::RequestSeries::GROUP,
     istio::ConnectionSeries::GROUP,
     process::WorkerSeries::GROUP,
     process::ProcessSeries::GROUP,
+    discovery::StreamSeries::GROUP,
+    discovery::ResourceSeries::GROUP,
 ];
 
 /// The registry of a process with these settings.

@@ -19,6 +19,7 @@ pub use workload::{Labels, ServicePort, ServiceRegistration, WorkloadName};
 
 use tulle_runtime::drain::Strategy;
 use tulle_runtime::logging;
+use tulle_xds::fields::UnknownFields;
 
 /// Most workers; beyond the cores of any machine this is an error of the caller.
 pub const MAX_WORKERS: usize = 1024;
@@ -106,6 +107,17 @@ pub struct ProcessSettings {
     pub admin_address_path: Option<PathBuf>,
     /// The words of the command line, for `/server_info`.
     pub command_line: Vec<String>,
+}
+
+impl ProcessSettings {
+    /// What becomes of dynamic resources with fields that are not known.
+    #[must_use]
+    pub fn unknown_fields(&self) -> UnknownFields {
+        match self.reject_unknown_dynamic_fields {
+            true => UnknownFields::Refuse,
+            false => UnknownFields::Warn,
+        }
+    }
 }
 
 /// How a line of the access log looks.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use prost::Message;
 use tulle_model::resource::{Resource, ResourceKind};
 
-use crate::fields::{At, Diagnostics, Finding, Sink};
+use crate::fields::{At, Diagnostics, Finding, Sink, UnknownFields};
 use crate::proto::Packed;
 use crate::proto::envoy::config as pb;
 
@@ -87,11 +87,15 @@ pub fn name_of(body: &Bytes) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// Decodes one resource that came over the wire. Unknown fields are warnings.
+/// Decodes one resource that came over the wire.
 ///
 /// # Errors
 /// Why it is refused, with what else was found.
-pub fn resource(kind: ResourceKind, body: &Bytes) -> Result<Decoded<Resource>, Diagnostics> {
+pub fn resource(
+    kind: ResourceKind,
+    body: &Bytes,
+    unknown: UnknownFields,
+) -> Result<Decoded<Resource>, Diagnostics> {
     fn read<T: Packed>(body: &Bytes, at: &At<'_>) -> Option<T> {
         match T::decode(body.clone()) {
             Ok(message) => {
@@ -101,7 +105,7 @@ pub fn resource(kind: ResourceKind, body: &Bytes) -> Result<Decoded<Resource>, D
             Err(error) => at.fail(format!("the bytes are no {}: {error}", T::TYPE_URL)),
         }
     }
-    collect(|at| match kind {
+    collect(Sink::new(unknown), |at| match kind {
         ResourceKind::Listener => {
             listener::listener(read(body, at)?, at).map(Arc::new).map(Resource::Listener)
         }
@@ -126,11 +130,13 @@ pub fn resource(kind: ResourceKind, body: &Bytes) -> Result<Decoded<Resource>, D
 /// # Errors
 /// Why it is refused, with what else was found.
 pub fn bootstrap(message: pb::bootstrap::v3::Bootstrap) -> Result<Decoded<Bootstrap>, Diagnostics> {
-    collect(|at| bootstrap::bootstrap(message, at))
+    collect(Sink::default(), |at| bootstrap::bootstrap(message, at))
 }
 
-fn collect<T>(decode: impl FnOnce(&At<'_>) -> Option<T>) -> Result<Decoded<T>, Diagnostics> {
-    let sink = Sink::default();
+fn collect<T>(
+    sink: Sink,
+    decode: impl FnOnce(&At<'_>) -> Option<T>,
+) -> Result<Decoded<T>, Diagnostics> {
     let value = decode(&sink.root());
     let found = sink.into_diagnostics();
     match value {

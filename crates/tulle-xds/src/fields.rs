@@ -68,11 +68,30 @@ impl fmt::Display for Diagnostics {
     }
 }
 
+/// What becomes of a resource with fields that this release has never heard of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownFields {
+    /// They have no effect, and it is said so.
+    #[default]
+    Warn,
+    /// It is refused.
+    Refuse,
+}
+
 /// Collects the findings of one resource.
 #[derive(Debug, Default)]
-pub struct Sink(RefCell<Diagnostics>);
+pub struct Sink {
+    found: RefCell<Diagnostics>,
+    unknown: UnknownFields,
+}
 
 impl Sink {
+    /// An empty one.
+    #[must_use]
+    pub fn new(unknown: UnknownFields) -> Self {
+        Self { found: RefCell::default(), unknown }
+    }
+
     /// The position of the resource itself.
     #[must_use]
     pub fn root(&self) -> At<'_> {
@@ -82,13 +101,13 @@ impl Sink {
     /// All that was found.
     #[must_use]
     pub fn into_diagnostics(self) -> Diagnostics {
-        self.0.into_inner()
+        self.found.into_inner()
     }
 
     /// Whether nothing was refused so far.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.0.borrow().errors.is_empty()
+        self.found.borrow().errors.is_empty()
     }
 }
 
@@ -131,16 +150,25 @@ impl<'a> At<'a> {
         At { parent: Some(self), step, sink: self.sink }
     }
 
+    /// A field with this number is not known.
+    pub fn unknown(&self, number: u32) {
+        let text = format!("field number {number} is not known");
+        match self.sink.unknown {
+            UnknownFields::Warn => self.warn(format!("{text} and has no effect")),
+            UnknownFields::Refuse => self.error(text),
+        }
+    }
+
     /// Refuses the resource.
     pub fn error(&self, text: impl Into<String>) {
-        let mut all = self.sink.0.borrow_mut();
+        let mut all = self.sink.found.borrow_mut();
         let all = &mut *all;
         Diagnostics::add(&mut all.errors, &mut all.omitted, self, text.into());
     }
 
     /// Says that something has no effect.
     pub fn warn(&self, text: impl Into<String>) {
-        let mut all = self.sink.0.borrow_mut();
+        let mut all = self.sink.found.borrow_mut();
         let all = &mut *all;
         Diagnostics::add(&mut all.warnings, &mut all.omitted, self, text.into());
     }

@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use calls::{Calls, Target};
 
@@ -49,9 +49,9 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
                   --instance stock-1 --call http://payment:7070/"
 )]
 pub struct Settings {
-    /// Where it answers HTTP/1.1 and HTTP/2.
-    #[arg(long)]
-    pub listen: SocketAddr,
+    /// Where it answers HTTP/1.1 and HTTP/2; may be repeated.
+    #[arg(long, required = true)]
+    pub listen: Vec<SocketAddr>,
     /// The service it is an instance of.
     #[arg(long)]
     pub name: String,
@@ -89,9 +89,11 @@ pub fn run(settings: Settings) -> Result<ExitCode> {
 }
 
 async fn serve(settings: Settings) -> Result<()> {
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", settings.listen))?;
+    let mut listeners = Vec::new();
+    for address in &settings.listen {
+        let bound = TcpListener::bind(address).await;
+        listeners.push(bound.with_context(|| format!("cannot listen on {address}"))?);
+    }
     if let Some(address) = settings.tcp {
         let echo = TcpListener::bind(address)
             .await
@@ -102,21 +104,29 @@ async fn serve(settings: Settings) -> Result<()> {
     let app = Rc::new(App { calls: Calls::new(targets, settings.via), settings });
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let graceful = GracefulShutdown::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
-                tokio::task::spawn_local(connection(stream, Rc::clone(&app), graceful.watcher()));
-            }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-        }
+    let graceful = Rc::new(GracefulShutdown::new());
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn_local(accept(listener, Rc::clone(&app), Rc::clone(&graceful)));
     }
-    drop(listener);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    accepting.shutdown().await;
+    // Nobody else holds it: those who accepted are gone.
+    let Some(graceful) = Rc::into_inner(graceful) else { return Ok(()) };
     // What has not finished by then is cut, as an application that was asked to end does.
     let _ = tokio::time::timeout(SHUTDOWN_LIMIT, graceful.shutdown()).await;
     Ok(())
+}
+
+async fn accept(listener: TcpListener, app: Rc<App>, graceful: Rc<GracefulShutdown>) {
+    loop {
+        // Out of descriptors or a connection gone before it was accepted: the next may work.
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        tokio::task::spawn_local(connection(stream, Rc::clone(&app), graceful.watcher()));
+    }
 }
 
 async fn connection(

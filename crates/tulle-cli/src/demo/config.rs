@@ -39,9 +39,10 @@ pub const PAYMENT: Service =
 /// All of them.
 pub const SERVICES: [Service; 3] = [ORDER, STOCK, PAYMENT];
 /// The instances at the beginning; those that are called first.
-pub const INSTANCES: [(Service, &str); 7] = [
+pub const INSTANCES: [(Service, &str); 8] = [
     (PAYMENT, "v1"),
     (PAYMENT, "v1"),
+    (PAYMENT, "v2"),
     (PAYMENT, "v2"),
     (STOCK, "v1"),
     (STOCK, "v1"),

@@ -4,6 +4,7 @@
 //! Every second one JSON line says what was answered in it; the last line sums up. What counts as
 //! a failure is in [`report::Outcome`].
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -44,6 +45,9 @@ pub struct Settings {
     /// Requests per second.
     #[arg(long, default_value_t = 100.0)]
     pub rate: f64,
+    /// Instead of a rate: so many callers, each of which begins a request when its last one ended.
+    #[arg(long, default_value_t = 0)]
+    pub closed: usize,
     /// How long requests are sent.
     #[arg(long, default_value = "10s", value_parser = crate::duration::parse)]
     pub duration: Duration,
@@ -59,7 +63,8 @@ pub struct Settings {
     /// One in so many requests is a POST with a token of its own; 0 for none.
     #[arg(long, default_value_t = 0)]
     pub post_every: u64,
-    /// One in so many requests has a connection of its own; 0 for none.
+    /// One in so many requests opens a new connection, which takes the place of the one that has
+    /// been idle longest; 0 for none.
     #[arg(long, default_value_t = 0)]
     pub fresh_every: u64,
     /// Connections that HTTP/2 requests share.
@@ -109,16 +114,10 @@ async fn generate(settings: Settings) -> Result<u64> {
             drop(guard);
         });
     }
-    let gap = Duration::from_secs_f64(1.0 / settings.rate.max(0.001));
-    let mut number = 0u64;
-    loop {
-        let due = started + gap.mul_f64(number as f64);
-        if due >= started + settings.duration {
-            break;
-        }
-        sleep_until(due).await;
-        start(&settings, &lane, &recorder, Request::numbered(number, &settings, due));
-        number += 1;
+    if settings.closed > 0 {
+        in_turns(&settings, &lane, &recorder, started).await;
+    } else {
+        at_rate(&settings, &lane, &recorder, started).await;
     }
     // Streams end by themselves a period after the last request.
     let last = Instant::now() + settings.timeout + GRACE;
@@ -130,22 +129,64 @@ async fn generate(settings: Settings) -> Result<u64> {
     Ok(recorder.failures())
 }
 
-fn start(settings: &Settings, lane: &Rc<Lane>, recorder: &Rc<Recorder>, request: Request) {
-    recorder.sent();
-    if recorder.under_way() >= UNDER_WAY_LIMIT {
-        recorder.failed(Outcome::NotSent, "too many requests under way");
-        return;
-    }
-    let (lane, recorder, limit) = (Rc::clone(lane), Rc::clone(recorder), settings.timeout);
-    let guard = recorder.begin();
-    tokio::task::spawn_local(async move {
-        match tokio::time::timeout(limit, lane.exchange(&request)).await {
-            Ok(Ok(tally)) => recorder.answered(request.due.elapsed(), tally.as_deref()),
-            Ok(Err(failure)) => recorder.failed(failure.outcome, &failure.detail),
-            Err(_) => recorder.failed(Outcome::Timeout, &format!("no answer after {limit:?}")),
+/// Open loop: each request begins when it is due, whatever became of those before it.
+async fn at_rate(settings: &Settings, lane: &Rc<Lane>, recorder: &Rc<Recorder>, started: Instant) {
+    let gap = Duration::from_secs_f64(1.0 / settings.rate.max(0.001));
+    for number in 0u64.. {
+        let due = started + gap.mul_f64(number as f64);
+        if due >= started + settings.duration {
+            return;
         }
-        drop(guard);
-    });
+        sleep_until(due).await;
+        recorder.sent();
+        if recorder.under_way() >= UNDER_WAY_LIMIT {
+            recorder.failed(Outcome::NotSent, "too many requests under way");
+            continue;
+        }
+        let (lane, recorder, limit) = (Rc::clone(lane), Rc::clone(recorder), settings.timeout);
+        let request = Request::numbered(number, settings, due);
+        let guard = recorder.begin();
+        tokio::task::spawn_local(async move {
+            exchange(&lane, &recorder, &request, limit).await;
+            drop(guard);
+        });
+    }
+}
+
+/// Closed loop: as much as `closed` callers get through.
+async fn in_turns(settings: &Settings, lane: &Rc<Lane>, recorder: &Rc<Recorder>, started: Instant) {
+    let numbers = Rc::new(Cell::new(0u64));
+    let callers: Vec<_> = (0..settings.closed)
+        .map(|_| {
+            let (lane, recorder) = (Rc::clone(lane), Rc::clone(recorder));
+            let (numbers, settings) = (Rc::clone(&numbers), settings.clone());
+            tokio::task::spawn_local(async move {
+                while started.elapsed() < settings.duration {
+                    let number = numbers.replace(numbers.get() + 1);
+                    recorder.sent();
+                    let request = Request::numbered(number, &settings, Instant::now());
+                    exchange(&lane, &recorder, &request, settings.timeout).await;
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        // A caller that panicked has left a request without an outcome, which the counts show.
+        let _ = caller.await;
+    }
+}
+
+async fn exchange(lane: &Lane, recorder: &Recorder, request: &Request, limit: Duration) {
+    match tokio::time::timeout(limit, lane.exchange(request)).await {
+        Ok(Ok(tally)) => recorder.answered(request.due.elapsed(), tally.as_deref()),
+        Ok(Err(failure)) => {
+            recorder.failed(failure.outcome, &format!("{}; {}", request.id, failure.detail));
+        }
+        Err(_) => {
+            let detail = format!("{}; no answer after {limit:?}", request.id);
+            recorder.failed(Outcome::Timeout, &detail);
+        }
+    }
 }
 
 async fn print_seconds(recorder: Rc<Recorder>) {

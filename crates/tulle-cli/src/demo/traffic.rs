@@ -46,6 +46,8 @@ pub const HOST: &str = "shop.example";
 pub struct Answer {
     /// Its status.
     pub status: u16,
+    /// Why a proxy gave it, if one did and says so (`x-tulle-reason`).
+    pub reason: String,
     /// Its body.
     pub body: Bytes,
 }
@@ -83,8 +85,10 @@ async fn send(
     let answered = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
+        let reason = response.headers().get("x-tulle-reason").and_then(|text| text.to_str().ok());
+        let reason = reason.unwrap_or_default().to_owned();
         let body = response.into_body().collect().await?.to_bytes();
-        anyhow::Ok(Answer { status, body })
+        anyhow::Ok(Answer { status, reason, body })
     };
     timeout(REQUEST_LIMIT, answered).await.context("no answer in time")?
 }
@@ -110,6 +114,22 @@ impl Counts {
     /// Requests.
     pub fn total(&self) -> u64 {
         self.good + self.failures()
+    }
+
+    /// Both together.
+    pub fn with(mut self, other: Self) -> Self {
+        self.good += other.good;
+        self.bad_posts += other.bad_posts;
+        self.posts += other.posts;
+        let add = |to: &mut BTreeMap<String, u64>, from: BTreeMap<String, u64>| {
+            for (name, count) in from {
+                *to.entry(name).or_default() += count;
+            }
+        };
+        add(&mut self.bad, other.bad);
+        add(&mut self.by_instance, other.by_instance);
+        add(&mut self.payment, other.payment);
+        self
     }
 
     /// Requests that failed.
@@ -138,7 +158,8 @@ impl Counts {
                 }
             }
             Ok(answer) => {
-                self.fail(is_post, format!("status {} {}", answer.status, cause(&answer.body)));
+                let Answer { status, reason, body } = answer;
+                self.fail(is_post, format!("status {status} {reason} {}", cause(&body)));
             }
             Err(error) => self.fail(is_post, format!("{error:#}")),
         }

@@ -1,10 +1,11 @@
 //! One stream of one proxy: what it says goes to the registry and the status, questions go down.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proto::{agent_down::Message as Down, agent_up::Message as Up};
 use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
 use tonic::{Status as GrpcStatus, Streaming};
 use tulle_xds::proto::tulle::v1 as proto;
 
@@ -17,6 +18,9 @@ use crate::status::{AgentGuard, AgentReport};
 const MAX_TEXT: usize = 400;
 /// Most findings that are kept for one type.
 const MAX_FINDINGS: usize = 64;
+
+/// How long proxies may take to hold what they were sent, before somebody leaves without them.
+const HEARD_LIMIT: Duration = Duration::from_secs(3);
 
 type DownSender = mpsc::Sender<Result<proto::AgentDown, GrpcStatus>>;
 
@@ -40,25 +44,28 @@ pub(super) async fn serve(
             },
             Some(asked) = questions.recv() => session.ask(asked).await?,
             other = superseded.recv() => session.give_way(other).await?,
+            Some(_) = session.withdrawing.join_next() => {}
         }
     }
 }
 
 /// A stream that said who it is. Dropping it tells the registry that it ended.
 struct Session<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     down: &'a DownSender,
     stream: StreamId,
     workload: WorkloadName,
     open: Open,
     status: AgentGuard,
+    /// Waits until callers have heard that the workload drains.
+    withdrawing: JoinSet<()>,
 }
 
 impl<'a> Session<'a> {
     async fn open(
         hello: proto::Hello,
         down: &'a DownSender,
-        shared: &'a Shared,
+        shared: &'a Arc<Shared>,
         stream: StreamId,
     ) -> Result<(Self, mpsc::Receiver<Asked>), GrpcStatus> {
         let invalid = |error: WorkloadError| GrpcStatus::invalid_argument(error.to_string());
@@ -66,7 +73,8 @@ impl<'a> Session<'a> {
         let questions = shared.questions.open(&workload, stream);
         let status = shared.status.agent(report(&hello));
         let open = Open::default();
-        let session = Self { shared, down, stream, workload, open, status };
+        let withdrawing = JoinSet::new();
+        let session = Self { shared, down, stream, workload, open, status, withdrawing };
         session.register(hello).await?;
         Ok((session, questions))
     }
@@ -106,7 +114,7 @@ impl<'a> Session<'a> {
                     report.reason = shorten(&readiness.reason);
                 });
             }
-            Some(Up::Draining(_)) => self.drain().await?,
+            Some(Up::Draining(_)) => self.drain(),
             Some(Up::Answer(answer)) => self.open.answer(answer),
             Some(Up::Applied(applied)) => self.status.change(|report| note(report, applied)),
             // A message of a newer proxy; hearing it was all there was to do.
@@ -115,14 +123,19 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Withdraws the workload and says so once that is in force.
-    async fn drain(&self) -> Result<(), GrpcStatus> {
+    /// Withdraws the workload and says so once callers have heard of it.
+    fn drain(&mut self) {
         self.status.change(|report| report.draining = true);
         let version = self.tell(Event::Drain(self.stream));
-        let mut published = self.shared.published.clone();
-        // An error means that nothing is computed any more; then nobody is sent there either.
-        let _ = published.wait_for(|published| *published >= Some(version)).await;
-        self.send(Down::Withdrawn(proto::Withdrawn {})).await
+        if self.withdrawing.is_empty() {
+            let (shared, down) = (Arc::clone(self.shared), self.down.clone());
+            self.withdrawing.spawn(async move {
+                heard(&shared, version).await;
+                let message = Down::Withdrawn(proto::Withdrawn {});
+                // A proxy that is gone does not want to know.
+                let _ = down.send(Ok(proto::AgentDown { message: Some(message) })).await;
+            });
+        }
     }
 
     async fn ask(&mut self, asked: Asked) -> Result<(), GrpcStatus> {
@@ -161,6 +174,18 @@ impl Drop for Session<'_> {
         self.tell(Event::Closed(self.stream));
         self.shared.questions.close(&self.workload, self.stream);
     }
+}
+
+/// Waits until the proxies that are connected hold what is published of `version` of the registry,
+/// once those have had time to come back that a restart of this control plane has cut off.
+async fn heard(shared: &Shared, version: u64) {
+    let mut published = shared.in_force.registry.clone();
+    // An error means that nothing is computed any more; then nobody is sent there either.
+    let _ = published.wait_for(|published| *published >= Some(version)).await;
+    tokio::time::sleep_until(shared.all_back.into()).await;
+    let generation = shared.in_force.publisher.generation();
+    // Whoever does not answer for so long does not hold up the others.
+    let _ = tokio::time::timeout(HEARD_LIMIT, shared.status.synced(generation)).await;
 }
 
 fn report(hello: &proto::Hello) -> AgentReport {

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use tulle_xds::driver::wire;
 use tulle_xds::proto::envoy::config::core::v3::Node;
 use tulle_xds::proto::envoy::service::discovery::v3 as discovery;
 use tulle_xds::session::delta_server::DeltaServer;
@@ -10,7 +11,6 @@ use tulle_xds::session::message::{Name, ResourceType};
 use tulle_xds::session::server::{StreamError, Verdict, View};
 use tulle_xds::session::sotw_server::SotwServer;
 
-use super::wire;
 use crate::status::{Subscription, Variant};
 
 /// A session core and the messages it speaks.
@@ -54,116 +54,82 @@ pub(super) struct Sent {
     pub(super) resources: usize,
 }
 
-macro_rules! subscription {
-    ($core:expr, $rtype:expr) => {
-        Subscription {
-            asked: $core.asked($rtype).count(),
-            wildcard: $core.asked($rtype).any(|name| name == "*"),
-            held: $core.sent($rtype).map(|(n, v)| (n.clone(), v.clone())).collect(),
-            in_flight: $core.in_flight($rtype),
-            rejected: $core.rejected($rtype).map(str::to_owned),
+/// One variant: its core, its messages, its readers and writers.
+macro_rules! variant {
+    ($core:ty, $variant:expr, $request:ty, $response:ty, $read:path, $write:path) => {
+        impl Core for $core {
+            type Request = $request;
+            type Response = $response;
+            const VARIANT: Variant = $variant;
+
+            fn node(request: &Self::Request) -> Option<&Node> {
+                request.node.as_ref()
+            }
+
+            fn type_url(request: &Self::Request) -> &str {
+                &request.type_url
+            }
+
+            fn handle(
+                &mut self,
+                rtype: ResourceType,
+                request: Self::Request,
+            ) -> Result<Option<Verdict>, StreamError> {
+                self.handle($read(rtype, request))
+            }
+
+            fn mark_dirty(&mut self, rtype: ResourceType, name: &Name) {
+                self.mark_dirty(rtype, name);
+            }
+
+            fn mark_all_dirty(&mut self, rtype: ResourceType) {
+                self.mark_all_dirty(rtype);
+            }
+
+            fn offer(&mut self, view: &impl View, now: Instant) -> Vec<(Sent, Self::Response)> {
+                let responses = self.offer(view, now).into_iter();
+                let with_sent = responses.map(|response| {
+                    let sent = Sent { rtype: response.rtype, resources: response.resources.len() };
+                    (sent, $write(response))
+                });
+                with_sent.collect()
+            }
+
+            fn deadline(&self) -> Option<Instant> {
+                self.deadline()
+            }
+
+            fn idle(&self) -> bool {
+                let in_flight = |rtype: ResourceType| self.in_flight(rtype);
+                self.deadline().is_none() && !ResourceType::ALL.into_iter().any(in_flight)
+            }
+
+            fn subscription(&self, rtype: ResourceType) -> Subscription {
+                Subscription {
+                    asked: self.asked(rtype).count(),
+                    wildcard: self.asked(rtype).any(|name| name == "*"),
+                    held: self.sent(rtype).map(|(n, v)| (n.clone(), v.clone())).collect(),
+                    in_flight: self.in_flight(rtype),
+                    rejected: self.rejected(rtype).map(str::to_owned),
+                }
+            }
         }
     };
 }
 
-impl Core for DeltaServer {
-    type Request = discovery::DeltaDiscoveryRequest;
-    type Response = discovery::DeltaDiscoveryResponse;
-    const VARIANT: Variant = Variant::Delta;
-
-    fn node(request: &Self::Request) -> Option<&Node> {
-        request.node.as_ref()
-    }
-
-    fn type_url(request: &Self::Request) -> &str {
-        &request.type_url
-    }
-
-    fn handle(
-        &mut self,
-        rtype: ResourceType,
-        request: Self::Request,
-    ) -> Result<Option<Verdict>, StreamError> {
-        self.handle(wire::delta_request(rtype, request))
-    }
-
-    fn mark_dirty(&mut self, rtype: ResourceType, name: &Name) {
-        self.mark_dirty(rtype, name);
-    }
-
-    fn mark_all_dirty(&mut self, rtype: ResourceType) {
-        self.mark_all_dirty(rtype);
-    }
-
-    fn offer(&mut self, view: &impl View, now: Instant) -> Vec<(Sent, Self::Response)> {
-        let responses = self.offer(view, now).into_iter();
-        let with_sent = responses.map(|response| {
-            let sent = Sent { rtype: response.rtype, resources: response.resources.len() };
-            (sent, wire::delta_response(response))
-        });
-        with_sent.collect()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.deadline()
-    }
-
-    fn idle(&self) -> bool {
-        self.deadline().is_none() && !ResourceType::ALL.iter().any(|rtype| self.in_flight(*rtype))
-    }
-
-    fn subscription(&self, rtype: ResourceType) -> Subscription {
-        subscription!(self, rtype)
-    }
-}
-
-impl Core for SotwServer {
-    type Request = discovery::DiscoveryRequest;
-    type Response = discovery::DiscoveryResponse;
-    const VARIANT: Variant = Variant::StateOfTheWorld;
-
-    fn node(request: &Self::Request) -> Option<&Node> {
-        request.node.as_ref()
-    }
-
-    fn type_url(request: &Self::Request) -> &str {
-        &request.type_url
-    }
-
-    fn handle(
-        &mut self,
-        rtype: ResourceType,
-        request: Self::Request,
-    ) -> Result<Option<Verdict>, StreamError> {
-        self.handle(wire::sotw_request(rtype, request))
-    }
-
-    fn mark_dirty(&mut self, rtype: ResourceType, name: &Name) {
-        self.mark_dirty(rtype, name);
-    }
-
-    fn mark_all_dirty(&mut self, rtype: ResourceType) {
-        self.mark_all_dirty(rtype);
-    }
-
-    fn offer(&mut self, view: &impl View, now: Instant) -> Vec<(Sent, Self::Response)> {
-        let responses = self.offer(view, now).into_iter();
-        let with_sent = responses.map(|response| {
-            let sent = Sent { rtype: response.rtype, resources: response.resources.len() };
-            (sent, wire::sotw_response(response))
-        });
-        with_sent.collect()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.deadline()
-    }
-
-    fn idle(&self) -> bool {
-        self.deadline().is_none() && !ResourceType::ALL.iter().any(|rtype| self.in_flight(*rtype))
-    }
-
-    fn subscription(&self, rtype: ResourceType) -> Subscription {
-        subscription!(self, rtype)
-    }
-}
+variant!(
+    DeltaServer,
+    Variant::Delta,
+    discovery::DeltaDiscoveryRequest,
+    discovery::DeltaDiscoveryResponse,
+    wire::read_delta_request,
+    wire::write_delta_response
+);
+variant!(
+    SotwServer,
+    Variant::StateOfTheWorld,
+    discovery::DiscoveryRequest,
+    discovery::DiscoveryResponse,
+    wire::read_sotw_request,
+    wire::write_sotw_response
+);

@@ -86,6 +86,37 @@ async fn a_workload_gets_traffic_when_ready_and_none_when_it_drains() {
     control.stop().await;
 }
 
+/// A sidecar that drains while the control plane restarts: its callers are told, although the store
+/// had kept it as ready, and it hears so only when those had time to come back.
+#[tokio::test]
+async fn who_drains_during_a_restart_is_withdrawn_before_it_is_told_so() {
+    let place = Place::new(&[]);
+    let control = Control::start(&place).await;
+    let mut client = Client::connect(&control).await;
+    client.fetch(ResourceType::Endpoints, NAME).await;
+    let mut agent = Agent::connect(&control, hello("order-1", "a")).await;
+    agent.next().await;
+    client.next().await;
+    agent.ready(true).await;
+    assert!(client.next().await.one().mentions("10.0.0.1"));
+    drop((agent, client));
+    control.stop().await;
+
+    let control = Control::start(&place).await;
+    let mut client = Client::connect(&control).await;
+    let kept = client.fetch(ResourceType::Endpoints, NAME).await;
+    assert!(kept.one().mentions("10.0.0.1"), "the store kept it");
+    let begun = std::time::Instant::now();
+    let mut agent = Agent::connect(&control, hello("order-1", "a")).await;
+    agent.say(Up::Draining(proto::Draining { deadline_seconds: 0 })).await;
+    assert!(matches!(agent.next().await, Down::Registered(_)));
+    let seen = client.next().await;
+    assert!(seen.resources.iter().all(|resource| !resource.mentions("10.0.0.1")), "{seen:?}");
+    assert!(matches!(agent.next().await, Down::Withdrawn(_)));
+    assert!(begun.elapsed().as_secs() >= 4, "callers need time: {:?}", begun.elapsed());
+    control.stop().await;
+}
+
 #[tokio::test]
 async fn a_registration_that_cannot_be_is_refused_and_the_stream_stays() {
     let place = Place::new(&[]);

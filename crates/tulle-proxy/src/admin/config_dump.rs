@@ -1,5 +1,6 @@
 //! `/config_dump`: the configuration in force, in the JSON of Envoy's `envoy.admin.v3`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -8,13 +9,14 @@ use tulle_model::http::RouteSource;
 use tulle_model::listener::{Listener, NetworkFilter};
 use tulle_model::lookup::Needed;
 use tulle_model::name::ListenerName;
-use tulle_model::resource::Resource;
+use tulle_model::resource::{Resource, ResourceKind};
 use tulle_model::route::RouteConfiguration;
 use tulle_model::snapshot::Snapshot;
 use tulle_xds::json::{JsonError, JsonWriter};
 
 use super::Inside;
 use crate::access_log::render::timestamp_text;
+use crate::configuration::ledger::Refusal;
 
 const TYPES: &str = "type.googleapis.com/envoy.admin.v3.";
 
@@ -131,12 +133,14 @@ fn part(dump: &Dump<'_>, kind: &str) -> Result<Option<Value>, DumpError> {
 struct Dump<'a> {
     inside: &'a dyn Inside,
     snapshot: Arc<Snapshot>,
+    refused: BTreeMap<Needed, Refusal>,
     writer: JsonWriter,
 }
 
 impl<'a> Dump<'a> {
     fn new(inside: &'a dyn Inside) -> Result<Self, DumpError> {
-        Ok(Self { inside, snapshot: inside.snapshot(), writer: JsonWriter::new()? })
+        let refused = inside.refused().into_iter().collect();
+        Ok(Self { inside, snapshot: inside.snapshot(), refused, writer: JsonWriter::new()? })
     }
 
     fn clusters(&self) -> Result<Value, DumpError> {
@@ -146,6 +150,7 @@ impl<'a> Dump<'a> {
             let entry = self.entry("cluster", Resource::Cluster(Arc::clone(cluster)))?;
             lists.add(cluster.name.as_str(), entry);
         }
+        self.add_refused(ResourceKind::Cluster, &mut lists);
         Ok(lists.into_value())
     }
 
@@ -170,6 +175,7 @@ impl<'a> Dump<'a> {
             let entry = Entry { is_static: true, value: json!({ "endpoint_config": json }) };
             lists.add(cluster.name.as_str(), entry);
         }
+        self.add_refused(ResourceKind::Endpoints, &mut lists);
         Ok(lists.into_value())
     }
 
@@ -180,6 +186,7 @@ impl<'a> Dump<'a> {
             let entry = self.entry("listener", resource)?;
             lists.add(listener.name.as_str(), entry.into_listener(&listener.name));
         }
+        self.add_refused(ResourceKind::Listener, &mut lists);
         Ok(lists.into_value())
     }
 
@@ -200,6 +207,7 @@ impl<'a> Dump<'a> {
                 lists.add(routes.name.as_str(), Entry { is_static: true, value });
             }
         }
+        self.add_refused(ResourceKind::Routes, &mut lists);
         Ok(lists.into_value())
     }
 
@@ -211,12 +219,35 @@ impl<'a> Dump<'a> {
         if !provenance.version.is_empty() {
             value["version_info"] = (&*provenance.version).into();
         }
+        if let Some(refusal) = self.refused.get(&needed) {
+            value["error_state"] = error_state(refusal);
+        }
         Ok(Entry { is_static: provenance.is_static, value })
+    }
+
+    /// What was refused and never held in another version.
+    fn add_refused(&self, kind: ResourceKind, lists: &mut Lists) {
+        for (needed, refusal) in self.refused.iter().filter(|(needed, _)| needed.kind() == kind) {
+            let name = needed.name();
+            if !lists.entries.iter().any(|(held, _)| held == name) {
+                let value = json!({ "name": name, "error_state": error_state(refusal) });
+                lists.add(name, Entry { is_static: false, value });
+            }
+        }
     }
 
     fn json(&self, resource: &Resource) -> Result<Value, DumpError> {
         Ok(self.writer.resource(resource)?)
     }
+}
+
+/// `envoy.admin.v3.UpdateFailureState`.
+fn error_state(refusal: &Refusal) -> Value {
+    json!({
+        "last_update_attempt": timestamp_text(refusal.at),
+        "details": &*refusal.why,
+        "version_info": &*refusal.version,
+    })
 }
 
 fn inline_routes(listener: &Listener) -> impl Iterator<Item = &Arc<RouteConfiguration>> {
@@ -237,12 +268,15 @@ struct Entry {
 
 impl Entry {
     /// Dynamic listeners have a name and states.
-    fn into_listener(self, name: &ListenerName) -> Self {
-        let value = match self.is_static {
-            true => self.value,
-            false => json!({ "name": name.as_str(), "active_state": self.value }),
-        };
-        Self { value, ..self }
+    fn into_listener(mut self, name: &ListenerName) -> Self {
+        if !self.is_static {
+            let refused = self.value.as_object_mut().and_then(|state| state.remove("error_state"));
+            self.value = json!({ "name": name.as_str(), "active_state": self.value });
+            if let Some(refused) = refused {
+                self.value["error_state"] = refused;
+            }
+        }
+        self
     }
 }
 

@@ -88,6 +88,15 @@ impl Inside for Fake {
         Provenance { is_static, version: version.into(), updated }
     }
 
+    fn refused(&self) -> Vec<(Needed, Refusal)> {
+        let refusal = |name: &str| {
+            let (version, why) = ("v8".into(), format!("{name} is wrong").into());
+            let at = UNIX_EPOCH + Duration::from_secs(2);
+            (Needed::Listener(name.into()), Refusal { version, why, at })
+        };
+        vec![refusal("order:80"), refusal("refused")]
+    }
+
     fn bootstrap(&self) -> Option<Value> {
         Some(serde_json::json!({ "node": { "id": "n" } }))
     }
@@ -235,6 +244,16 @@ async fn the_dump_has_envoys_shape() {
     let dynamic = &listeners["dynamic_listeners"][0];
     assert_eq!(dynamic["name"], "order:80");
     assert_eq!(dynamic["active_state"]["listener"]["name"], "order:80");
+    let error = &dynamic["error_state"];
+    assert_eq!(error["details"], "order:80 is wrong");
+    assert_eq!(error["version_info"], "v8");
+    assert_eq!(error["last_update_attempt"], "1970-01-01T00:00:02.000Z");
+    let never = &listeners["dynamic_listeners"][1];
+    assert_eq!(never["name"], "refused");
+    assert_eq!(
+        (&never["active_state"], &never["error_state"]["version_info"]),
+        (&Value::Null, &"v8".into())
+    );
     assert_eq!(routes["static_route_configs"][0]["route_config"]["name"], "inline");
     assert_eq!(routes["dynamic_route_configs"][0]["route_config"]["name"], "order:80");
 }
@@ -257,7 +276,7 @@ async fn parts_of_the_dump() {
     let element = &dump["configs"][0];
     assert_eq!(element["@type"], format!("{TYPE}ListenersConfigDump.DynamicListener"));
     assert_eq!(element["name"], "order:80");
-    assert_eq!(dump["configs"].as_array().map(Vec::len), Some(1));
+    assert_eq!(dump["configs"].as_array().map(Vec::len), Some(2));
     let (status, text) = get(&process, "/config_dump?resource=nope").await;
     assert!(status == 404 && text.contains("dynamic_listeners"), "{text}");
     assert_eq!(get(&process, "/config_dump?mask=a").await.0, 400);

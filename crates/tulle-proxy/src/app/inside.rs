@@ -22,6 +22,7 @@ use tulle_xds::proto::Any;
 use crate::admin::{EndpointNumbers, Inside, Provenance};
 use crate::app::inquiry::{Inquirer, Numbers};
 use crate::configuration::Configuration;
+use crate::configuration::ledger::Refusal;
 use crate::metrics::envoy::ServerSeries;
 use crate::metrics::process::{ProcessSeries, resident_bytes};
 
@@ -115,11 +116,18 @@ impl Inside for Interior {
 
     fn provenance(&self, resource: &Needed) -> Provenance {
         let configuration = self.configuration.borrow();
+        let ledger = configuration.ledger();
         Provenance {
-            is_static: self.bootstrap.is_some(),
-            version: configuration.version(resource),
-            updated: configuration.updated(resource).unwrap_or(self.started.1),
+            is_static: ledger.is_fixed(resource),
+            version: ledger.version(resource),
+            updated: ledger.updated(resource).unwrap_or(self.started.1),
         }
+    }
+
+    fn refused(&self) -> Vec<(Needed, Refusal)> {
+        let configuration = self.configuration.borrow();
+        let refused = configuration.ledger().refused();
+        refused.map(|(needed, refusal)| (needed.clone(), refusal.clone())).collect()
     }
 
     fn bootstrap(&self) -> Option<Value> {

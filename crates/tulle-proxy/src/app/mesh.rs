@@ -13,19 +13,16 @@ use tulle_xds::proto::tulle::v1::{Port, Registration};
 
 use crate::agent::{Agent, Condition, hello, registration};
 use crate::discovery::saved::SavedState;
-use crate::discovery::session::Session;
-use crate::discovery::transport::Target;
-use crate::discovery::{Discovery, node};
+use crate::discovery::server::Server;
+use crate::discovery::{Discovery, Session, node};
 use crate::settings::{ControlAddress, MeshSettings, Role, Settings};
 
 /// The listener of inbound connections (`docs/reference`).
 const VIRTUAL_INBOUND: &str = "virtualInbound";
 
-/// The parts of a process that talk to the control plane.
+/// What a member of a mesh has beside its xDS client.
 #[derive(Debug)]
 pub struct Mesh {
-    /// The xDS client.
-    pub discovery: Discovery,
     /// The agent.
     pub agent: Agent,
     /// The registered ports that callers connect to: ready is who takes them in.
@@ -41,7 +38,7 @@ pub fn mesh(
     seed: u64,
     condition: watch::Receiver<Condition>,
     drain: DrainHandle,
-) -> anyhow::Result<Option<Mesh>> {
+) -> anyhow::Result<Option<(Discovery, Mesh)>> {
     let (mesh, role) = match settings {
         Settings::Envoy(_) => return Ok(None),
         Settings::Sidecar(sidecar) => (&sidecar.mesh, Role::Sidecar),
@@ -59,8 +56,7 @@ pub fn mesh(
         Settings::Gateway(gateway) => node::gateway(gateway, address),
         Settings::Envoy(_) => return Ok(None),
     };
-    let target = Target(mesh.control.clone());
-    let session = Session::on_demand(seed, Instant::now());
+    let target = mesh.control.target();
     let state = match &mesh.state {
         Some(directory) => Some(
             SavedState::open(directory)
@@ -69,9 +65,15 @@ pub fn mesh(
         None => None,
     };
     let inbound = hello.registration.as_ref().map(called_ports).unwrap_or_default();
-    let discovery = Discovery { target: target.clone(), node, session, state };
+    let discovery = Discovery {
+        server: Server::Control(target.clone()),
+        node,
+        session: Session::on_demand(seed, Instant::now()),
+        state,
+        unknown: settings.process().unknown_fields(),
+    };
     let agent = Agent::new(target, hello, condition, drain);
-    Ok(Some(Mesh { discovery, agent, inbound }))
+    Ok(Some((discovery, Mesh { agent, inbound })))
 }
 
 /// Where callers connect to: the mapped port, else the application's own.
@@ -100,16 +102,19 @@ pub fn takes_in(snapshot: &Snapshot, ports: &[u16]) -> bool {
 ///
 /// # Errors
 /// Another process holds it.
-pub fn lock(settings: &Settings, mesh: Option<&Mesh>) -> Result<Option<NodeLock>, LockError> {
+pub fn lock(
+    settings: &Settings,
+    in_mesh: Option<&Discovery>,
+) -> Result<Option<NodeLock>, LockError> {
     let state = match settings {
         Settings::Envoy(_) => return Ok(None),
         Settings::Sidecar(sidecar) => &sidecar.mesh.state,
         Settings::Gateway(gateway) => &gateway.mesh.state,
     };
-    match (state, mesh) {
+    match (state, in_mesh) {
         (Some(directory), _) => NodeLock::of_directory(directory).map(Some),
-        (None, Some(mesh)) => {
-            NodeLock::of_name(&format!("tulle-proxy/{}", mesh.discovery.node.id)).map(Some)
+        (None, Some(discovery)) => {
+            NodeLock::of_name(&format!("tulle-proxy/{}", discovery.node.id)).map(Some)
         }
         (None, None) => Ok(None),
     }

@@ -16,17 +16,13 @@ use tulle_runtime::admin::{Api, HostPolicy, serve};
 use tulle_runtime::telemetry::Registry;
 use tulle_xds::decode::Bootstrap;
 use tulle_xds::proto::Any;
-use tulle_xds::proto::envoy::config::bootstrap::v3 as pb;
 use tulle_xds::proto::envoy::config::core::v3 as core;
-use tulle_xds::proto::unpack;
 
 use crate::admin::{Admin, Controls, Metrics};
 use crate::app::inside::Interior;
-use crate::app::mesh::Mesh;
-use crate::app::static_config::LoadedBootstrap;
 use crate::settings::Settings;
 
-/// Type of [`node`].
+/// Type of a node.
 const NODE: &str = "type.googleapis.com/envoy.config.core.v3.Node";
 
 /// What operators reach.
@@ -144,26 +140,6 @@ fn write_address(path: &Path, address: SocketAddr) -> io::Result<()> {
 
 /// The xDS node of this proxy, packed.
 #[must_use]
-pub fn node(mesh: Option<&Mesh>, loaded: Option<&LoadedBootstrap>, settings: &Settings) -> Any {
-    let of_mesh = mesh.map(|mesh| mesh.discovery.node.clone());
-    let node = of_mesh.unwrap_or_else(|| of_bootstrap(loaded, settings));
+pub fn packed(node: &core::Node) -> Any {
     Any { type_url: NODE.to_owned(), value: node.encode_to_vec().into() }
-}
-
-/// The node of the bootstrap with what the command line says instead.
-fn of_bootstrap(loaded: Option<&LoadedBootstrap>, settings: &Settings) -> core::Node {
-    let bootstrap = loaded.and_then(|loaded| unpack::<pb::Bootstrap>(&loaded.packed).ok());
-    let mut node = bootstrap.and_then(|bootstrap| bootstrap.node).unwrap_or_default();
-    if let Settings::Envoy(envoy) = settings {
-        if let Some(id) = &envoy.service_node {
-            node.id.clone_from(id);
-        }
-        if let Some(cluster) = &envoy.service_cluster {
-            node.cluster.clone_from(cluster);
-        }
-        if let Some(zone) = &envoy.service_zone {
-            node.locality.get_or_insert_default().zone.clone_from(zone);
-        }
-    }
-    node
 }

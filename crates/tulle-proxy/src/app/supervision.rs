@@ -31,7 +31,7 @@ pub struct Supervision {
 /// What must be bound before traffic is welcome.
 #[derive(Debug)]
 pub enum Awaited {
-    /// What the bootstrap binds, which is bound before workers start.
+    /// What the bootstrap binds, which is bound when listening begins.
     Nothing,
     /// Any listener.
     Any,
@@ -100,7 +100,7 @@ impl Supervision {
                 addresses.iter().all(is_bound) && takes_in(configuration.snapshot(), ports)
             }
         };
-        bound && self.reports.all_serve(configuration.revision())
+        configuration.is_listening() && bound && self.reports.all_serve(configuration.revision())
     }
 
     /// Not ready any more, for as long as the guard lives.

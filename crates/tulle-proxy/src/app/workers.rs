@@ -105,6 +105,10 @@ async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
     apply(&worker, &loops, &config);
     let _stalls =
         AbortOnDrop(tokio::task::spawn_local(watch_stalls(worker.metrics.worker.clone())));
+    let uses = Rc::clone(&worker);
+    let _uses = AbortOnDrop(tokio::task::spawn_local(async move {
+        uses.store.repeat_uses().await;
+    }));
     let mut sweep = tokio::time::interval(SWEEP);
     let mut count_open = tokio::time::interval(COUNT_OPEN);
     let mut forget = tokio::time::interval(FORGET);

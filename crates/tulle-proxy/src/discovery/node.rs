@@ -1,4 +1,5 @@
-//! Who this proxy says it is: `node` of its first message, in Istio's form with our additions.
+//! Who this proxy says it is: `node` of its first message. In a mesh in Istio's form with our
+//! additions, in Envoy's place as the bootstrap says.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +9,9 @@ use prost_types::{ListValue, Struct, Value};
 use tulle_runtime::sockets::has_ipv6;
 use tulle_xds::proto::envoy::config::core::v3 as core;
 
-use crate::settings::{GatewaySettings, MeshSettings, Outbound, Role, SidecarSettings};
+use crate::settings::{
+    EnvoySettings, GatewaySettings, MeshSettings, Outbound, Role, SidecarSettings,
+};
 
 /// The node of a sidecar.
 #[must_use]
@@ -30,6 +33,33 @@ pub fn gateway(settings: &GatewaySettings, address: IpAddr) -> core::Node {
     node(&settings.mesh, Role::Router, address, bind)
 }
 
+/// The node of a bootstrap with what the command line says instead.
+#[must_use]
+pub fn of_bootstrap(written: Option<core::Node>, settings: &EnvoySettings) -> core::Node {
+    let mut node = with_version(written.unwrap_or_default());
+    if let Some(id) = &settings.service_node {
+        node.id.clone_from(id);
+    }
+    if let Some(cluster) = &settings.service_cluster {
+        node.cluster.clone_from(cluster);
+    }
+    if let Some(zone) = &settings.service_zone {
+        node.locality.get_or_insert_default().zone.clone_from(zone);
+    }
+    node
+}
+
+/// The program says its own name.
+fn with_version(node: core::Node) -> core::Node {
+    use core::node::UserAgentVersionType;
+    let version = UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").to_owned());
+    core::Node {
+        user_agent_name: "tulle-proxy".to_owned(),
+        user_agent_version_type: Some(version),
+        ..node
+    }
+}
+
 fn node(
     mesh: &MeshSettings,
     role: Role,
@@ -46,16 +76,12 @@ fn node(
         ("TULLE_ON_DEMAND".to_owned(), value(Kind::BoolValue(true))),
         ("TULLE_BIND".to_owned(), value(Kind::StructValue(Struct { fields: bind }))),
     ]);
-    core::Node {
+    with_version(core::Node {
         id: mesh.node_id(role, address),
         cluster: format!("{}.{}", mesh.workload.name, mesh.workload.namespace),
         metadata: Some(Struct { fields }),
-        user_agent_name: "tulle-proxy".to_owned(),
-        user_agent_version_type: Some(core::node::UserAgentVersionType::UserAgentVersion(
-            env!("CARGO_PKG_VERSION").to_owned(),
-        )),
         ..core::Node::default()
-    }
+    })
 }
 
 /// Of these addresses the ones that can be bound: without IPv6 on the machine those of IPv4, as

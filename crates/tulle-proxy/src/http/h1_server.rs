@@ -3,6 +3,7 @@
 pub mod place;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tulle_model::flag::ResponseFlag;
@@ -20,6 +21,10 @@ use crate::http::responder::{H1Wire, Responder};
 use crate::io::Io;
 use crate::record::Record;
 use crate::timer::Timer;
+
+/// How long a connection may be silent before its first request, although idle ones are being
+/// closed: whoever has just connected is about to ask.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves requests until either side has enough.
 pub async fn serve_connection(mut connection: Box<H1Connection>) {
@@ -154,9 +159,18 @@ impl H1Connection {
         let direction = self.cx.listener.direction;
         tokio::select! {
             biased;
+            ready = self.io.readable() => return ready.is_ok(),
+            () = worker.drain.wait_until(|_| worker.closes_idle(direction)) => {}
+            () = self.timer.wait(deadline) => return false,
+        }
+        if self.cx.requests.get() > 0 {
+            return false;
+        }
+        let first_by = self.cx.started + FIRST_REQUEST;
+        tokio::select! {
+            biased;
             ready = self.io.readable() => ready.is_ok(),
-            () = worker.drain.wait_until(|_| worker.closes_idle(direction)) => false,
-            () = self.timer.wait(deadline) => false,
+            () = self.timer.wait(Some(first_by)) => false,
         }
     }
 

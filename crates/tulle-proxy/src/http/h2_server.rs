@@ -28,6 +28,10 @@ use crate::timer::Timer;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Streams that a peer may have reset and we still hold.
 const MAX_RESET_STREAMS: usize = 50;
+/// How long a connection that came while the process drains is served before it is told to go.
+/// Told at once, its first streams would be refused: what a peer has queued goes out after its
+/// answer to our PING, when the second GOAWAY is on its way.
+const LATE_SERVICE: Duration = Duration::from_secs(1);
 /// Bytes of a frame that we accept.
 const MAX_FRAME_BYTES: u32 = 16 * 1024;
 
@@ -52,11 +56,14 @@ pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
     if settings.allow_connect {
         builder.enable_connect_protocol();
     }
+    let came_late = cx.worker.drain.view().phase > Phase::Serving;
+    let late_until = came_late.then(|| Instant::now() + LATE_SERVICE);
     let handshake = tokio::time::timeout(HANDSHAKE, builder.handshake::<_, Bytes>(&io));
     if let Ok(Ok(connection)) = handshake.await {
-        let (cx, streams) = (Rc::clone(&cx), JoinSet::new());
-        let draining = Draining::No;
-        H2Server { cx, connection, streams, draining, premature_resets: 0 }.run().await;
+        let (cx, streams, draining) = (Rc::clone(&cx), JoinSet::new(), Draining::No);
+        let server =
+            H2Server { cx, connection, streams, draining, premature_resets: 0, late_until };
+        server.run().await;
     }
     linger(&cx, &io, &mut ReadBuffer::default(), &mut Timer::default()).await;
 }
@@ -68,6 +75,8 @@ struct H2Server<'c> {
     streams: JoinSet<bool>,
     draining: Draining,
     premature_resets: u32,
+    /// When a connection is told to go that came while the process was draining.
+    late_until: Option<Instant>,
 }
 
 /// How far the connection's end has come (RFC 9113 §6.8).
@@ -88,8 +97,9 @@ impl H2Server<'_> {
             let idle = timeouts.idle.filter(|_| self.streams.is_empty());
             let idle = idle.map(|idle| idle_since + idle);
             let life = timeouts.max_connection_duration.map(|life| self.cx.started + life);
-            let deadline = idle.into_iter().chain(life).min();
+            let deadline = idle.into_iter().chain(life).chain(self.late_until).min();
             let announced = self.draining == Draining::Announced;
+            let from = self.late_until.map_or(Phase::LameDuck, |_| Phase::Closing);
             tokio::select! {
                 biased;
                 accepted = self.connection.accept() => match accepted {
@@ -110,7 +120,7 @@ impl H2Server<'_> {
                         Err(_) => {}
                     }
                 }
-                () = worker.drain.wait_until(|view| view.phase > Phase::Serving), if !announced => {
+                () = worker.drain.wait_until(|view| view.phase >= from), if !announced => {
                     self.announce();
                 }
                 () = timer.wait(deadline), if !announced => self.announce(),

@@ -16,6 +16,7 @@ use tulle_model::snapshot::Snapshot;
 
 use crate::http::context::HttpContext;
 use crate::http::reply::LocalReply;
+use crate::store::uses::Use;
 
 /// What was decided for one request; all it keeps of the configuration.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Plan {
     pub route: Arc<Route>,
     /// Random bits that chose among weights.
     pub random: u64,
+    /// The name that the destination is asked for by, if it is: it stays known while this lives.
+    pub used: Option<Use>,
 }
 
 impl Plan {
@@ -120,12 +123,20 @@ pub async fn resolve(cx: &HttpContext, head: &RequestHead) -> Resolution {
     };
     let config = cx.worker.store.decide(find).await;
     match config.and_then(|found| found) {
-        Ok(config) => resolved(&config, head, facts),
+        Ok(config) => {
+            let used = name.and_then(|name| cx.worker.store.use_name(&name));
+            resolved(&config, head, facts, used)
+        }
         Err(absence) => Resolution::None(Box::new(no_configuration(&absence))),
     }
 }
 
-fn resolved(config: &Arc<RouteConfiguration>, head: &RequestHead, facts: RouteFacts) -> Resolution {
+fn resolved(
+    config: &Arc<RouteConfiguration>,
+    head: &RequestHead,
+    facts: RouteFacts,
+    used: Option<Use>,
+) -> Resolution {
     let not_found = || {
         let reply = LocalReply::new(404, "route_not_found", "");
         Resolution::None(Box::new(reply.flagged(ResponseFlag::NoRouteFound)))
@@ -137,6 +148,7 @@ fn resolved(config: &Arc<RouteConfiguration>, head: &RequestHead, facts: RouteFa
                 virtual_host: Arc::clone(virtual_host),
                 route: Arc::clone(route),
                 random: facts.random.rotate_left(32),
+                used,
             };
             match &route.action {
                 RouteAction::Forward(_) => Resolution::Forward(plan),

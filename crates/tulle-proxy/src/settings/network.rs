@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use tulle_model::head::CanonicalAuthority;
+use tulle_xds::driver::dial::Target;
 
 /// Where the control plane is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,17 @@ pub enum ControlAddress {
     },
     /// A UNIX socket.
     Unix(PathBuf),
+}
+
+impl ControlAddress {
+    /// Where to connect to.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        match self {
+            Self::Tcp { host, port } => Target::tcp(host, *port),
+            Self::Unix(path) => Target::unix(path),
+        }
+    }
 }
 
 impl FromStr for ControlAddress {

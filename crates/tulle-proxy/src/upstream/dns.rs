@@ -39,6 +39,8 @@ struct Wanted {
     refresh: Duration,
     /// When to ask next; `None` while an answer is waited for.
     due: Option<Instant>,
+    /// Whether it was answered, well or badly.
+    answered: bool,
 }
 
 impl Resolver {
@@ -65,12 +67,18 @@ impl Resolver {
         }
         self.wanted.retain(|name, _| wanted.contains_key(name));
         for (name, refresh) in wanted {
-            let fresh = Wanted { refresh, due: Some(Instant::now()) };
+            let fresh = Wanted { refresh, due: Some(Instant::now()), answered: false };
             self.wanted.entry(name).or_insert(fresh).refresh = refresh;
         }
         if self.names.keys().any(|name| !self.wanted.contains_key(name)) {
             Arc::make_mut(&mut self.names).retain(|name, _| self.wanted.contains_key(name));
         }
+    }
+
+    /// Whether every name was answered once, well or badly.
+    #[must_use]
+    pub fn has_answers(&self) -> bool {
+        self.wanted.values().all(|wanted| wanted.answered)
     }
 
     /// Asks and waits until something is known that was not known before. Never comes back
@@ -116,7 +124,8 @@ impl Resolver {
     fn take(&mut self, name: &Arc<str>, answer: io::Result<Vec<IpAddr>>) -> bool {
         let Some(wanted) = self.wanted.get_mut(name) else { return false };
         wanted.due = Some(Instant::now() + wanted.refresh);
-        let Ok(addresses) = answer else { return false };
+        let first = !std::mem::replace(&mut wanted.answered, true);
+        let Ok(addresses) = answer else { return first };
         if self.names.get(name).is_some_and(|known| **known == *addresses) {
             return false;
         }
@@ -145,7 +154,8 @@ async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
 impl Resolver {
     /// One that wants and knows `names`.
     pub(super) fn knowing(names: HashMap<Arc<str>, Arc<[IpAddr]>>) -> Self {
-        let wanted = |name: &Arc<str>| (Arc::clone(name), Wanted { refresh: REFRESH, due: None });
+        let known = || Wanted { refresh: REFRESH, due: None, answered: true };
+        let wanted = |name: &Arc<str>| (Arc::clone(name), known());
         Self {
             wanted: names.keys().map(wanted).collect(),
             names: Arc::new(names),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost_types::Struct;
 use tulle_model::access_log::AccessLog;
@@ -12,12 +13,15 @@ use tulle_model::lookup::Needed;
 use tulle_model::name::ClusterName;
 use tulle_model::resource::Resource;
 
-use super::value::{address, api_version, config_source, each, enumeration};
+use super::value::{address, api_version, config_source, each, enumeration, limit};
 use super::{access_log, cluster, endpoint, listener};
 use crate::fields;
 use crate::fields::At;
 use crate::proto::envoy::config::bootstrap::v3 as pb;
 use crate::proto::envoy::config::core::v3 as core;
+
+/// How long the first configuration is waited for where nothing is said; Envoy's default.
+const INITIAL_FETCH: Duration = Duration::from_secs(15);
 
 /// A decoded bootstrap.
 #[derive(Clone, Debug)]
@@ -71,6 +75,8 @@ pub struct Ads {
     pub listeners: bool,
     /// Clusters come over it.
     pub clusters: bool,
+    /// How long the first configuration is waited for; `None` for as long as it takes.
+    pub initial_fetch: Option<Duration>,
 }
 
 /// A whole bootstrap.
@@ -249,16 +255,22 @@ fn dynamic(message: pb::bootstrap::DynamicResources, at: &At<'_>) -> Option<Ads>
             cds_resources_locator "all clusters are asked for";
     });
     let (listeners, clusters) = (lds_config.is_some(), cds_config.is_some());
-    if listeners {
-        config_source(lds_config, &at.field("lds_config"))?;
-    }
-    if clusters {
-        config_source(cds_config, &at.field("cds_config"))?;
+    let mut initial_fetch = match listeners || clusters {
+        true => Some(Duration::ZERO),
+        false => Some(INITIAL_FETCH),
+    };
+    for (source, name) in [(lds_config, "lds_config"), (cds_config, "cds_config")] {
+        let Some(mut source) = source else { continue };
+        let at = at.field(name);
+        let fetch = source.initial_fetch_timeout.take();
+        let limit = limit(fetch, Some(INITIAL_FETCH), &at, "initial_fetch_timeout");
+        initial_fetch = initial_fetch.zip(limit).map(|(one, other)| one.max(other));
+        config_source(Some(source), &at)?;
     }
     match ads_config {
         Some(message) => {
             let ads = api_source(message, &at.field("ads_config"))?;
-            Some(Ads { listeners, clusters, ..ads })
+            Some(Ads { listeners, clusters, initial_fetch, ..ads })
         }
         None if listeners || clusters => at.field("ads_config").fail("is missing"),
         None => None,
@@ -327,5 +339,6 @@ fn grpc_service(message: core::GrpcService, at: &At<'_>) -> Option<Ads> {
         delta: false,
         listeners: false,
         clusters: false,
+        initial_fetch: None,
     })
 }

@@ -349,6 +349,14 @@ fn the_stream_is_found() {
     );
     assert_eq!((bootstrap.node.id.as_str(), bootstrap.node.cluster.as_str()), ("n", "g"));
     assert_eq!(bootstrap.admin.unwrap().address.to_string(), "127.0.0.1:9");
+    assert_eq!(ads.initial_fetch, Some(std::time::Duration::from_secs(15)));
+    let fetch = |lds: &str| {
+        let fetch = format!("lds_config: {{ initial_fetch_timeout: {lds}, ");
+        accepted(&text.replace("lds_config: { ", &fetch)).ads.unwrap().initial_fetch
+    };
+    assert_eq!(fetch("20s"), Some(std::time::Duration::from_secs(20)));
+    assert_eq!(fetch("1s"), Some(std::time::Duration::from_secs(15)), "clusters have their own");
+    assert_eq!(fetch("0s"), None);
     check_errors(
         &text.replace("DELTA_GRPC", "REST"),
         &["dynamic_resources.ads_config.api_type: has to be GRPC or DELTA_GRPC"],
@@ -360,13 +368,20 @@ fn unknown_fields_on_the_wire_are_warnings_with_their_path() {
     let config = accepted(&http("", ROUTE));
     let listener = crate::encode::listener(&config.listeners[0]);
     let mut body = listener.encode_to_vec();
-    assert_eq!(resource(ResourceKind::Listener, &body.clone().into()).unwrap().warnings, []);
+    let read = |body: &[u8], unknown| {
+        let body = Bytes::copy_from_slice(body);
+        let found = resource(ResourceKind::Listener, &body, unknown);
+        found.map_or_else(
+            |found| (found.errors, found.warnings),
+            |decoded| (Vec::new(), decoded.warnings),
+        )
+    };
+    assert_eq!(read(&body, UnknownFields::Refuse), (vec![], vec![]));
     // Field 999 of the listener, a varint; and inside its first filter chain (field 3).
     body.extend([0xb8, 0x3e, 1]);
     body.extend([0x1a, 3, 0xb8, 0x3e, 1]);
-    let found = resource(ResourceKind::Listener, &body.into());
-    let found = found.map_or_else(|found| found, |_| Diagnostics::default());
-    let lines: Vec<_> = found.warnings.iter().map(ToString::to_string).collect();
+    let lines: Vec<_> =
+        read(&body, UnknownFields::Warn).1.iter().map(ToString::to_string).collect();
     assert_eq!(
         lines,
         [
@@ -380,10 +395,11 @@ fn unknown_fields_on_the_wire_are_warnings_with_their_path() {
 fn a_refused_resource_still_has_a_name() {
     let cluster = pb::cluster::v3::Cluster { name: "c".to_owned(), ..Default::default() };
     let body = Bytes::from(cluster.encode_to_vec());
-    assert!(resource(ResourceKind::Cluster, &body).is_err());
+    assert!(resource(ResourceKind::Cluster, &body, UnknownFields::Warn).is_err());
     assert_eq!(name_of(&body).as_deref(), Some("c"));
     assert_eq!(name_of(&Bytes::from_static(&[0xff])), None);
-    let found = resource(ResourceKind::Cluster, &Bytes::from_static(&[0xff])).unwrap_err();
+    let found = resource(ResourceKind::Cluster, &Bytes::from_static(&[0xff]), UnknownFields::Warn)
+        .unwrap_err();
     assert!(found.to_string().starts_with("the bytes are no type.googleapis.com/"), "{found}");
 }
 
@@ -449,6 +465,7 @@ fn the_reference_has_every_message_and_field_that_can_be_reached() {
 #[test]
 fn our_own_messages_are_understood_by_name_alone() {
     let any = pack(&pb::route::v3::RouteConfiguration { name: "r".into(), ..Default::default() });
-    let decoded = resource(kind_of(&any.type_url).unwrap(), &any.value).unwrap();
+    let decoded =
+        resource(kind_of(&any.type_url).unwrap(), &any.value, UnknownFields::Warn).unwrap();
     assert_eq!(decoded.value.name(), "r");
 }

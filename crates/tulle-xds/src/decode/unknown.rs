@@ -18,7 +18,7 @@ use crate::proto::{DESCRIPTORS, Packed};
 /// Nesting that is followed; that of the decoder itself.
 const MAX_DEPTH: usize = 100;
 
-/// Warns about unknown fields of `message`, whose encoding was `bytes`.
+/// Warns about, or refuses, unknown fields of `message`, whose encoding was `bytes`.
 pub fn report<T: Packed>(message: &T, bytes: &[u8], at: &At<'_>) {
     if message.encoded_len() >= bytes.len() {
         return;
@@ -92,7 +92,7 @@ fn scan(bytes: &[u8], known: &Known, at: &At<'_>, depth: usize) -> Option<()> {
             _ => return None,
         };
         let Some(field) = known.get(&number) else {
-            at.warn(format!("field number {number} is not known and has no effect"));
+            at.unknown(number);
             continue;
         };
         let nested = field.message.as_deref().and_then(|name| table().get(name));

@@ -249,7 +249,7 @@ pub fn config_source(message: Option<core::ConfigSource>, at: &At<'_>) -> Option
         used: config_source_specifier, resource_api_version;
         variants: path "use `ads`", path_config_source "use `ads`", api_config_source "use `ads`";
         refused: authorities "`ads` is the only source";
-        warned: initial_fetch_timeout "what is not there yet is waited for where it is used";
+        warned: initial_fetch_timeout "only those of `lds_config` and `cds_config` count";
     });
     api_version(resource_api_version, at, "resource_api_version");
     match config_source_specifier {

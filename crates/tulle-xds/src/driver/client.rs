@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use super::link::{Event, Link, Lost, Target};
+use super::dial::Dial;
+use super::link::{Event, Link, Lost};
 use super::variant::Variant;
 use crate::proto::envoy::config::core::v3::Node;
-use crate::session::client::{Delivery, TICK_EVERY};
+use crate::session::client::{ClientCore, Delivery, TICK_EVERY};
 use crate::session::graph::Referrer;
 use crate::session::message::{Name, Resource, ResourceType};
 use crate::session::on_demand::{Change, Input, OnDemand, Output};
@@ -30,6 +31,9 @@ pub trait Application {
 
     /// There is a stream now, or none for this reason.
     fn linked(&mut self, state: Result<(), Lost>);
+
+    /// Nothing follows any more from what happened. Also called every [`TICK_EVERY`].
+    fn rested<C: ClientCore>(&mut self, session: &OnDemand<C, Self::Value>);
 }
 
 /// An xDS client on a network.
@@ -45,8 +49,8 @@ pub struct Client<V: Variant, A: Application> {
 impl<V: Variant, A: Application> Client<V, A> {
     /// Connects, asks and learns until nobody can use a name any more: until every sender of
     /// `used` is gone. Names in use are to be repeated as [`Input::Use`] says.
-    pub async fn run(mut self, target: Target, mut used: mpsc::Receiver<Name>) {
-        let mut link: Link<V> = Link::new(target);
+    pub async fn run(mut self, server: impl Dial, mut used: mpsc::Receiver<Name>) {
+        let mut link = Link::new(server);
         link.connect(Duration::ZERO);
         let mut ticks = tokio::time::interval(TICK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,6 +65,7 @@ impl<V: Variant, A: Application> Client<V, A> {
             };
             if let Some(input) = input {
                 self.feed(input, &mut link);
+                self.application.rested(&self.session);
             }
         }
     }
@@ -68,7 +73,7 @@ impl<V: Variant, A: Application> Client<V, A> {
     fn event(
         &mut self,
         event: Event<V::In>,
-        link: &mut Link<V>,
+        link: &mut Link<V, impl Dial>,
     ) -> Option<Input<V::Response, A::Value>> {
         match event {
             Event::Open => {
@@ -92,7 +97,7 @@ impl<V: Variant, A: Application> Client<V, A> {
     }
 
     /// Feeds the session until nothing follows any more.
-    fn feed(&mut self, input: Input<V::Response, A::Value>, link: &mut Link<V>) {
+    fn feed(&mut self, input: Input<V::Response, A::Value>, link: &mut Link<V, impl Dial>) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             let outputs = self.session.handle(input, Instant::now());

@@ -3,9 +3,7 @@
 //! Everything here may be dropped between two events without losing one: the loop of the client
 //! waits for many things at once.
 
-use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,115 +12,21 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataKey, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::dial::{self, DIAL_LIMIT, Dial, DialError};
 use super::variant::Variant;
 
-/// Longest time to get a connection.
-const DIAL_LIMIT: Duration = Duration::from_secs(5);
-/// How often a silent connection is asked whether it lives, and how long it may take to say so.
-const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Requests that wait for the transport; with more the server does not read, and the stream ends.
 const REQUESTS_QUEUED: usize = 256;
-
-/// Where a server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// `http://HOST:PORT` or `unix:///PATH`.
-    uri: String,
-    /// `:authority` of the stream, if not the address.
-    pub authority: Option<String>,
-    /// Metadata of the stream (lower-case names).
-    pub headers: Vec<(String, String)>,
-}
-
-impl Target {
-    /// A server reached over TCP, without TLS.
-    pub fn tcp(host: &str, port: u16) -> Target {
-        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        Target::at(format!("http://{host}:{port}"))
-    }
-
-    /// A server reached over a UNIX socket.
-    pub fn unix(path: impl Into<PathBuf>) -> Target {
-        Target::at(format!("unix://{}", path.into().display()))
-    }
-
-    fn at(uri: String) -> Target {
-        Target { uri, authority: None, headers: Vec::new() }
-    }
-
-    fn endpoint(&self) -> Result<Endpoint, tonic::transport::Error> {
-        let mut endpoint = Endpoint::from_shared(self.uri.clone())?
-            .connect_timeout(DIAL_LIMIT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true);
-        if let Some(origin) = self.authority.as_ref().and_then(|name| origin(name)) {
-            endpoint = endpoint.origin(origin);
-        }
-        Ok(endpoint)
-    }
-
-    fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        for (name, value) in &self.headers {
-            let name = MetadataKey::<Ascii>::from_str(name);
-            let value = MetadataValue::<Ascii>::from_str(value);
-            if let (Ok(name), Ok(value)) = (name, value) {
-                request.metadata_mut().append(name, value);
-            }
-        }
-        request
-    }
-}
-
-fn origin(authority: &str) -> Option<tonic::codegen::http::Uri> {
-    format!("http://{authority}").parse().ok()
-}
-
-/// Text that is neither `HOST:PORT` nor `unix:/PATH`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not HOST:PORT, http://HOST:PORT or unix:/PATH")]
-pub struct BadTarget(String);
-
-impl FromStr for Target {
-    type Err = BadTarget;
-
-    fn from_str(text: &str) -> Result<Target, BadTarget> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return match path.starts_with('/') {
-                true => Ok(Target::unix(path)),
-                false => Err(BadTarget(text.to_owned())),
-            };
-        }
-        let address = text.strip_prefix("http://").unwrap_or(text);
-        let parts = address.rsplit_once(':');
-        let port = parts.and_then(|(_, port)| port.parse::<u16>().ok());
-        match (parts, port) {
-            (Some((host, _)), Some(port)) if !host.is_empty() && !host.contains('/') => {
-                Ok(Target::tcp(host.trim_start_matches('[').trim_end_matches(']'), port))
-            }
-            _ => Err(BadTarget(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.uri.strip_prefix("http://").unwrap_or(&self.uri))
-    }
-}
 
 /// Why there is no stream.
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
     /// Nobody answers there.
     #[error("cannot connect")]
-    Dial(#[source] tonic::transport::Error),
+    Dial(#[source] DialError),
     /// Nobody answered in time.
     #[error("no connection within {} s", DIAL_LIMIT.as_secs())]
     Slow,
@@ -149,8 +53,8 @@ type Dialling = Pin<Box<dyn Future<Output = Result<Channel, Lost>> + Send>>;
 type Calling<R> = Pin<Box<dyn Future<Output = Result<Response<Streaming<R>>, Status>> + Send>>;
 
 /// A connection to a server.
-pub(super) struct Link<V: Variant> {
-    target: Target,
+pub(super) struct Link<V: Variant, D> {
+    server: D,
     state: State<V>,
 }
 
@@ -171,10 +75,10 @@ enum Responses<R> {
     Streaming(Box<Streaming<R>>),
 }
 
-impl<V: Variant> Link<V> {
+impl<V: Variant, D: Dial> Link<V, D> {
     /// No connection.
-    pub(super) fn new(target: Target) -> Link<V> {
-        Link { target, state: State::Idle }
+    pub(super) fn new(server: D) -> Link<V, D> {
+        Link { server, state: State::Idle }
     }
 
     /// Connects after a while; whatever there was is given up.
@@ -202,7 +106,7 @@ impl<V: Variant> Link<V> {
                 State::Idle => std::future::pending().await,
                 State::Waiting(at) => {
                     tokio::time::sleep_until(*at).await;
-                    self.state = State::Dialling(dial(self.target.clone()));
+                    self.state = State::Dialling(limited(self.server.dial()));
                 }
                 State::Dialling(dialling) => match dialling.await {
                     Ok(channel) => {
@@ -222,7 +126,7 @@ impl<V: Variant> Link<V> {
 
     fn open(&mut self, channel: Channel) {
         let (requests, queue) = mpsc::channel(REQUESTS_QUEUED);
-        let call = V::call(channel, self.target.request(ReceiverStream::new(queue)));
+        let call = V::call(channel, request(ReceiverStream::new(queue), self.server.headers()));
         let responses = Responses::Calling(Box::pin(call));
         self.state = State::Open { requests, responses };
     }
@@ -247,16 +151,24 @@ impl<R> Responses<R> {
     }
 }
 
-fn dial(target: Target) -> Dialling {
+/// A call with its metadata; what is none is left out.
+fn request<T>(message: T, headers: &[(String, String)]) -> Request<T> {
+    let mut request = Request::new(message);
+    for (name, value) in headers {
+        let name = MetadataKey::<Ascii>::from_str(name);
+        let value = MetadataValue::<Ascii>::from_str(value);
+        if let (Ok(name), Ok(value)) = (name, value) {
+            request.metadata_mut().append(name, value);
+        }
+    }
+    request
+}
+
+fn limited(dialling: dial::Dialling) -> Dialling {
     Box::pin(async move {
-        let connecting = async { target.endpoint()?.connect().await };
-        match tokio::time::timeout(DIAL_LIMIT, connecting).await {
+        match tokio::time::timeout(DIAL_LIMIT, dialling).await {
             Ok(connected) => connected.map_err(Lost::Dial),
             Err(_) => Err(Lost::Slow),
         }
     })
 }
-
-#[cfg(test)]
-#[path = "link/tests.rs"]
-mod tests;

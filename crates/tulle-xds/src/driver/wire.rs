@@ -10,6 +10,7 @@ use crate::proto::google::rpc;
 use crate::proto::{Any, Packed, unpack};
 use crate::session::message::{
     DeltaRequest, DeltaResponse, Name, Nonce, Resource, ResourceType, SotwRequest, SotwResponse,
+    Version,
 };
 
 /// `INVALID_ARGUMENT`, the code of every NACK.
@@ -149,12 +150,14 @@ pub fn write_sotw_response(response: SotwResponse) -> pb::DiscoveryResponse {
 }
 
 /// A state-of-the-world response as a client reads it. A resource may be wrapped in a
-/// `discovery.v3.Resource`; the name of one that is not is read out of its body.
+/// `discovery.v3.Resource`; the name of one that is not is read out of its body. The version of a
+/// resource is that of the response which brought it.
 ///
 /// # Errors
 /// The response, or a resource in it, is of a type that was not asked for.
 pub fn read_sotw_response(response: pb::DiscoveryResponse) -> Result<SotwResponse, Unexpected> {
     let rtype = resource_type(response.type_url)?;
+    let version: Version = response.version_info.into();
     let resource = |any: Any| -> Result<Resource, Unexpected> {
         let (name, body) = match unpack::<pb::Resource>(&any) {
             Ok(wrapped) => {
@@ -164,12 +167,11 @@ pub fn read_sotw_response(response: pb::DiscoveryResponse) -> Result<SotwRespons
             Err(_) => (None, Some(body(rtype, any)?)),
         };
         let name = name.or_else(|| decode::name_of(body.as_ref()?)).unwrap_or_default();
-        let (aliases, version) = (Vec::new(), Arc::default());
-        Ok(Resource { name: name.into(), aliases, version, body })
+        Ok(Resource { name: name.into(), aliases: Vec::new(), version: version.clone(), body })
     };
     Ok(SotwResponse {
         rtype,
-        version: response.version_info.into(),
+        version: version.clone(),
         nonce: response.nonce.into(),
         resources: response.resources.into_iter().map(resource).collect::<Result<_, _>>()?,
     })

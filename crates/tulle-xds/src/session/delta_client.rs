@@ -43,6 +43,8 @@ struct Lane {
 #[derive(Debug)]
 struct Held {
     version: Version,
+    /// Whether a newer version was rejected: this one is news again when it comes back.
+    outdated: bool,
     /// The wanted names that led to it.
     asked_by: BTreeSet<Name>,
 }
@@ -92,7 +94,7 @@ impl DeltaClient {
             lane.interest.answered(asked, Answer::Present(name.clone()));
         }
         let asked_by = asked.iter().cloned().collect();
-        lane.held.insert(name, Held { version, asked_by });
+        lane.held.insert(name, Held { version, outdated: false, asked_by });
     }
 
     /// The canonical names and versions held of a type.
@@ -355,7 +357,8 @@ impl Lane {
     }
 
     fn holds(&self, name: &str, version: &str) -> bool {
-        !version.is_empty() && self.held.get(name).is_some_and(|held| &*held.version == version)
+        let same = |held: &Held| &*held.version == version && !held.outdated;
+        !version.is_empty() && self.held.get(name).is_some_and(same)
     }
 
     fn wants(&self, resource: &Resource) -> bool {
@@ -403,10 +406,15 @@ impl Lane {
             return;
         }
         match self.held.get_mut(&resource.name) {
-            Some(held) if rejected.is_none() => held.version = resource.version,
-            Some(_) => {}
+            Some(held) => {
+                held.outdated = rejected.is_some();
+                if !held.outdated {
+                    held.version = resource.version;
+                }
+            }
             None => {
-                let held = Held { version: resource.version, asked_by: BTreeSet::new() };
+                let (version, asked_by) = (resource.version, BTreeSet::new());
+                let held = Held { version, outdated: false, asked_by };
                 self.held.insert(resource.name.clone(), held);
             }
         }

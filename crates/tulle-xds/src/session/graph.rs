@@ -157,6 +157,11 @@ impl<P: Referrer + Clone> Graph<P> {
         self.nodes.iter().filter_map(|(key, node)| Some((key, &node.shown.as_ref()?.value)))
     }
 
+    /// Whether an accepted version waits for what it refers to.
+    pub fn waits(&self) -> bool {
+        self.nodes.values().any(|node| node.waiting.is_some())
+    }
+
     /// Names of a type that something refers to and about which nothing is known.
     pub fn unknown(&self, rtype: ResourceType) -> Vec<Key> {
         let unknown = |(key, node): &(&Key, &Node<P>)| {

@@ -9,6 +9,7 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tulle_model::resource::ResourceKind;
 
 /// Name of a resource, or an alias of it.
 pub type Name = Arc<str>;
@@ -67,6 +68,28 @@ impl ResourceType {
     }
 }
 
+impl From<ResourceKind> for ResourceType {
+    fn from(kind: ResourceKind) -> ResourceType {
+        match kind {
+            ResourceKind::Cluster => ResourceType::Cluster,
+            ResourceKind::Endpoints => ResourceType::Endpoints,
+            ResourceKind::Listener => ResourceType::Listener,
+            ResourceKind::Routes => ResourceType::Route,
+        }
+    }
+}
+
+impl From<ResourceType> for ResourceKind {
+    fn from(rtype: ResourceType) -> ResourceKind {
+        match rtype {
+            ResourceType::Cluster => ResourceKind::Cluster,
+            ResourceType::Endpoints => ResourceKind::Endpoints,
+            ResourceType::Listener => ResourceKind::Listener,
+            ResourceType::Route => ResourceKind::Routes,
+        }
+    }
+}
+
 impl fmt::Display for ResourceType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -114,7 +137,7 @@ pub struct Resource {
     pub name: Name,
     /// Other names under which it was asked for.
     pub aliases: Vec<Name>,
-    /// Its version; empty in the state-of-the-world variant, which has none per resource.
+    /// Its version; in the state-of-the-world variant that of the response, if it came in one.
     pub version: Version,
     /// The encoded message; `None` is a heartbeat, which changes nothing.
     pub body: Option<Bytes>,
@@ -196,6 +219,6 @@ pub struct SotwResponse {
     pub version: Version,
     /// Names the response in its ACK or NACK.
     pub nonce: Nonce,
-    /// Resources, without aliases and versions.
+    /// Resources, without aliases.
     pub resources: Vec<Resource>,
 }

@@ -115,6 +115,16 @@ pub struct OnDemand<C, P> {
     own: BTreeSet<Key>,
     /// The answers that were passed on, of names that are still subscribed.
     told: BTreeMap<Name, Answer>,
+    beginning: Beginning,
+}
+
+/// How far the first configuration is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginning {
+    /// It is waited for, at most until this time.
+    Awaited(Option<Instant>),
+    /// It is there, or was waited for long enough.
+    Over,
 }
 
 /// Whether a wildcard brings every resource of a type.
@@ -146,6 +156,7 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
             covered: PerType::default(),
             own: BTreeSet::new(),
             told: BTreeMap::new(),
+            beginning: Beginning::Awaited(None),
         }
     }
 
@@ -157,6 +168,24 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
         }
         let name = WILDCARD.into();
         self.core.take(Event::Subscribe { rtype, name }, now, &mut Vec::new());
+    }
+
+    /// Waits for the first configuration at most until `limit`; what is not known by then counts as
+    /// absent until it comes (`initial_fetch_timeout` of Envoy).
+    pub fn limit_beginning(&mut self, limit: Instant) {
+        self.beginning = Beginning::Awaited(Some(limit));
+    }
+
+    /// Whether the first configuration is there, or was waited for long enough: every wildcard that
+    /// covers its type was answered, and nothing that was accepted waits for something.
+    pub fn has_begun(&self) -> bool {
+        self.beginning == Beginning::Over
+    }
+
+    /// What is shown and not our own, with the names that it was asked for under.
+    pub fn kept(&self) -> impl Iterator<Item = (&Key, &P, Vec<Name>)> {
+        let foreign = self.graph.all_shown().filter(|(key, _)| !self.own.contains(key));
+        foreign.map(|(key, value)| (key, value, self.core.asked_by(key.0, &key.1)))
     }
 
     /// Adds the resources of our own (static) configuration, all at once. What they refer to is
@@ -182,7 +211,10 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
             Input::Connected => Event::Connected,
             Input::Disconnected => Event::Disconnected,
             Input::Response(response) => Event::Response(response),
-            Input::Tick => Event::Tick,
+            Input::Tick => {
+                self.give_up_beginning(now);
+                Event::Tick
+            }
             Input::Use(name) => Event::Use { rtype: ResourceType::Listener, name },
             Input::Decoded { delivery, rtype, accepted, rejected } => {
                 let keys = accepted.into_iter().map(|(name, value)| ((rtype, name), value));
@@ -244,7 +276,27 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
         for name in std::mem::take(&mut turn.touched) {
             self.tell(name, &mut turn);
         }
+        self.note_beginning();
         turn.outputs
+    }
+
+    fn note_beginning(&mut self) {
+        let awaited = |(_, covered): (_, &Covered)| *covered == Covered::Asked;
+        if !self.has_begun() && !self.covered.iter().any(awaited) && !self.graph.waits() {
+            self.beginning = Beginning::Over;
+        }
+    }
+
+    fn give_up_beginning(&mut self, now: Instant) {
+        if !matches!(self.beginning, Beginning::Awaited(Some(limit)) if limit <= now) {
+            return;
+        }
+        self.beginning = Beginning::Over;
+        for rtype in ResourceType::ALL {
+            for key in self.graph.unknown(rtype) {
+                self.graph.absent(&key);
+            }
+        }
     }
 
     fn act(&mut self, action: Action<C::Request>, turn: &mut Turn<C::Request, P>) {

@@ -35,6 +35,9 @@ struct Lane {
     interest: Interest,
     /// Hash of the body of each resource that was accepted.
     held: BTreeMap<Name, u64>,
+    /// Which of these were rejected in a newer version: what is held is news again when it comes
+    /// back.
+    outdated: BTreeSet<Name>,
     /// The last version that was accepted whole.
     version: Version,
     /// The newest response of this stream.
@@ -47,6 +50,11 @@ struct Lane {
     changed: bool,
     /// An ACK (or NACK, with its text) of `nonce` that is to be sent.
     ack: Option<Option<String>>,
+    /// The version of the last response that was rejected. Servers send it again as soon as they
+    /// hear so; hearing it once a tick is enough.
+    rejected: Option<Version>,
+    /// The NACK waits for a tick.
+    waits: bool,
 }
 
 /// A response that is being decoded.
@@ -94,6 +102,8 @@ impl SotwClient {
             lane.named = false;
             lane.nonce = None;
             lane.ack = None;
+            lane.rejected = None;
+            lane.waits = false;
             lane.interest.restart(now, down);
         }
     }
@@ -130,7 +140,8 @@ impl SotwClient {
                 continue;
             }
             seen.push((resource.name.clone(), hash_now));
-            if hash.is_some() && !(idle && held == hash) {
+            let again = held == hash && !lane.outdated.contains(&resource.name);
+            if hash.is_some() && !(idle && again) {
                 news.push(resource);
             }
         }
@@ -168,6 +179,7 @@ impl SotwClient {
             let missing = lane.held.keys().filter(|name| !named.contains(name));
             for name in missing.cloned().collect::<Vec<Name>>() {
                 lane.held.remove(&name);
+                lane.outdated.remove(&name);
                 lane.learn(&name, Answer::Absent(AbsentReason::NotFound), &mut changes);
                 changes.forget(name);
             }
@@ -180,8 +192,11 @@ impl SotwClient {
         }
         lane.learn(&WILDCARD.into(), Answer::Present(WILDCARD.into()), &mut changes);
         if rejected.is_empty() {
-            lane.version = unapplied.version;
+            lane.version = unapplied.version.clone();
         }
+        let refused = (!rejected.is_empty()).then(|| unapplied.version.clone());
+        lane.waits = refused.is_some() && lane.rejected == refused;
+        lane.rejected = refused;
         let newest = lane.nonce.as_ref() == Some(&unapplied.nonce);
         if newest && self.streams.connected() && unapplied.stream == self.streams.number() {
             lane.ack = Some((!rejected.is_empty()).then(|| describe_rejected(rejected)));
@@ -193,6 +208,7 @@ impl SotwClient {
             return;
         }
         for (rtype, lane) in self.lanes.iter_mut() {
+            lane.waits = false;
             let mut changes = Changes { rtype, out };
             // Not while a response is applied: what it repeats is not decoded and must stay held.
             if !self.unapplied.iter().any(|unapplied| unapplied.rtype == rtype) {
@@ -225,7 +241,7 @@ impl SotwClient {
         let due = if !lane.opened {
             !lane.interest.is_empty()
         } else if lane.ack.is_some() {
-            with_acks
+            with_acks && (!lane.waits || lane.changed)
         } else {
             // With the nonce of a response that is still being applied, this would accept it.
             lane.changed && !applying
@@ -338,12 +354,13 @@ impl Lane {
             return;
         }
         match why {
-            Some(_) if held => {}
+            Some(_) if held => drop(self.outdated.insert(name)),
             Some(why) => {
                 let answer = Answer::Absent(AbsentReason::Rejected(why.into()));
                 self.learn(&name, answer, changes);
             }
             None => {
+                self.outdated.remove(&name);
                 self.held.insert(name.clone(), hash);
                 self.learn(&name, Answer::Present(name.clone()), changes);
             }
@@ -373,6 +390,7 @@ impl Lane {
         }
         self.changed = true;
         if !self.interest.wildcard() && self.held.remove(name).is_some() {
+            self.outdated.remove(name);
             changes.forget(name.clone());
         }
         changes.answered(name, Answer::Unknown);

@@ -14,7 +14,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream};
 use tonic::{Request, Response, Status, Streaming};
-use tulle_xds::driver::link::Target;
+use tulle_xds::driver::dial::Target;
 use tulle_xds::driver::wire;
 use tulle_xds::proto::envoy::service::discovery::v3 as pb;
 use tulle_xds::proto::envoy::service::discovery::v3::aggregated_discovery_service_server::{

@@ -8,13 +8,14 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use tulle_model::resource::Resource;
+use tulle_xds::fields::UnknownFields;
 use tulle_xds::{decode, encode};
 
 fn check(resource: &Resource) -> Result<(), TestCaseError> {
     let any = encode::resource(resource);
     prop_assert_eq!(any.type_url.as_str(), decode::type_url(resource.kind()));
     prop_assert_eq!(decode::name_of(&any.value), Some(resource.name().to_owned()));
-    let decoded = decode::resource(resource.kind(), &any.value);
+    let decoded = decode::resource(resource.kind(), &any.value, UnknownFields::Warn);
     let decoded = decoded.map_err(|found| TestCaseError::fail(found.to_string()))?;
     prop_assert_eq!(&decoded.value, resource);
     prop_assert_eq!(decoded.warnings, vec![]);
@@ -55,14 +56,14 @@ proptest! {
         let mut bytes = encode::resource(&resource).value.to_vec();
         let at = cut.index(bytes.len());
         bytes[at] = byte;
-        if let Ok(decoded) = decode::resource(resource.kind(), &bytes.clone().into()) {
+        if let Ok(decoded) = decode::resource(resource.kind(), &bytes.clone().into(), UnknownFields::Warn) {
             let again = encode::resource(&decoded.value).value;
-            let twice = decode::resource(resource.kind(), &again);
+            let twice = decode::resource(resource.kind(), &again, UnknownFields::Warn);
             let twice = twice.map_err(|found| TestCaseError::fail(found.to_string()))?;
             prop_assert_eq!(&twice.value, &decoded.value);
         }
         bytes.truncate(at);
-        let _ = decode::resource(resource.kind(), &bytes.into());
+        let _ = decode::resource(resource.kind(), &bytes.into(), UnknownFields::Warn);
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -31,10 +31,17 @@ pub(super) const ECHO_CALL: &[u8; 37] = b"\0\0\0\0\x20thirty-two bytes, come bac
 /// The field that tells one POST from another, so that a double one is found.
 pub(super) const TOKEN: &str = "x-request-token";
 
+/// What a request is called, in logs of proxies too.
+const ID: &str = "x-request-id";
+/// Why a proxy of the mesh gave an answer of its own.
+const REASON: &str = "x-tulle-reason";
+
 /// One request that is due.
 #[derive(Debug)]
 pub(super) struct Request {
     pub due: Instant,
+    /// Its `x-request-id`.
+    pub id: String,
     method: Method,
     token: Option<String>,
     fresh: bool,
@@ -47,6 +54,7 @@ impl Request {
         let post = every(settings.post_every);
         Self {
             due,
+            id: format!("{}-{number}", std::process::id()),
             method: if post { Method::POST } else { Method::GET },
             token: post.then(|| format!("{}-{number}", std::process::id())),
             fresh: every(settings.fresh_every),
@@ -115,7 +123,7 @@ impl Lane {
     async fn over_http1(&self, request: &Request) -> Answer {
         let mut message = self.http_request(request, false)?;
         loop {
-            let idle = if request.fresh { None } else { self.idle_http1.borrow_mut().pop() };
+            let idle = retired_or_idle(&mut self.idle_http1.borrow_mut(), request.fresh);
             let reused = idle.is_some();
             let mut sender = match idle {
                 Some(sender) => sender,
@@ -125,7 +133,7 @@ impl Lane {
                 Ok(response) => {
                     let answer = self.read(response).await;
                     let idle = &mut *self.idle_http1.borrow_mut();
-                    if !request.fresh && idle.len() < IDLE_LIMIT && !sender.is_closed() {
+                    if idle.len() < IDLE_LIMIT && !sender.is_closed() {
                         idle.push(sender);
                     }
                     return answer;
@@ -173,9 +181,7 @@ impl Lane {
             }
         }
         let sender = self.open_http2().await?;
-        if !fresh {
-            self.shared_http2.borrow_mut()[slot] = Some(sender.clone());
-        }
+        self.shared_http2.borrow_mut()[slot] = Some(sender.clone());
         Ok((sender, false))
     }
 
@@ -189,7 +195,7 @@ impl Lane {
     }
 
     async fn over_tcp(&self, request: &Request) -> Answer {
-        let idle = if request.fresh { None } else { self.idle_tcp.borrow_mut().pop() };
+        let idle = retired_or_idle(&mut self.idle_tcp.borrow_mut(), request.fresh);
         let mut stream = match idle {
             Some(stream) => stream,
             None => self.dial().await?,
@@ -203,9 +209,7 @@ impl Lane {
         if &back != ECHO {
             return Err(Failure::new(Outcome::Wrong, "the echo is not what was sent"));
         }
-        if !request.fresh {
-            self.idle_tcp.borrow_mut().push(stream);
-        }
+        self.idle_tcp.borrow_mut().push(stream);
         Ok(None)
     }
 
@@ -214,11 +218,15 @@ impl Lane {
         request: &Request,
         absolute: bool,
     ) -> Result<http::Request<Body>, Failure> {
-        if self.protocol == Protocol::Grpc {
-            return self.call(Body::new(Bytes::from_static(ECHO_CALL)));
+        let mut message = if self.protocol == Protocol::Grpc {
+            self.call(Body::new(Bytes::from_static(ECHO_CALL)))?
+        } else {
+            let body = request.token.clone().unwrap_or_default();
+            self.message(request.method.clone(), absolute, Body::from(body))?
+        };
+        if let Ok(id) = request.id.parse() {
+            message.headers_mut().insert(ID, id);
         }
-        let body = request.token.clone().unwrap_or_default();
-        let mut message = self.message(request.method.clone(), absolute, Body::from(body))?;
         if let Some(token) = request.token.as_ref().and_then(|token| token.parse().ok()) {
             message.headers_mut().insert(TOKEN, token);
         }
@@ -263,11 +271,12 @@ impl Lane {
             Failure { outcome: Outcome::Cut, ..failure }
         })?;
         let status = parts.status;
-        if status.is_server_error() {
-            return Err(Failure::new(Outcome::ServerError, described(status, &body.to_bytes())));
-        }
         if !status.is_success() {
-            return Err(Failure::new(Outcome::OtherStatus, described(status, &body.to_bytes())));
+            let outcome = match status.is_server_error() {
+                true => Outcome::ServerError,
+                false => Outcome::OtherStatus,
+            };
+            return Err(Failure::new(outcome, described(&parts, &body.to_bytes())));
         }
         if self.protocol == Protocol::Grpc {
             judge_call(&parts.headers, body)?;
@@ -282,7 +291,7 @@ fn judge_call(headers: &HeaderMap, body: http_body_util::Collected<Bytes>) -> Re
     let status = trailers.get("grpc-status").or_else(|| headers.get("grpc-status"));
     if status.is_none_or(|status| status != "0") {
         let message = trailers.get("grpc-message").or_else(|| headers.get("grpc-message"));
-        let detail = format!("grpc-status {status:?}, message {message:?}");
+        let detail = format!("grpc-status {status:?}{}, message {message:?}", reason(headers));
         return Err(Failure::new(Outcome::ServerError, detail));
     }
     if body.to_bytes() != ECHO_CALL[..] {
@@ -291,9 +300,25 @@ fn judge_call(headers: &HeaderMap, body: http_body_util::Collected<Bytes>) -> Re
     Ok(())
 }
 
-fn described(status: StatusCode, body: &Bytes) -> String {
+fn described(parts: &http::response::Parts, body: &Bytes) -> String {
     let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
-    format!("{status}: {text}")
+    format!("{}{}: {text}", parts.status, reason(&parts.headers))
+}
+
+fn reason(headers: &HeaderMap) -> String {
+    let value = headers.get(REASON).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    value.map_or_else(String::new, |value| format!(" ({REASON}: {value})"))
+}
+
+/// The connection for a request; for one that opens a new one none, and the oldest is closed.
+fn retired_or_idle<T>(idle: &mut Vec<T>, fresh: bool) -> Option<T> {
+    if !fresh {
+        return idle.pop();
+    }
+    if !idle.is_empty() {
+        idle.remove(0);
+    }
+    None
 }
 
 pub(super) fn failure_of(error: &hyper::Error) -> Failure {

@@ -3,15 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::histogram::Histogram;
 
 /// Failures described in the summary at most.
-const DESCRIBED_LIMIT: usize = 50;
+const DESCRIBED_LIMIT: usize = 200;
 
 /// How a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -58,9 +59,11 @@ struct Counts {
     latency: Histogram,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Described {
     at_ms: u64,
+    /// Since 1970, so that logs of other processes can be laid beside it.
+    unix_ms: u64,
     outcome: Outcome,
     detail: String,
 }
@@ -72,6 +75,8 @@ pub struct Recorder {
     second: RefCell<Counts>,
     all: RefCell<Counts>,
     described: RefCell<Vec<Described>>,
+    /// How many of them the lines so far have told.
+    told: Cell<usize>,
     under_way: Rc<Cell<usize>>,
 }
 
@@ -91,6 +96,7 @@ impl Recorder {
             second: RefCell::default(),
             all: RefCell::default(),
             described: RefCell::default(),
+            told: Cell::default(),
             under_way: Rc::default(),
         }
     }
@@ -121,8 +127,14 @@ impl Recorder {
         *self.second.borrow_mut().failed.entry(outcome).or_default() += 1;
         let mut described = self.described.borrow_mut();
         if described.len() < DESCRIBED_LIMIT {
-            let at_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            described.push(Described { at_ms, outcome, detail: detail.to_owned() });
+            let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            described.push(Described {
+                at_ms: milliseconds(self.started.elapsed()),
+                unix_ms: milliseconds(unix),
+                outcome,
+                detail: detail.to_owned(),
+            });
         }
     }
 
@@ -132,19 +144,23 @@ impl Recorder {
         sum(&self.second.borrow()) + sum(&self.all.borrow())
     }
 
-    /// One line about what was answered since the last.
-    pub(super) fn take_second(&self) -> String {
+    /// One line about what became of requests since the last.
+    pub(super) fn take_second(&self) -> Value {
         let second = self.second.take();
-        let line = line(&second, self.started.elapsed(), None);
+        let described = self.described.borrow();
+        let fresh = &described[self.told.replace(described.len())..];
+        let line = line(&second, self.started.elapsed(), fresh);
         self.all.borrow_mut().add(&second);
         line
     }
 
     /// One line about everything.
-    pub(super) fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> Value {
         let rest = self.second.take();
         self.all.borrow_mut().add(&rest);
-        line(&self.all.borrow(), self.started.elapsed(), Some(&self.described.borrow()))
+        let mut line = line(&self.all.borrow(), self.started.elapsed(), &self.described.borrow());
+        line["summary"] = true.into();
+        line
     }
 }
 
@@ -162,8 +178,8 @@ impl Counts {
     }
 }
 
-fn line(counts: &Counts, elapsed: Duration, described: Option<&Vec<Described>>) -> String {
-    let mut line = serde_json::json!({
+fn line(counts: &Counts, elapsed: Duration, described: &[Described]) -> Value {
+    serde_json::json!({
         "seconds": elapsed.as_secs_f64(),
         "sent": counts.sent,
         "answered": counts.answered,
@@ -177,10 +193,6 @@ fn line(counts: &Counts, elapsed: Duration, described: Option<&Vec<Described>>) 
             "p999": counts.latency.percentile(0.999),
             "max": counts.latency.percentile(1.0),
         },
-    });
-    if let Some(described) = described {
-        line["summary"] = true.into();
-        line["described"] = serde_json::json!(described);
-    }
-    line.to_string()
+        "described": described,
+    })
 }

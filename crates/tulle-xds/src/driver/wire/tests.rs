@@ -68,7 +68,7 @@ fn names_of_a_state_of_the_world_are_in_the_bodies_or_in_a_wrapper() {
     let plain = Resource {
         name: "a".into(),
         aliases: vec![],
-        version: "".into(),
+        version: "v".into(),
         body: Some(cluster("a")),
     };
     let response = SotwResponse {

@@ -400,3 +400,16 @@ fn a_flood_of_responses_ends_the_stream() {
     let actions = talk.feed(Event::Response(last));
     assert!(matches!(actions[..], [Action::Close { .. }]), "{actions:?}");
 }
+
+#[test]
+fn what_is_held_is_news_when_it_comes_back_after_a_rejected_version() {
+    let mut talk = Talk::connected();
+    talk.subscribe(CDS, "a");
+    let of = |version: &str| vec![resource("a", version, &[])];
+    talk.receive(response(CDS, "1", of("1"), &[]), &[]);
+    talk.receive(response(CDS, "2", of("2"), &[]), &[("a", "why")]);
+    let back = talk.feed(Event::Response(response(CDS, "3", of("1"), &[])));
+    let delivered =
+        |action: &Action<_>| matches!(action, Action::Apply(d) if d.resources.len() == 1);
+    assert!(back.iter().any(delivered), "{back:?}");
+}

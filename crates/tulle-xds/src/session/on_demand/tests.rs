@@ -289,3 +289,38 @@ fn stock_state_of_the_world_with_wildcards_warms_too() {
     assert!(cluster.is_some() && cluster < route, "{changes:?}");
     assert_eq!(changes.last().map(|change| &**change), Some("+Listener l=1 rr"));
 }
+
+/// A stock client with a listener of its own, which waits at most ten seconds for the rest.
+fn stock(now: Instant) -> OnDemand<DeltaClient, Text> {
+    let mut client = OnDemand::new(DeltaClient::new(1));
+    client.subscribe_wildcard(Cluster, true, now);
+    client.limit_beginning(now + Duration::from_secs(10));
+    let shown = client.provide(vec![((Listener, "mine".into()), Text("1 ca".into()))], now);
+    assert_eq!(shown, []);
+    client
+}
+
+#[test]
+fn it_begins_with_what_the_wildcard_brings() {
+    let mut mesh = Mesh::new();
+    mesh.client = stock(mesh.now);
+    assert!(!mesh.client.has_begun());
+    mesh.wait(9);
+    assert!(!mesh.client.has_begun());
+    mesh.connect();
+    assert!(mesh.client.has_begun());
+    assert!(mesh.changes().contains(&"+Listener mine=1 ca".to_owned()));
+    let kept: Vec<_> = mesh.client.kept().map(|((rtype, name), ..)| (*rtype, &**name)).collect();
+    assert!(kept.contains(&(Cluster, "a")) && !kept.contains(&(Listener, "mine")), "{kept:?}");
+}
+
+#[test]
+fn without_a_server_it_begins_when_the_wait_is_over() {
+    let mut mesh = Mesh::new();
+    mesh.client = stock(mesh.now);
+    mesh.wait(10);
+    assert!(mesh.client.has_begun());
+    assert_eq!(mesh.changes(), ["+Listener mine=1 ca"]);
+    mesh.connect();
+    assert!(mesh.changes().contains(&"+Cluster a=1 ea".to_owned()), "late, but taken");
+}

@@ -233,3 +233,31 @@ fn a_whole_response_with_a_name_twice_is_refused() {
     assert!(nack[0].error.is_some());
     assert_eq!(talk.client.held(CDS).count(), 0);
 }
+
+#[test]
+fn a_server_that_repeats_what_was_rejected_hears_so_once_a_tick() {
+    let mut talk = Talk::connected();
+    talk.subscribe(CDS, WILDCARD);
+    talk.receive(response(CDS, "v1", "n1", &[("a", "1")]), &[]);
+    let bad = |nonce: &str| response(CDS, "v2", nonce, &[("a", "2")]);
+    assert_eq!(sent(talk.receive(bad("n2"), &[("a", "why")])).len(), 1);
+    for nonce in ["n3", "n4"] {
+        assert_eq!(sent(talk.receive(bad(nonce), &[("a", "why")])), []);
+    }
+    let nack = sent(talk.feed(Event::Tick));
+    assert_eq!((nack.len(), nack[0].nonce.as_deref()), (1, Some("n4")));
+    assert_eq!((&*nack[0].version, nack[0].error.as_deref()), ("v1", Some("a: why")));
+    talk.receive(bad("n5"), &[("a", "why")]);
+    let good = sent(talk.receive(response(CDS, "v3", "n6", &[("a", "3")]), &[]));
+    assert_eq!((good.len(), good[0].error.as_deref()), (1, None), "an ACK does not wait");
+}
+
+#[test]
+fn what_is_held_is_news_when_it_comes_back_after_a_rejected_version() {
+    let mut talk = Talk::connected();
+    talk.subscribe(CDS, WILDCARD);
+    talk.receive(response(CDS, "v1", "n1", &[("a", "1")]), &[]);
+    talk.receive(response(CDS, "v2", "n2", &[("a", "2")]), &[("a", "why")]);
+    let back = talk.feed(Event::Response(response(CDS, "v3", "n3", &[("a", "1")])));
+    assert!(matches!(&back[..], [Action::Apply(delivery)] if delivery.resources.len() == 1));
+}

@@ -1,8 +1,10 @@
 //! Bodies that are held or changed, in both directions.
 
+use std::time::Duration;
+
 use super::chain::play;
-use super::message::{chunked, read_h1, write};
-use super::rig::{Answer, Parts, Rig, SIDES, Side, locally};
+use super::message::{chunked, read_h1, read_h2, send_h2, write};
+use super::rig::{Answer, FLOOD, FLOOD_BYTES, Parts, Rig, SIDES, Side, locally};
 use crate::http::filter::probe::{Act, Play, Wish};
 
 const RETRY: &str = ", retry_policy: {retry_on: 5xx, num_retries: 1}";
@@ -45,9 +47,8 @@ async fn changed_bodies_keep_their_trailers() {
                 ("<hello hello ><worldworld>", Some("end"))
             );
             assert_eq!(answer.header("content-length"), None);
-            let seen = rig.backend.seen.borrow();
-            assert_eq!((&*seen[0].text(), seen[0].trailer("x-t")), ("<abcabc><dede>", Some("end")));
-            drop(seen);
+            let sent = rig.backend.seen.borrow()[0].clone();
+            assert_eq!((&*sent.text(), sent.trailer("x-t")), ("<abcabc><dede>", Some("end")));
             rig.ended(1).await;
             assert_eq!(rig.log(), ["200 - via_upstream 5 26 end"], "{down:?} {up:?}");
         }
@@ -75,34 +76,50 @@ async fn a_body_may_be_held_behind_a_change_and_changed_behind_a_hold() {
     .await;
 }
 
+/// A filter that holds and replaces, changes, or passes, and what comes of `text`.
+fn lengths(text: &str) -> [(Play, String, Option<String>); 3] {
+    let (held, changed) = (Wish::Buffer(10), Wish::Transform);
+    let (request, response) = (Act::Replace("longer text"), Act::Replace("longer text"));
+    [
+        (Play { request, response, ..wishes(held, held) }, "longer text".into(), Some("11".into())),
+        (wishes(changed, changed), format!("<{text}{text}>"), None),
+        (wishes(Wish::Pass, Wish::Pass), text.into(), Some(text.len().to_string())),
+    ]
+}
+
 #[tokio::test]
-async fn lengths_follow_what_a_filter_does() {
+async fn lengths_of_requests_follow_what_a_filter_does() {
     locally(async {
-        let post = "POST /x HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\nabc";
-        let answer = "HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\nhi";
-        for (wish, sent, length) in [
-            (Wish::Buffer(10), "longer text", Some("11")),
-            (Wish::Transform, "<abcabc>", None),
-            (Wish::Pass, "abc", Some("3")),
-        ] {
-            let act = match wish {
-                Wish::Buffer(_) => Act::Replace("longer text"),
-                _ => Act::Pass,
-            };
-            let a = Play { request: act.clone(), response: act, ..wishes(wish, wish) };
-            let rig = Rig::new((Side::H1, Side::H1), vec![a]).await;
-            rig.backend.answers.borrow_mut().push_back(Answer::Raw(answer));
-            let mut wire = rig.connect().await;
-            write(&mut wire, post).await;
-            let got = read_h1(&mut wire).await.expect("an answer");
-            let seen = rig.backend.seen.borrow();
-            assert_eq!((&*seen[0].text(), seen[0].header("content-length")), (sent, length));
-            let expected = match wish {
-                Wish::Buffer(_) => ("longer text", Some("11")),
-                Wish::Transform => ("<hihi>", None),
-                Wish::Pass => ("hi", Some("2")),
-            };
-            assert_eq!((&*got.text(), got.header("content-length")), expected);
+        for up in [Side::H1, Side::H2] {
+            for (a, text, length) in lengths("abc") {
+                let a = Play { response_body: Wish::Pass, response: Act::Pass, ..a };
+                let rig = Rig::new((Side::H1, up), vec![a]).await;
+                let mut wire = rig.connect().await;
+                let post = "POST /x HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\nabc";
+                write(&mut wire, post).await;
+                assert_eq!(read_h1(&mut wire).await.expect("an answer").start, "200", "{up:?}");
+                let seen = rig.backend.seen.borrow();
+                assert_eq!(seen[0].text(), text);
+                assert_eq!(seen[0].header("content-length"), length.as_deref(), "{up:?}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn lengths_of_answers_follow_what_a_filter_does() {
+    locally(async {
+        for down in [Side::H1, Side::H2] {
+            for (a, text, length) in lengths("hi") {
+                let a = Play { request_body: Wish::Pass, request: Act::Pass, ..a };
+                let rig = Rig::new((down, Side::H1), vec![a]).await;
+                let answer = "HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\nhi";
+                rig.backend.answers.borrow_mut().push_back(Answer::Raw(answer));
+                let got = rig.post(down, "/x", &["abc"]).await;
+                assert_eq!((got.text(), got.whole), (text, true), "{down:?}");
+                assert_eq!(got.header("content-length"), length.as_deref(), "{down:?}");
+            }
         }
     })
     .await;
@@ -286,6 +303,48 @@ async fn a_tunnel_is_no_body() {
         rig.ended(2).await;
         let told = rig.told.borrow().join("\n");
         assert!(told.contains("a response 101") && !told.contains("holding"), "{told}");
+    })
+    .await;
+}
+
+/// Waits until the backend's flood stands still.
+async fn dammed(rig: &Rig) -> usize {
+    let (mut last, mut still) = (0, 0);
+    while still < 20 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let now = rig.backend.flooded.get();
+        still = if now == last && now > 0 { still + 1 } else { 0 };
+        last = now;
+    }
+    last
+}
+
+#[tokio::test]
+async fn whoever_reads_slowly_slows_the_sender_also_through_a_change() {
+    locally(async {
+        for down in [Side::H1, Side::H2] {
+            let rig = Rig::new((down, Side::H1), vec![wishes(Wish::Pass, Wish::Transform)]).await;
+            rig.backend.answers.borrow_mut().push_back(Answer::Flood);
+            // Sockets hold some megabytes on their own.
+            let dam = FLOOD * 3 / 4;
+            let answer = match down {
+                Side::H1 => {
+                    let mut wire = rig.connect().await;
+                    write(&mut wire, "GET /x HTTP/1.1\r\nhost: h\r\n\r\n").await;
+                    assert!(dammed(&rig).await < dam);
+                    read_h1(&mut wire).await.expect("an answer")
+                }
+                Side::H2 => {
+                    let (answer, stream, _connection) = rig.open_h2("/x").await;
+                    send_h2(stream, &[]);
+                    let (parts, body) = answer.await.expect("an answer").into_parts();
+                    assert!(dammed(&rig).await < dam);
+                    read_h2(parts.status.as_str().to_owned(), &parts.headers, body).await
+                }
+            };
+            // Twice as much, and the brackets of each piece.
+            assert!(answer.whole && answer.body.len() > 2 * FLOOD * FLOOD_BYTES, "{down:?}");
+        }
     })
     .await;
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use h2::Reason;
 
 use super::chain::play;
-use super::message::write;
-use super::rig::{Answer, Rig, Side, locally};
+use super::message::{read_h1, write};
+use super::rig::{Answer, Parts, Rig, Side, locally};
 use crate::http::filter::probe::{Act, Play, Wish};
 
 const FOR_EVER: Duration = Duration::from_secs(3600);
@@ -114,6 +114,53 @@ async fn an_end_before_the_whole_request_is_no_end_of_it() {
             assert!(seen.iter().all(|message| !message.whole), "{wish:?}: {seen:?}");
             drop(seen);
             assert!(rig.log()[0].starts_with("0 DC downstream_remote_disconnect"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_waits_longer_than_the_stream_may() {
+    locally(async {
+        let idle = "stream_idle_timeout: 0.3s";
+        let request = "request_timeout: 0.3s";
+        let waits = || Play { request: Act::Wait(FOR_EVER), ..play("a") };
+        let holds = || Play { request_body: Wish::Buffer(100), ..play("a") };
+        let answers_late = Play { response: Act::Wait(FOR_EVER), ..play("a") };
+        let holds_answer = Play { response_body: Wish::Buffer(100), ..play("a") };
+        let replies_late = Play { response: Act::Wait(FOR_EVER), ..play("a") };
+        for (manager, a, sent, expected) in [
+            // Nobody has looked yet whether the rest of it is there.
+            (idle, waits(), true, "408 SI stream_idle_timeout"),
+            (idle, holds(), false, "408 SI stream_idle_timeout"),
+            (request, holds(), false, "408 - request_overall_timeout"),
+            (idle, answers_late, true, "504 SI stream_idle_timeout"),
+            (idle, holds_answer, true, "504 SI stream_idle_timeout"),
+            (idle, replies_late, false, "0 SI stream_idle_timeout"),
+        ] {
+            let b = match sent || expected.starts_with('4') {
+                true => play("b"),
+                false => Play { request: Act::Reply(403), ..play("b") },
+            };
+            let parts = Parts::new((Side::H1, Side::H1), vec![play("o"), a, b]);
+            let rig = Rig::of(Parts { manager, ..parts }).await;
+            rig.backend.answers.borrow_mut().push_back(Answer::Hang);
+            let mut wire = rig.connect().await;
+            let post = "POST /x HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\nabc";
+            write(&mut wire, post).await;
+            if sent {
+                write(&mut wire, "d").await;
+            }
+            let answer = read_h1(&mut wire).await;
+            let status = answer.map_or("0".to_owned(), |answer| answer.start);
+            assert_eq!(status, expected[..status.len()], "{expected}");
+            rig.ended(2).await;
+            let told = rig.told.borrow().join("\n");
+            if status != "0" {
+                assert!(told.contains(&format!("o response {status}")), "{expected}: {told}");
+            }
+            let log = rig.log();
+            assert!(log[0].starts_with(expected), "{expected}: {log:?}");
         }
     })
     .await;

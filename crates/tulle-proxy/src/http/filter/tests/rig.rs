@@ -1,7 +1,7 @@
 //! The real connection code with probes in the place of filters, between a real client and a real
 //! backend.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use tulle_model::access_log::{AccessLog, LogFormat, LogSink};
 use tulle_model::header_edit::Template;
 use tulle_model::http::HttpManager;
 use tulle_model::listener::{Listener, NetworkFilter};
-use tulle_model::snapshot::Snapshot;
+use tulle_model::snapshot::{Change, Snapshot};
 use tulle_runtime::drain::load::LoadReader;
 
 use super::message::{Message, Wire, chunked, read_h1, read_h2, send_h2, write};
@@ -29,7 +29,6 @@ use crate::app::static_config;
 use crate::http::context::{Downstream, HttpContext};
 use crate::http::filter::probe::Play;
 use crate::io::Io;
-use crate::listener::inspect::Protocol;
 use crate::metrics::WorkerMetrics;
 use crate::settings::BootstrapSource;
 use crate::store::Store;
@@ -38,7 +37,7 @@ use crate::upstream::{Clock, Preparer, Upstreams};
 use crate::worker::{Worker, WorkerParts};
 
 /// Far longer than anything here takes.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(60);
 /// What is logged of each request.
 const LINE: &str = "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% \
                     %BYTES_RECEIVED% %BYTES_SENT% %TRAILER(X-T)%\n";
@@ -58,6 +57,10 @@ pub enum Side {
 pub const SIDES: [(Side, Side); 4] =
     [(Side::H1, Side::H1), (Side::H1, Side::H2), (Side::H2, Side::H1), (Side::H2, Side::H2)];
 
+/// Pieces of a flood, and bytes of one.
+pub const FLOOD: usize = 192;
+pub const FLOOD_BYTES: usize = 64 * 1024;
+
 /// What a backend does with one request.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -69,6 +72,8 @@ pub enum Answer {
     Cut,
     /// A body that stops behind its first piece and never ends.
     Hang,
+    /// [`FLOOD`] pieces of [`FLOOD_BYTES`], as fast as they are taken.
+    Flood,
     /// These bytes as they are (HTTP/1 only), then it echoes.
     Raw(&'static str),
 }
@@ -78,6 +83,8 @@ pub enum Answer {
 pub struct Backend {
     pub seen: RefCell<Vec<Message>>,
     pub answers: RefCell<VecDeque<Answer>>,
+    /// Pieces of a flood that were taken.
+    pub flooded: Cell<usize>,
 }
 
 impl Backend {
@@ -147,7 +154,7 @@ impl Rig {
                 cx.probes.clone_from(&probes);
                 let io = Io::tcp(stream, peer);
                 tokio::task::spawn_local(async move {
-                    crate::http::serve(Rc::new(cx), io, &Protocol::Other).await;
+                    crate::http::serve(Rc::new(cx), io, false).await;
                 });
             }
         });
@@ -281,7 +288,8 @@ fn configure(yaml: &str) -> (Arc<Snapshot>, Arc<Listener>) {
     let source = BootstrapSource { path: None, yaml: Some(yaml.to_owned()) };
     let loaded = static_config::load(&source).expect("a good configuration");
     let listener = Arc::clone(&loaded.bootstrap.listeners[0]);
-    let changes = static_config::changes(&loaded.bootstrap);
+    let put = |resource| Change::Put(resource, Vec::new());
+    let changes = static_config::resources(&loaded.bootstrap).map(put);
     (Arc::new(Snapshot::new(false).with(changes)), listener)
 }
 
@@ -366,6 +374,15 @@ async fn serve_h1(stream: TcpStream, backend: Rc<Backend>) {
                 write(&mut wire, &format!("HTTP/1.1 200 X\r\n{chunks}4\r\nhang\r\n")).await;
                 return std::future::pending().await;
             }
+            Answer::Flood => {
+                write(&mut wire, &format!("HTTP/1.1 200 X\r\n{chunks}")).await;
+                let piece = format!("{FLOOD_BYTES:x}\r\n{}\r\n", "x".repeat(FLOOD_BYTES));
+                for taken in 1..=FLOOD {
+                    write(&mut wire, &piece).await;
+                    backend.flooded.set(taken);
+                }
+                write(&mut wire, "0\r\n\r\n").await;
+            }
             Answer::Raw(text) => {
                 write(&mut wire, text).await;
                 let (mut read, mut write) = wire.into_inner().into_split();
@@ -418,6 +435,6 @@ async fn serve_stream(
             stream.send_data(Bytes::from_static(b"hang"), false).expect("open");
             std::future::pending().await
         }
-        Answer::Raw(_) => panic!("HTTP/1 only"),
+        Answer::Flood | Answer::Raw(_) => panic!("HTTP/1 only"),
     }
 }

@@ -8,7 +8,7 @@ fn check(text: &str, uri: &str) {
     assert_eq!(target.uri, uri);
     let again: Target = target.to_string().parse().expect("what is shown can be read");
     assert_eq!(again, target);
-    target.endpoint().expect("an endpoint");
+    endpoint(&target.uri, Some("xds.example")).expect("an endpoint");
 }
 
 #[test]

@@ -1,0 +1,208 @@
+//! What becomes of the answers: decoded, put into the configuration, counted, kept on disk.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tulle_model::lookup::Needed;
+use tulle_model::snapshot::Change;
+use tulle_xds::decode;
+use tulle_xds::driver::client::Application;
+use tulle_xds::driver::link::Lost;
+use tulle_xds::fields::UnknownFields;
+use tulle_xds::session::client::ClientCore;
+use tulle_xds::session::delta_client::DeltaClient;
+use tulle_xds::session::message::{Resource, ResourceType};
+use tulle_xds::session::on_demand::{Change as Told, Kept, OnDemand};
+
+use crate::configuration::Configuration;
+use crate::discovery::Outcome;
+use crate::discovery::held::{Held, change, needed};
+use crate::discovery::saved::{SavedResource, SavedState};
+use crate::metrics::discovery::DiscoverySeries;
+
+/// Shortest time between two versions of what is kept on disk.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How far the first configuration is.
+#[derive(Debug, Default)]
+pub struct Progress {
+    begun: Cell<bool>,
+    changed: Notify,
+}
+
+impl Progress {
+    /// Comes back when the first configuration is there, or was waited for long enough.
+    pub async fn begun(&self) {
+        while !self.begun.get() {
+            self.changed.notified().await;
+        }
+    }
+
+    fn note(&self, begun: bool) {
+        if begun && !self.begun.replace(true) {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+/// Takes in what the session says.
+#[derive(Debug)]
+pub struct Learner {
+    configuration: Rc<RefCell<Configuration>>,
+    progress: Rc<Progress>,
+    series: DiscoverySeries,
+    /// Who is asked, for the log.
+    server: String,
+    state: Option<SavedState>,
+    unknown: UnknownFields,
+    /// Something changed since what is on disk.
+    unsaved: bool,
+    saved_at: Option<Instant>,
+}
+
+impl Learner {
+    /// One that has learnt nothing.
+    #[must_use]
+    pub fn new(
+        outcome: Outcome,
+        server: String,
+        state: Option<SavedState>,
+        unknown: UnknownFields,
+    ) -> Self {
+        let Outcome { configuration, progress, series } = outcome;
+        let (unsaved, saved_at) = (false, None);
+        Self { configuration, progress, series, server, state, unknown, unsaved, saved_at }
+    }
+
+    /// Serves what an earlier process kept until the server says otherwise. What cannot be read any
+    /// more is left out.
+    pub fn restore(&mut self, session: &mut OnDemand<DeltaClient, Held>, now: Instant) {
+        let Some(state) = &self.state else { return };
+        let saved = match state.load() {
+            Ok(saved) if saved.is_empty() => return,
+            Ok(saved) => saved,
+            Err(error) => return tracing::warn!(%error, "what was kept cannot be read"),
+        };
+        tracing::info!(resources = saved.len(), "serving what was kept");
+        let mut told = Vec::new();
+        for SavedResource { rtype, name, version, asked, body } in saved {
+            match decode::resource(rtype.into(), &body, UnknownFields::Warn) {
+                Ok(decoded) => {
+                    let value = Held { resource: decoded.value, version: version.clone(), body };
+                    let kept = Kept { key: (rtype, name), version, asked, value };
+                    told.extend(session.restore(kept, now));
+                }
+                Err(found) => {
+                    tracing::warn!(resource = %name, %found, "a kept resource is left out");
+                }
+            }
+        }
+        self.put(told);
+    }
+
+    /// Changes the configuration, all at once.
+    fn put(&mut self, told: Vec<Told<Held>>) {
+        let mut versions: BTreeMap<Needed, Arc<str>> = BTreeMap::new();
+        for told in &told {
+            match told {
+                Told::Shown { rtype, name, value } => {
+                    versions.insert(needed(*rtype, name), value.version.clone());
+                }
+                Told::Hidden { rtype, name } => drop(versions.remove(&needed(*rtype, name))),
+                Told::Answered { .. } => {}
+            }
+        }
+        let changes: Vec<Change> = told.into_iter().filter_map(change).collect();
+        let mut configuration = self.configuration.borrow_mut();
+        for error in configuration.apply(changes) {
+            tracing::error!("{error}");
+        }
+        configuration.ledger_mut().note_versions(versions);
+    }
+
+    fn note_refusal(&self, rtype: ResourceType, name: &str, refusal: Option<(Arc<str>, Arc<str>)>) {
+        let mut configuration = self.configuration.borrow_mut();
+        configuration.ledger_mut().note_refusal(needed(rtype, name), refusal);
+    }
+
+    fn save<C: ClientCore>(&mut self, session: &OnDemand<C, Held>) {
+        let Some(state) = &self.state else { return };
+        let due = self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY);
+        if !self.unsaved || !due {
+            return;
+        }
+        let kept = session.kept().map(|((rtype, name), held, asked)| SavedResource {
+            rtype: *rtype,
+            name: name.clone(),
+            version: held.version.clone(),
+            asked,
+            body: held.body.clone(),
+        });
+        (self.unsaved, self.saved_at) = (false, Some(Instant::now()));
+        if let Err(error) = state.save(&kept.collect::<Vec<_>>()) {
+            tracing::warn!(%error, "what is served cannot be kept");
+        }
+    }
+}
+
+impl Application for Learner {
+    type Value = Held;
+
+    fn decode(&mut self, rtype: ResourceType, resource: &Resource) -> Result<Held, String> {
+        let Resource { name, version, body, .. } = resource;
+        let body = body.as_ref().ok_or("it has no body")?;
+        let why = match decode::resource(rtype.into(), body, self.unknown) {
+            Ok(decoded) => {
+                for warning in &decoded.warnings {
+                    tracing::warn!(resource = %name, "{warning}");
+                }
+                self.series.accepted(rtype);
+                self.note_refusal(rtype, name, None);
+                let body = self.state.as_ref().map(|_| body.clone()).unwrap_or_default();
+                return Ok(Held { resource: decoded.value, version: version.clone(), body });
+            }
+            Err(found) => found.to_string(),
+        };
+        tracing::warn!(resource = %name, version = %version, why, "a resource is refused");
+        self.series.rejected(rtype);
+        self.note_refusal(rtype, name, Some((version.clone(), why.as_str().into())));
+        Err(why)
+    }
+
+    fn apply(&mut self, changes: Vec<Told<Held>>) {
+        self.unsaved = true;
+        self.put(changes);
+    }
+
+    fn linked(&mut self, state: Result<(), Lost>) {
+        self.series.set_connected(state.is_ok());
+        match state {
+            Ok(()) => tracing::info!(server = self.server, "the configuration server is connected"),
+            Err(lost) => {
+                let error = chain(&lost);
+                tracing::warn!(server = self.server, error, "no configuration server");
+            }
+        }
+    }
+
+    fn rested<C: ClientCore>(&mut self, session: &OnDemand<C, Held>) {
+        self.progress.note(session.has_begun());
+        self.save(session);
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn Error) -> String {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
