@@ -117,13 +117,15 @@ class Cases:
             await writer.drain()
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 "), head
-        for frame in [text, ping, close]:
+        answers = [(text, b"\x81\x05hello"), (ping, b"\x8a\x01p"), (close, b"\x88\x02\x03\xe8")]
+        for frame, answer in answers:
             for byte in frame:
                 writer.write(bytes([byte]))
                 await writer.drain()
                 await asyncio.sleep(0)
-        rest = await reader.read(-1)
-        assert rest == b"\x81\x05hello" + b"\x8a\x01p" + b"\x88\x02\x03\xe8", rest
+            back = await reader.readexactly(len(answer))
+            assert back == answer, back
+        assert await reader.read(-1) == b""
         writer.close()
 
     async def many(self):

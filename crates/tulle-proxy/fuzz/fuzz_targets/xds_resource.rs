@@ -1,4 +1,4 @@
-//! Resources as they come over the wire: what is checked is in `tulle_fuzz::configuration::check_resource`.
+//! Resources off the wire: what is checked is in `tulle_fuzz::configuration::check_resource`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| tulle_fuzz::configuration::check_resource(data));
