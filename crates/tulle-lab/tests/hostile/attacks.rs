@@ -272,7 +272,7 @@ async fn many_slow_streams() {
     siege.stands("800 slow streams").await;
     drop(peers);
     let upstream = siege.stage.http1("a").unwrap();
-    let gone = until("the streams' end", SOON, || {
+    let gone = until("the streams' end", 3 * SOON, || {
         let done = upstream.so_far().len() >= 100;
         async move { done.then_some(()) }
     });
