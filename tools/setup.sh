@@ -114,7 +114,7 @@ for what in "${@:-tests}"; do
     rust) need_rust ;;
     tests)
         need_rust
-        need_debian ip=iproute2 nft=nftables iptables=iptables setpriv=util-linux
+        need_debian ip=iproute2 nft=nftables iptables=iptables setpriv=util-linux c++=g++
         # The services of `tulle demo --namespaces`.
         need_debian node=nodejs python3=python3
         have go || fail 'go is missing: it builds a service of the demonstration and h2spec'

@@ -31,7 +31,7 @@ pub use workload::{Health, InstancePort, WorkloadInstance, selects};
 use address::AddressIndex;
 use policy::PolicyIndex;
 use rule::RuleIndex;
-use service::ServiceIndex;
+use service::{ServiceIndex, Sources};
 use workload::InstanceKey;
 
 /// What holds for the whole mesh.
@@ -84,18 +84,40 @@ impl World {
         objects: impl IntoIterator<Item = Arc<Object>>,
         instances: impl IntoIterator<Item = Arc<WorkloadInstance>>,
     ) -> Self {
-        let by_id: BTreeMap<ObjectId, Arc<Object>> =
-            objects.into_iter().map(|object| (object.id.clone(), object)).collect();
-        let instances: BTreeMap<InstanceKey, Arc<WorkloadInstance>> =
-            instances.into_iter().map(|instance| (instance.key(), instance)).collect();
-        let services = ServiceIndex::new(&by_id, &instances, &settings.domain);
+        let objects = objects.into_iter().map(|object| (object.id.clone(), object)).collect();
+        let instances = instances.into_iter().map(|one| (one.key(), one)).collect();
+        Self::of(settings, objects, instances, None)
+    }
+
+    /// The world that follows this one: equal to a [`World::new`] of the same, but what is made of
+    /// the same objects and workloads as here is taken over.
+    pub fn next(
+        &self,
+        objects: impl IntoIterator<Item = Arc<Object>>,
+        instances: impl IntoIterator<Item = Arc<WorkloadInstance>>,
+    ) -> Self {
+        let objects = objects.into_iter().map(|object| (object.id.clone(), object)).collect();
+        let instances = instances.into_iter().map(|one| (one.key(), one)).collect();
+        Self::of(self.settings.clone(), objects, instances, Some(self))
+    }
+
+    fn of(
+        settings: Arc<MeshSettings>,
+        objects: BTreeMap<ObjectId, Arc<Object>>,
+        instances: BTreeMap<InstanceKey, Arc<WorkloadInstance>>,
+        old: Option<&World>,
+    ) -> Self {
+        let sources = Sources { objects: &objects, instances: &instances };
+        let old = old.map(|old| {
+            (Sources { objects: &old.objects, instances: &old.instances }, &old.services)
+        });
+        let services = ServiceIndex::of(sources, old, &settings.domain);
         let addresses = AddressIndex::new(&services);
-        let rules = RuleIndex::new(&by_id, &services, &settings);
-        let policies = PolicyIndex::new(&by_id, &services, &settings);
+        let rules = RuleIndex::new(&objects, &services, &settings);
+        let policies = PolicyIndex::new(&objects, &services, &settings);
         let is_gateway = |object: &Arc<Object>| matches!(object.spec, Spec::Gateway(_));
-        let gateways = by_id.iter().filter(|(_, object)| is_gateway(object));
+        let gateways = objects.iter().filter(|(_, object)| is_gateway(object));
         let gateways = gateways.map(|(id, object)| (id.clone(), object.clone())).collect();
-        let objects = by_id;
         World { settings, services, addresses, rules, policies, objects, gateways, instances }
     }
 

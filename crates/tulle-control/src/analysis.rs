@@ -12,7 +12,7 @@ use crate::ingest::objects::Configuration;
 use crate::publish::Publisher;
 use crate::stop::Stop;
 
-/// Shortest time between two analyses; endpoints come and go faster than anybody reads.
+/// Time between a change and its analysis; endpoints come and go faster than anybody reads.
 pub const ANALYZE_EVERY: Duration = Duration::from_millis(250);
 
 /// Analyses what is published.
@@ -35,11 +35,13 @@ impl Analysis {
                 changed = worlds.changed() => if changed.is_err() { return },
                 () = stop.requested() => return,
             }
-            self.analyze().await;
+            // Whoever waits for the change goes first.
             tokio::select! {
                 () = tokio::time::sleep(ANALYZE_EVERY) => {}
                 () = stop.requested() => return,
             }
+            worlds.mark_unchanged();
+            self.analyze().await;
         }
     }
 

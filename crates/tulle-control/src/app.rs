@@ -102,11 +102,10 @@ impl App {
         let (source, stop) = StopSource::new();
         let status = Arc::new(Status::default());
         let questions = Arc::new(Questions::default());
-        let world = World::new(Arc::clone(&self.settings), [], []);
+        let world = World::new(self.settings, [], []);
         let publisher = Arc::new(Publisher::new(Arc::new(world)));
         let (published_send, published) = watch::channel(None);
         let builder = Builder {
-            settings: self.settings,
             configuration: self.configuration.clone(),
             registry: Arc::clone(&self.registry),
             publisher: Arc::clone(&publisher),

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 use tulle_config::istio::HostName;
-use tulle_config::world::{Health, InstancePort, MeshSettings, WorkloadInstance, World};
+use tulle_config::world::{Health, InstancePort, WorkloadInstance};
 
 use crate::ingest::objects::Configuration;
 use crate::ingest::registry::{Entry, Port, SharedRegistry};
@@ -19,8 +19,6 @@ use crate::stop::Stop;
 
 /// Builds worlds and publishes them.
 pub struct Builder {
-    /// What holds for the whole mesh.
-    pub settings: Arc<MeshSettings>,
     /// Newest configuration.
     pub configuration: watch::Receiver<Arc<Configuration>>,
     /// The registry.
@@ -59,13 +57,13 @@ impl Builder {
     pub async fn build(&self, cause: Cause) {
         let configuration = Arc::clone(&self.configuration.borrow());
         let (version, entries) = self.registry.entries();
-        let (settings, publisher) = (Arc::clone(&self.settings), Arc::clone(&self.publisher));
+        let publisher = Arc::clone(&self.publisher);
         // Off the event loop: comparing and dropping large worlds takes its time.
         let built = tokio::task::spawn_blocking(move || {
             let objects = configuration.objects.values().cloned();
             let instances = entries.iter().map(|entry| Arc::new(instance(entry)));
             let instances: Vec<_> = instances.collect();
-            let world = Arc::new(World::new(Arc::clone(&settings), objects, instances));
+            let world = Arc::new(publisher.world().next(objects, instances));
             publisher.replace(world, cause, Instant::now());
         });
         match built.await {

@@ -288,13 +288,16 @@ pub struct Endpoints {
     pub localities: Vec<LocalityEndpoints>,
     /// How much healthier than needed a priority must be to take all traffic, percent.
     pub overprovisioning_percent: u32,
-    /// Share of traffic that is dropped, first category that hits, parts per million.
+    /// Share of requests that is dropped, by category: so many of
+    /// [`DROP_PARTS`](Self::DROP_PARTS).
     pub drop: Vec<(Arc<str>, u32)>,
 }
 
 impl Endpoints {
     /// Envoy's default for [`overprovisioning_percent`](Self::overprovisioning_percent).
     pub const OVERPROVISIONING_PERCENT: u32 = 140;
+    /// What shares of [`drop`](Self::drop) are counted in.
+    pub const DROP_PARTS: u32 = 1_000_000;
 
     /// One group of endpoints with defaults.
     #[must_use]

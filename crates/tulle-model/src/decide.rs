@@ -1,11 +1,12 @@
 //! What is done with a connection or request: pure functions of values (design D7).
 //!
-//! In the order in which traffic asks: [`destination`] (which listener) → [`filter_chain`] →
-//! [`path`] (its one form) → [`route`] → [`retry`]. [`request`] joins them; the picking of
-//! endpoints is in [`balance`].
+//! In the order in which traffic asks: [`destination`] (which listener) → [`detection`] (whose
+//! bytes decide) → [`filter_chain`] → [`path`] (its one form) → [`route`] → [`retry`].
+//! [`request`] joins them; the picking of endpoints is in [`balance`].
 
 pub mod balance;
 pub mod destination;
+pub mod detection;
 pub mod filter_chain;
 pub mod path;
 pub mod request;

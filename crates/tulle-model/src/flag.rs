@@ -73,6 +73,10 @@ flags! {
     DurationTimeout = "DT", "DurationTimeout";
     /// Too many requests were served on the connection, or memory ran short.
     OverloadManager = "OM", "OverloadManagerTerminated";
+    /// The endpoints' overload policy dropped it.
+    DropOverload = "DO", "DropOverload";
+    /// The endpoints' overload policy drops all.
+    UnconditionalDropOverload = "UDO", "UnconditionalDropOverload";
 }
 
 /// A set of response flags; two bytes of state, no allocation.

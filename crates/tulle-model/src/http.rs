@@ -238,8 +238,6 @@ pub struct HttpTimeouts {
     pub max_connection_duration: Option<Duration>,
     /// Longest life of a stream.
     pub max_stream_duration: Option<Duration>,
-    /// Between the two GOAWAYs, and before a draining connection is closed.
-    pub drain: Duration,
     /// How long a connection that is being closed is still read, so that its peer sees the
     /// answer (`delayed_close_timeout`); zero closes at once.
     pub delayed_close: Duration,
@@ -254,7 +252,6 @@ impl Default for HttpTimeouts {
             idle: Some(Duration::from_secs(3600)),
             max_connection_duration: None,
             max_stream_duration: None,
-            drain: Duration::from_secs(5),
             delayed_close: Duration::from_secs(1),
         }
     }
@@ -395,8 +392,6 @@ pub struct Http1Settings {
     pub accept_http_10: bool,
     /// The host of HTTP/1.0 requests without one; empty for none.
     pub default_host_for_http_10: Arc<str>,
-    /// Absolute request targets are believed; on unless switched off.
-    pub refuse_absolute_url: bool,
     /// Trailers are passed on.
     pub enable_trailers: bool,
     /// Header names keep the case in which they came (`preserve_case` formatter).
@@ -414,6 +409,17 @@ pub struct Http2Settings {
     pub connection_window_bytes: u32,
     /// Extended CONNECT (RFC 8441).
     pub allow_connect: bool,
+    /// Whether and how the other end is asked if it is still there.
+    pub keepalive: Option<Http2Keepalive>,
+}
+
+/// How a connection is probed with PING frames (`KeepaliveSettings`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Keepalive {
+    /// From one answer to the next question.
+    pub interval: Duration,
+    /// Longest time until an answer.
+    pub timeout: Duration,
 }
 
 impl Default for Http2Settings {
@@ -423,6 +429,7 @@ impl Default for Http2Settings {
             stream_window_bytes: 256 * 1024,
             connection_window_bytes: 1024 * 1024,
             allow_connect: false,
+            keepalive: None,
         }
     }
 }

@@ -148,6 +148,16 @@ pub struct ChainMatch {
     pub source_ports: Vec<u16>,
 }
 
+impl ChainMatch {
+    /// Whether it asks for what only the connection's first bytes say.
+    #[must_use]
+    pub fn needs_bytes(&self) -> bool {
+        !self.server_names.is_empty()
+            || !self.transport_protocol.is_empty()
+            || !self.application_protocols.is_empty()
+    }
+}
+
 /// `FilterChainMatch.ConnectionSourceType`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SourceType {

@@ -1,5 +1,8 @@
 //! One downstream connection: which listener answers, which chain takes it, TLS, then its filter.
 
+pub mod first_speaker;
+
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -7,24 +10,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tulle_model::decide::detection::{Detection, detection};
 use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
 use tulle_model::decide::request;
-use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand, TcpProxy};
+use tulle_model::listener::{FilterChain, Listener, NetworkFilter, OnDemand};
 use tulle_model::lookup::{Absence, Lookup};
 use tulle_model::name::{Direction, ListenerName};
 use tulle_model::snapshot::Snapshot;
 
+use crate::connection::first_speaker::{Early, Heard};
 use crate::http;
 use crate::http::context::{Downstream, HttpContext};
 use crate::io::Io;
 use crate::listener::inspect::Protocol;
-use crate::listener::inspect::peek::protocol_of;
+use crate::listener::inspect::peek::{look_no_more, protocol_of};
 use crate::listener::original_dst::original_destination;
 use crate::metrics::envoy::{ListenerConnectionGuard, ListenerSeries};
 use crate::store::uses::Use;
+use crate::tcp::dial::{Dialler, NotConnected};
 use crate::tcp::record::TcpRecord;
-use crate::tcp::{self, TcpSession};
-use crate::upstream::UpstreamCluster;
+use crate::tcp::{self, TcpEnd};
+use crate::upstream::TcpLease;
 use crate::worker::Worker;
 
 /// Longest TLS handshake where the chain sets no limit.
@@ -51,6 +57,8 @@ struct Opened {
     io: Io,
     /// Its first bytes are the preface of HTTP/2.
     speaks_h2: bool,
+    /// The way to its upstream, where that was dialled early for this chain.
+    early: Option<Box<Early>>,
     /// What the connection was handed over to stays known for as long as it lives.
     used: Option<Use>,
 }
@@ -71,13 +79,20 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
 impl Opened {
     /// What is left to do for it.
     fn serve(self, worker: Rc<Worker>) -> Pin<Box<dyn Future<Output = ()>>> {
-        let Self { listener, chain, downstream, io, speaks_h2, used: _ } = self;
+        let Self { listener, chain, downstream, io, speaks_h2, early, used: _ } = self;
         match &chain.network {
             NetworkFilter::Http(manager) => {
                 let cx = HttpContext::new(worker, listener, Arc::clone(manager), downstream);
                 Box::pin(http::serve(Rc::new(cx), io, speaks_h2))
             }
-            NetworkFilter::Tcp(_) => Box::pin(serve_tcp(worker, chain, downstream, io)),
+            NetworkFilter::Tcp(proxy) => match early {
+                Some(early) => Box::pin(serve_early(early, downstream, io)),
+                None => {
+                    let dialler =
+                        Dialler::new(&worker, proxy, downstream.peer, downstream.original);
+                    Box::pin(serve_tcp(dialler, downstream, io))
+                }
+            },
         }
     }
 }
@@ -104,36 +119,135 @@ async fn opened(
         return None;
     };
     let used = used(worker, &bound, original);
-    let Some(protocol) = inspected(worker, &listener, &stream).await else {
-        series.pre_cx_timeout().inc();
-        return None;
+    let worker = Rc::clone(worker);
+    let cut_short = Cell::new(false);
+    let unheard = Unheard { worker, listener, stream, peer, local, original, cut_short };
+    let (protocol, early) = match unheard.detection() {
+        Heed::Nobody => (Protocol::Other, None),
+        Heed::Client => (unheard.inspected(series).await?, None),
+        Heed::Either(early) => unheard.first_speaker(early).await?,
     };
-    let names = protocol.application_protocols();
-    let facts = ConnectionFacts {
-        destination: original.unwrap_or(local),
-        source: peer,
-        direct_source: peer,
-        server_name: protocol.server_name(),
-        is_tls: protocol.is_tls(),
-        application_protocols: &names,
-    };
-    let chain = filter_chain(&listener, &facts).cloned();
-    let downstream = Downstream {
-        id: worker.connection_id(),
-        peer,
-        local: original.unwrap_or(local),
-        original,
-        is_tls: chain.as_ref().is_some_and(|chain| chain.tls.is_some()),
-        server_name: protocol.server_name().into(),
-    };
+    let chain = unheard.chain(&protocol).cloned();
+    let downstream = unheard.downstream(chain.as_deref(), &protocol);
+    let Unheard { worker, listener, stream, cut_short, .. } = unheard;
+    let stream = if cut_short.get() { look_no_more(stream).ok()? } else { stream };
     let Some(chain) = chain else {
         series.no_filter_chain_match().inc();
-        tcp::record::no_chain(worker, &listener, &downstream);
+        tcp::record::no_chain(&worker, &listener, &downstream);
         return None;
     };
-    let io = encrypted(worker, &chain, Io::tcp(stream, peer), series).await?;
+    let early = early.filter(|early| Arc::ptr_eq(&early.chain, &chain));
+    let io = encrypted(&worker, &chain, Io::tcp(stream, peer), series).await?;
     let speaks_h2 = protocol == Protocol::H2;
-    Some(Opened { listener, chain, downstream, io, speaks_h2, used })
+    Some(Opened { listener, chain, downstream, io, speaks_h2, early, used })
+}
+
+/// A connection whose listener is known and nothing else yet.
+struct Unheard {
+    worker: Rc<Worker>,
+    listener: Arc<Listener>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// Our end of the socket.
+    local: SocketAddr,
+    /// Where it was going before it was redirected.
+    original: Option<SocketAddr>,
+    /// A look at its bytes was broken off.
+    cut_short: Cell<bool>,
+}
+
+/// Whose bytes are waited for.
+enum Heed {
+    Nobody,
+    Client,
+    Either(Box<Early>),
+}
+
+impl Unheard {
+    fn facts<'a>(&self, protocol: &'a Protocol, names: &'a [&'a str]) -> ConnectionFacts<'a> {
+        ConnectionFacts {
+            destination: self.original.unwrap_or(self.local),
+            source: self.peer,
+            direct_source: self.peer,
+            server_name: protocol.server_name(),
+            is_tls: protocol.is_tls(),
+            application_protocols: names,
+        }
+    }
+
+    fn detection(&self) -> Heed {
+        match detection(&self.listener, &self.facts(&Protocol::Other, &[])) {
+            Detection::Declared => Heed::Nobody,
+            Detection::Client => Heed::Client,
+            Detection::FirstSpeaker(chain, proxy) => {
+                let dialler = Dialler::new(&self.worker, proxy, self.peer, self.original);
+                Heed::Either(Box::new(Early::new(chain, dialler, self.worker.clock.now())))
+            }
+        }
+    }
+
+    fn chain(&self, protocol: &Protocol) -> Option<&Arc<FilterChain>> {
+        let names = protocol.application_protocols();
+        filter_chain(&self.listener, &self.facts(protocol, &names))
+    }
+
+    fn downstream(&self, chain: Option<&FilterChain>, protocol: &Protocol) -> Downstream {
+        Downstream {
+            id: self.worker.connection_id(),
+            peer: self.peer,
+            local: self.original.unwrap_or(self.local),
+            original: self.original,
+            is_tls: chain.is_some_and(|chain| chain.tls.is_some()),
+            server_name: protocol.server_name().into(),
+        }
+    }
+
+    /// What the client's first bytes say, as far as the listener wants to know; `None` to close.
+    async fn inspected(&self, series: &ListenerSeries) -> Option<Protocol> {
+        let inspect = &self.listener.inspect;
+        let looking = protocol_of(&self.stream, inspect, &self.worker.scratch);
+        let Some(limit) = inspect.timeout else {
+            return looking.await.ok().map(|found| found.protocol);
+        };
+        match tokio::time::timeout(limit, looking).await {
+            Ok(found) => found.ok().map(|found| found.protocol),
+            Err(_) => {
+                series.pre_cx_timeout().inc();
+                self.cut_short.set(true);
+                inspect.continue_on_timeout.then_some(Protocol::Other)
+            }
+        }
+    }
+
+    /// What the client speaks, where the upstream may speak first, and the way to the upstream;
+    /// `None` if the connection is over.
+    async fn first_speaker(&self, early: Box<Early>) -> Option<(Protocol, Option<Box<Early>>)> {
+        let mut early = early;
+        let end = match early.first_speaker(&self.stream, &self.listener).await {
+            Heard::Client(protocol) => return Some((protocol, Some(early))),
+            Heard::Upstream => {
+                self.cut_short.set(true);
+                return Some((Protocol::Other, Some(early)));
+            }
+            // Nobody but this proxy has seen anything of it.
+            Heard::Broken | Heard::Draining if !early.has_dialled() => return None,
+            Heard::Broken => NotConnected::End(TcpEnd::DownstreamReset),
+            Heard::Draining => NotConnected::End(TcpEnd::Closed),
+            Heard::Silence => NotConnected::End(TcpEnd::Idle),
+            Heard::Unreachable(why) => why,
+        };
+        let downstream = self.downstream(None, &Protocol::Other);
+        TcpRecord::open(&early.dialler, &downstream, early.started).not_connected(&end);
+        match end {
+            NotConnected::End(TcpEnd::DownstreamReset) => early.reset(),
+            NotConnected::End(TcpEnd::UpstreamReset) | NotConnected::NoCluster => {
+                // An error means that there is nothing left to reset.
+                drop(self.stream.set_zero_linger());
+            }
+            NotConnected::End(_) => {}
+        }
+        None
+    }
 }
 
 /// Whether a connection comes to the workload, not from it.
@@ -144,30 +258,38 @@ fn is_inbound(worker: &Worker, listener: &ListenerName) -> bool {
 }
 
 /// Passes bytes on to the cluster of the filter.
-async fn serve_tcp(worker: Rc<Worker>, chain: Arc<FilterChain>, downstream: Downstream, io: Io) {
-    let NetworkFilter::Tcp(proxy) = &chain.network else { return };
-    let mut record = TcpRecord::open(&worker, proxy, &downstream);
-    let Some(cluster) = tcp_cluster(&worker, proxy).await else {
-        record.no_cluster();
-        return io.reset();
-    };
-    let session = TcpSession {
-        cluster,
-        buffers: worker.buffers.clone(),
-        original_dst: downstream.original,
-        random: worker.random(),
-    };
-    let open = record.routed(&session);
-    let end = tcp::proxy(io, proxy, &session, &open.progress).await;
-    record.ends(&end);
+async fn serve_tcp(dialler: Dialler, downstream: Downstream, io: Io) {
+    let record = TcpRecord::open(&dialler, &downstream, dialler.worker.clock.now());
+    let up = dialler.dial().await;
+    pass_on(&dialler, record, up, io).await;
 }
 
-/// The cluster of a connection, asked for if need be.
-async fn tcp_cluster(worker: &Worker, proxy: &TcpProxy) -> Option<Rc<UpstreamCluster>> {
-    let name = tcp::cluster(proxy, worker.random())?;
-    let ready = worker.store.decide(|snapshot| request::cluster(snapshot, name)).await;
-    let Ok(Ok(_)) = ready else { return None };
-    worker.upstreams.cluster(&worker.store.load(), name).present()
+/// Passes bytes on over a connection that was dialled early.
+async fn serve_early(early: Box<Early>, downstream: Downstream, io: Io) {
+    let dialler = Rc::clone(&early.dialler);
+    let record = TcpRecord::open(&dialler, &downstream, early.started);
+    let up = early.upstream().await;
+    pass_on(&dialler, record, up, io).await;
+}
+
+async fn pass_on(
+    dialler: &Dialler,
+    mut record: TcpRecord<'_>,
+    up: Result<TcpLease, NotConnected>,
+    io: Io,
+) {
+    let (proxy, buffers) = (&dialler.proxy, &dialler.worker.buffers);
+    match up {
+        Ok(up) => {
+            record.ends(&tcp::pass_on(io, up, proxy, buffers, &dialler.progress).await);
+        }
+        Err(why) => {
+            record.not_connected(&why);
+            if why == NotConnected::NoCluster {
+                io.reset();
+            }
+        }
+    }
 }
 
 /// Where the connection was going before it was redirected here.
@@ -194,18 +316,6 @@ async fn handed_over(
 fn used(worker: &Worker, bound: &Listener, original: Option<SocketAddr>) -> Option<Use> {
     let original = original.filter(|_| bound.on_demand == OnDemand::Transparent)?;
     worker.store.use_name(&original.to_string())
-}
-
-/// What the first bytes say, as far as the listener wants to know; `None` to close.
-async fn inspected(worker: &Worker, listener: &Listener, stream: &TcpStream) -> Option<Protocol> {
-    let looking = protocol_of(stream, &listener.inspect, &worker.scratch);
-    let Some(limit) = listener.inspect.timeout else {
-        return looking.await.ok().map(|found| found.protocol);
-    };
-    match tokio::time::timeout(limit, looking).await {
-        Ok(found) => found.ok().map(|found| found.protocol),
-        Err(_) => listener.inspect.continue_on_timeout.then_some(Protocol::Other),
-    }
 }
 
 /// The connection after its TLS handshake, if the chain has one.

@@ -5,6 +5,7 @@
 //! Reference: `envoy.extensions.filters.network.tcp_proxy.v3`.
 
 mod copy;
+pub mod dial;
 pub mod record;
 
 use std::cell::{Cell, RefCell};
@@ -27,13 +28,13 @@ use crate::upstream::{
 
 use copy::{Break, Copy};
 
-/// What a connection may use beside its own bytes.
+/// What an endpoint is chosen by.
 #[derive(Clone, Debug)]
 pub struct TcpSession {
-    /// Where it goes, as [`cluster`] chose.
+    /// Where the connection goes, as [`cluster`] chose.
     pub cluster: Rc<UpstreamCluster>,
-    /// The worker's buffers.
-    pub buffers: BufferPool,
+    /// Who connected.
+    pub peer: Option<SocketAddr>,
     /// Where the client dialled, if the connection was redirected.
     pub original_dst: Option<SocketAddr>,
     /// Any number.
@@ -50,6 +51,8 @@ pub struct TcpProgress {
     pub received: Cell<u64>,
     /// How many of both the system moved without this process touching them.
     pub spliced: Cell<u64>,
+    /// The cluster that was chosen.
+    pub cluster: RefCell<Option<Rc<UpstreamCluster>>>,
     /// How often connecting was tried.
     pub attempts: Cell<u32>,
     /// The endpoint that was tried last.
@@ -104,26 +107,20 @@ pub fn cluster(filter: &TcpProxy, random: u64) -> Option<&ClusterName> {
     pick_weighted(&filter.clusters, |(_, weight)| *weight, random).map(|(name, _)| name)
 }
 
-/// Connects `down` with an endpoint and passes bytes on until both sides ended or one broke.
-pub async fn proxy(
+/// Passes bytes on between `down` and `up` until both sides ended or one broke.
+pub async fn pass_on(
     down: Io,
+    up: TcpLease,
     filter: &TcpProxy,
-    session: &TcpSession,
+    buffers: &BufferPool,
     progress: &TcpProgress,
 ) -> TcpEnd {
-    let begin = Instant::now();
-    let up = match connect(&down, filter, session, progress).await {
-        Ok(up) => up,
-        Err(end) => return end,
-    };
-    progress.connect_time.set(Some(begin.elapsed()));
-    progress.upstream_local.set(up.local());
     let active = Cell::new(Instant::now());
     let sending = Copy::new(&down, &up, (&progress.sent, &progress.spliced), &active);
     let receiving = Copy::new(&up, &down, (&progress.received, &progress.spliced), &active);
     let both = async {
-        let sent = async { sending.run(&session.buffers).await.map_err(Break::swapped) };
-        tokio::try_join!(receiving.run(&session.buffers), sent)
+        let sent = async { sending.run(buffers).await.map_err(Break::swapped) };
+        tokio::try_join!(receiving.run(buffers), sent)
     };
     let ended = tokio::select! {
         ended = both => ended,
@@ -156,24 +153,41 @@ async fn silence(limit: Option<Duration>, active: &Cell<Instant>) {
     }
 }
 
-async fn connect(
-    down: &Io,
+/// A connection to an endpoint, tried as often as the filter allows.
+///
+/// # Errors
+/// Why there is none.
+pub async fn connect(
+    filter: &TcpProxy,
+    session: &TcpSession,
+    progress: &TcpProgress,
+) -> Result<TcpLease, TcpEnd> {
+    let begin = Instant::now();
+    let up = reach(filter, session, progress).await?;
+    progress.connect_time.set(Some(begin.elapsed()));
+    progress.upstream_local.set(up.local());
+    Ok(up)
+}
+
+async fn reach(
     filter: &TcpProxy,
     session: &TcpSession,
     progress: &TcpProgress,
 ) -> Result<TcpLease, TcpEnd> {
     let cluster = &session.cluster;
-    let source = down.peer().filter(|_| filter.hash_source_ip);
+    let source = session.peer.filter(|_| filter.hash_source_ip);
     let mut input = PickInput {
         hash: source.map(|peer| xxh64(peer.ip().to_string().as_bytes(), 0)),
         original_dst: session.original_dst,
         random: session.random,
         ..PickInput::default()
     };
+    let mut left = filter.max_connect_attempts;
     loop {
         let endpoint = cluster.pick(&input).map_err(TcpEnd::NoEndpoint)?;
         *progress.endpoint.borrow_mut() = Some(Rc::clone(&endpoint));
         progress.attempts.set(progress.attempts.get() + 1);
+        left = left.saturating_sub(1);
         let failure = match cluster.connect_tcp(&endpoint).await {
             Ok(lease) => {
                 cluster.report(&endpoint, Outcome::ConnectedFinally);
@@ -186,7 +200,7 @@ async fn connect(
             true => cluster.report(&endpoint, Outcome::TimedOut),
             false => cluster.report(&endpoint, Outcome::ConnectFailed),
         }
-        if progress.attempts.get() >= filter.max_connect_attempts {
+        if left == 0 {
             return Err(TcpEnd::NoConnection(failure));
         }
         input.random = input.random.rotate_left(17).wrapping_add(1);

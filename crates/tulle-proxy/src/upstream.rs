@@ -5,6 +5,7 @@
 //! [`limits`] and [`outlier`] (counted over all workers), [`prepared`] and [`dns`] (what the
 //! control thread does beforehand).
 
+mod balancing;
 pub mod cluster;
 mod connect;
 pub mod dns;
@@ -88,7 +89,7 @@ impl Upstreams {
         for config in snapshot.clusters() {
             let entry = clusters.entry(config.name.clone()).or_insert_with(|| {
                 let state = ClusterState::new(config, prepared, self.clock, &self.metrics);
-                Rc::new(UpstreamCluster { config: Arc::clone(config), state: Rc::new(state) })
+                Rc::new(UpstreamCluster { config: Arc::clone(config), state })
             });
             if !Arc::ptr_eq(&entry.config, config) {
                 let state = Rc::clone(&entry.state);

@@ -49,6 +49,8 @@ pub struct Worker {
     pub drain: DrainView,
     /// Connections of others to the workload.
     pub inbound: InboundCount,
+    /// Connections that are dialled early and on which nobody has spoken.
+    pub undecided: Rc<Cell<usize>>,
     /// Access logs.
     pub logs: WorkerLogs,
     /// What is counted.
@@ -115,6 +117,7 @@ impl Worker {
             clock: Clock::default(),
             drain: DrainView::default(),
             inbound: InboundCount::default(),
+            undecided: Rc::default(),
             logs,
             metrics,
             reports,

@@ -107,8 +107,8 @@ impl Changes {
     }
 
     fn compare_services(&mut self, old: &World, new: &World) {
-        for (_, old, new) in differing(&old.services.services, &new.services.services) {
-            for service in [old, new].into_iter().flatten() {
+        for (key, was, is) in differing(&old.services.services, &new.services.services) {
+            for service in [was, is].into_iter().flatten() {
                 self.hosts.add(&service.host);
                 for network in &service.networks {
                     match network.prefix_len() == network.max_prefix_len() {
@@ -117,14 +117,9 @@ impl Changes {
                     };
                 }
             }
-        }
-        // A service that changes its ports or visibility changes who owns its endpoints too.
-        let pairs = [(old, new), (new, old)];
-        for (from, other) in pairs {
-            for (key, service) in &from.services.services {
-                if other.services.services.get(key) != Some(service) {
-                    self.add_addresses(from.services.backends.get(key));
-                }
+            // A service that changes its ports or visibility changes who owns its endpoints too.
+            for world in [old, new] {
+                self.add_addresses(world.services.backends.get(key));
             }
         }
     }
@@ -172,7 +167,7 @@ impl Changes {
 }
 
 /// The entries of two maps that are not equal.
-fn differing<'a, K: Ord, V: PartialEq + ?Sized>(
+pub(super) fn differing<'a, K: Ord, V: PartialEq + ?Sized>(
     old: &'a BTreeMap<K, Arc<V>>,
     new: &'a BTreeMap<K, Arc<V>>,
 ) -> impl Iterator<Item = (&'a K, Option<&'a Arc<V>>, Option<&'a Arc<V>>)> {

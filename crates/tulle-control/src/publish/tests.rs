@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use tokio::sync::broadcast::error::TryRecvError;
 use tulle_config::client::{Bind, Role};
 use tulle_config::world::{Health, InstancePort, MeshSettings, WorkloadInstance};
-use tulle_config::{File, Variable};
+use tulle_config::{File, Loader, Variable};
 
 use super::*;
 
@@ -33,8 +33,9 @@ fn object(random: &mut Random) -> (String, String) {
     let namespace = random.pick(NAMESPACES);
     let host = random.pick(HOSTS);
     let name = random.pick(&["a", "b", "c"]);
-    let (kind, spec) = match random.below(4) {
+    let (kind, spec) = match random.below(5) {
         0 | 1 => ("ServiceEntry", service(random, host)),
+        4 => ("WorkloadEntry", workload(random)),
         2 => ("VirtualService", route(random, host)),
         _ => ("DestinationRule", policy(random, host)),
     };
@@ -60,6 +61,11 @@ fn service(random: &mut Random, host: &str) -> String {
          exportTo: [{export}], ports: [{{number: {port}, name: p, protocol: {protocol}}}], \
          {endpoints}}}"
     )
+}
+
+fn workload(random: &mut Random) -> String {
+    let (address, version) = (1 + random.below(3), random.pick(&["v1", "v2"]));
+    format!("{{address: 127.0.2.{address}, labels: {{app: order, version: {version}}}}}")
 }
 
 fn route(random: &mut Random, host: &str) -> String {
@@ -103,6 +109,7 @@ fn instance(random: &mut Random) -> Arc<WorkloadInstance> {
 struct Input {
     files: BTreeMap<String, String>,
     instances: BTreeMap<(Arc<str>, Arc<str>), Arc<WorkloadInstance>>,
+    loader: Loader,
 }
 
 impl Input {
@@ -137,6 +144,15 @@ impl Input {
         let objects = loaded.objects.into_values().map(|loaded| loaded.object);
         let instances = self.instances.values().cloned();
         Arc::new(World::new(Arc::new(MeshSettings::default()), objects, instances))
+    }
+
+    /// The same, made as the control plane does it: from what changed.
+    fn next(&mut self, old: &World) -> Arc<World> {
+        let files = self.files.iter();
+        let files = files.map(|(path, text)| (path.as_str().into(), text.as_str().into()));
+        let loaded = self.loader.load(&files.collect(), &|_| Variable::Forbidden);
+        let objects = loaded.objects.into_values().map(|loaded| loaded.object);
+        Arc::new(old.next(objects, self.instances.values().cloned()))
     }
 }
 
@@ -244,7 +260,9 @@ fn check_seed(seed: u64, steps: usize) -> usize {
     let mut present = 0;
     for step in 0..steps {
         input.edit(&mut random);
-        publisher.replace(input.world(), Cause::Configuration, Instant::now());
+        publisher.replace(input.next(&publisher.world()), Cause::Configuration, Instant::now());
+        let fresh = Changes::between(&publisher.world(), &input.world());
+        assert!(fresh.is_empty(), "seed {seed} step {step}: {fresh:?}");
         follow(&publisher, &mut changes, &mut mirrors);
         publisher.release(Instant::now() + HOLD_LIMIT);
         follow(&publisher, &mut changes, &mut mirrors);

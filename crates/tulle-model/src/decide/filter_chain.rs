@@ -44,8 +44,24 @@ pub fn filter_chain<'a>(
     left.first().copied().or(listener.default_chain.as_ref())
 }
 
+/// The chains that may still take the connection when only its destination is known.
+#[must_use]
+pub fn candidates<'a>(
+    listener: &'a Listener,
+    facts: &ConnectionFacts<'_>,
+) -> Vec<&'a Arc<FilterChain>> {
+    let mut left: Vec<&Arc<FilterChain>> = listener.chains.iter().collect();
+    for criterion in &CRITERIA[..BEFORE_BYTES] {
+        narrow(&mut left, |chain| criterion(&chain.matches, facts));
+    }
+    left
+}
+
 /// How specifically a chain matches by one criterion: 0 takes anything, `None` does not match.
 type Criterion = fn(&ChainMatch, &ConnectionFacts<'_>) -> Option<u32>;
+
+/// How many of the criteria come before those that need bytes: port and address.
+const BEFORE_BYTES: usize = 2;
 
 const CRITERIA: [Criterion; 9] = [
     |chain, facts| match chain.destination_port {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::{DownstreamFields, LogFields, UpstreamFields};
 use crate::http::context::Downstream;
 use crate::http::exchange::Exchange;
-use crate::tcp::{TcpProgress, TcpSession};
+use crate::tcp::TcpProgress;
 use crate::upstream::{UpstreamCluster, UpstreamEndpoint};
 
 impl<'a> LogFields<'a> {
@@ -46,7 +46,7 @@ impl<'a> LogFields<'a> {
     pub fn of_connection(
         start: SystemTime,
         downstream: &'a Downstream,
-        session: &'a TcpSession,
+        cluster: &'a UpstreamCluster,
         progress: &TcpProgress,
         endpoint: Option<&'a UpstreamEndpoint>,
     ) -> Self {
@@ -56,7 +56,7 @@ impl<'a> LogFields<'a> {
             bytes_sent: progress.received.get(),
             downstream: DownstreamFields::of(downstream),
             upstream: UpstreamFields {
-                cluster: session.cluster.stat_name(),
+                cluster: cluster.stat_name(),
                 host: endpoint.map(host),
                 local: progress.upstream_local.get(),
                 transport_failure: "",

@@ -18,7 +18,7 @@ use crate::http::hash;
 use crate::http::reply::LocalReply;
 use crate::http::route::Plan;
 use crate::http::tries::Tries;
-use crate::upstream::cluster::UpstreamCluster;
+use crate::upstream::cluster::{Dropped, UpstreamCluster};
 
 /// Sends the request to its cluster and its answer back, trying again as the route allows.
 ///
@@ -32,6 +32,9 @@ pub async fn forward(x: &mut Exchange<'_>, plan: &Plan) -> Result<(), Failure> {
     let name = plan.cluster(&x.request).ok_or_else(|| no_cluster(forward))?;
     let cluster = find_cluster(x, &name, forward).await?;
     x.record.cluster = Some(Rc::clone(&cluster));
+    if let Some(dropped) = cluster.drops(|| x.cx.worker.random()) {
+        return Err(shed(x, dropped).into());
+    }
     let _request = cluster.admit(forward.priority).map_err(|_| overflow())?;
     let policy = forward.retry.as_ref().or(plan.virtual_host.retry.as_ref()).cloned();
     let mut tries = Tries::new(x, forward, policy);
@@ -100,10 +103,31 @@ pub fn overflow() -> LocalReply {
         .header(KnownId::XEnvoyOverloaded, "true")
 }
 
+/// The answer when the control plane has the proxies shed load.
+fn shed(x: &Exchange<'_>, dropped: Dropped) -> LocalReply {
+    let (details, body, flag, header) = match dropped {
+        Dropped::Some => (
+            "drop_overload",
+            "drop overload",
+            ResponseFlag::DropOverload,
+            KnownId::XEnvoyDropOverload,
+        ),
+        Dropped::All => (
+            "unconditional_drop_overload",
+            "unconditional drop overload",
+            ResponseFlag::UnconditionalDropOverload,
+            KnownId::XEnvoyUnconditionalDropOverload,
+        ),
+    };
+    let reply = LocalReply::new(503, details, body).flagged(flag);
+    if x.cx.envoy_headers { reply.header(header, "true") } else { reply }
+}
+
 /// Takes away what was only for us.
 fn control_headers(x: &mut Exchange<'_>, tries: &Tries) {
     for id in [
         KnownId::XEnvoyUpstreamRequestTimeoutMs,
+        KnownId::XEnvoyUpstreamRequestTimeoutAltResponse,
         KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs,
         KnownId::XEnvoyRetryOn,
         KnownId::XEnvoyRetryGrpcOn,

@@ -6,11 +6,12 @@ use std::net::IpAddr;
 
 use tulle_model::head::{KnownId, RequestHead, ResponseHead, Scheme};
 use tulle_model::http::{ServerHeaderWhen, Trust};
+use tulle_model::name::Direction;
 
 use crate::http::context::HttpContext;
 
 /// Control headers that only callers inside the mesh may set.
-const CONTROL_HEADERS: [KnownId; 13] = [
+const CONTROL_HEADERS: [KnownId; 15] = [
     KnownId::XEnvoyRetriableStatusCodes,
     KnownId::XEnvoyRetriableHeaderNames,
     KnownId::XEnvoyRetryOn,
@@ -19,17 +20,26 @@ const CONTROL_HEADERS: [KnownId; 13] = [
     KnownId::XEnvoyUpstreamAltStatName,
     KnownId::XEnvoyUpstreamRequestTimeoutMs,
     KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs,
+    KnownId::XEnvoyUpstreamRequestTimeoutAltResponse,
     KnownId::XEnvoyExpectedRqTimeoutMs,
     KnownId::XEnvoyForceTrace,
     KnownId::XEnvoyIpTags,
     KnownId::XEnvoyOriginalMethod,
+    KnownId::XEnvoyOriginalUrl,
     KnownId::XEnvoyHedgeOnPerTryTimeout,
 ];
+
+/// What proxies say of themselves to the next one, and never to the application.
+const PEER_HEADERS: [KnownId; 3] =
+    [KnownId::XEnvoyDecoratorOperation, KnownId::XEnvoyPeerMetadata, KnownId::XEnvoyPeerMetadataId];
 
 /// Writes what the request says of its caller. Every value is ours or was checked at parsing, so
 /// an edit cannot fail but for the limit on the head's size, where it is left out.
 pub fn request(head: &mut RequestHead, cx: &HttpContext) {
     let trust = &cx.manager.trust;
+    if cx.worker.in_mesh {
+        at_the_mesh(head, trust.use_remote_address, cx.listener.direction);
+    }
     head.headers.remove(KnownId::XEnvoyInternal);
     head.headers.remove(KnownId::XForwardedClientCert);
     let caller = caller(head, cx, trust);
@@ -110,22 +120,44 @@ fn set_proto(head: &mut RequestHead, cx: &HttpContext) {
     let _ = head.headers.set(KnownId::XForwardedProto, scheme.as_str().as_bytes());
 }
 
+/// What begins so is said among proxies of the mesh only.
+const OURS: &[u8] = b"x-tulle-";
+/// What begins so is said by Envoys.
+const ENVOYS: &[u8] = b"x-envoy-";
+
+fn begins(name: &[u8], with: &[u8]) -> bool {
+    name.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with))
+}
+
+/// Takes away what only proxies of the mesh may say to each other: at a gateway (`is_edge`) all
+/// of it, before the workload what the one before it may not have been told by a proxy.
+fn at_the_mesh(head: &mut RequestHead, is_edge: bool, direction: Direction) {
+    if !is_edge && direction != Direction::Inbound {
+        return;
+    }
+    let is_theirs = |name: &[u8]| begins(name, OURS) || (is_edge && begins(name, ENVOYS));
+    if head.headers.iter().any(|field| is_theirs(field.name)) {
+        head.headers.retain(|field| !is_theirs(field.name));
+    }
+    if !is_edge {
+        for id in PEER_HEADERS {
+            head.headers.remove(id);
+        }
+    }
+}
+
 /// Takes away what a caller outside must not say.
 fn external(head: &mut RequestHead, is_edge: bool) {
     if is_edge {
+        head.headers.remove(KnownId::XEnvoyDecoratorOperation);
         head.headers.remove(KnownId::XEnvoyDownstreamServiceCluster);
         head.headers.remove(KnownId::XEnvoyDownstreamServiceNode);
-        head.headers.retain(|field| field.id.is_some() || !is_ours(field.name));
+        head.headers.retain(|field| field.id.is_some() || !begins(field.name, OURS));
+        head.headers.remove(KnownId::XEnvoyOriginalPath);
     }
     for id in CONTROL_HEADERS {
         head.headers.remove(id);
     }
-}
-
-/// Names that only this mesh writes.
-fn is_ours(name: &[u8]) -> bool {
-    const OURS: &[u8] = b"x-tulle-";
-    name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
 }
 
 fn request_id(head: &mut RequestHead, cx: &HttpContext, replace: bool) {
@@ -180,7 +212,31 @@ pub fn response(request: &RequestHead, head: &mut ResponseHead, cx: &HttpContext
 
 #[cfg(test)]
 mod tests {
+    use tulle_model::head::HeaderName;
+
     use super::*;
+
+    fn check(is_edge: bool, direction: Direction, left: &[&str]) {
+        let mut head = RequestHead::new();
+        for name in ["x-tulle-peer", "X-Tulle-Reason", "x-envoy-retry-on", "x-envoy-peer-metadata"]
+        {
+            let name = HeaderName::parse(name).expect("a name");
+            head.headers.append(&name, b"forged").expect("room");
+        }
+        head.headers.append(KnownId::Accept, b"x-tulle-").expect("room");
+        at_the_mesh(&mut head, is_edge, direction);
+        let names =
+            head.headers.iter().map(|field| String::from_utf8_lossy(field.name).to_lowercase());
+        assert_eq!(names.collect::<Vec<_>>(), left);
+    }
+
+    #[test]
+    fn nobody_speaks_for_a_proxy_of_the_mesh() {
+        check(true, Direction::Outbound, &["accept"]);
+        check(false, Direction::Inbound, &["x-envoy-retry-on", "accept"]);
+        let all = ["x-tulle-peer", "x-tulle-reason", "x-envoy-retry-on", "x-envoy-peer-metadata"];
+        check(false, Direction::Outbound, &[&all[..], &["accept"]].concat());
+    }
 
     #[test]
     fn request_ids_are_version_4_uuids() {

@@ -13,7 +13,9 @@ use tulle_runtime::drain::Phase;
 
 use crate::buffer::ReadBuffer;
 use crate::http::body::Body;
-use crate::http::codec::h2::{H2Body, UNDERSCORE, check_underscores, read_request, status_of};
+use crate::http::codec::h2::{
+    H2Body, UNDERSCORE, check_underscores, keepalive, read_request, status_of,
+};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, refuse, serve};
 use crate::http::filter::Filters;
@@ -92,6 +94,9 @@ impl H2Server<'_> {
         let mut timer = Timer::default();
         let mut idle_since = Instant::now();
         let worker = Rc::clone(&self.cx.worker);
+        let keepalive = self.cx.manager.http2.keepalive;
+        let pings = keepalive.and_then(|_| self.connection.ping_pong());
+        let mut lost = Box::pin(keepalive::lost(pings, keepalive));
         loop {
             let timeouts = &self.cx.manager.timeouts;
             let idle = timeouts.idle.filter(|_| self.streams.is_empty());
@@ -124,6 +129,10 @@ impl H2Server<'_> {
                     self.announce();
                 }
                 () = timer.wait(deadline), if !announced => self.announce(),
+                () = &mut lost => {
+                    worker.metrics.worker.keepalive_timeouts().inc();
+                    break;
+                }
             }
             if self.cx.is_spent() && self.draining == Draining::No {
                 self.announce();

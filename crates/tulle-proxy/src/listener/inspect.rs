@@ -5,6 +5,7 @@
 //! far and answers [`Verdict::NeedMore`] until they are enough. [`peek`] feeds it without taking
 //! anything from the connection.
 
+pub mod greeting;
 mod http;
 pub mod peek;
 mod tls;

@@ -88,6 +88,10 @@ metrics! {
         counter cx_destroy = "envoy_cluster_upstream_cx_destroy", "Connections that ended.";
         counter cx_none_healthy = "envoy_cluster_upstream_cx_none_healthy",
             "Requests for which no endpoint was healthy.";
+        counter keepalive_timeout = "envoy_cluster_http2_keepalive_timeout",
+            "HTTP/2 connections whose endpoint left a PING unanswered.";
+        counter rq_drop_overload = "envoy_cluster_upstream_rq_drop_overload",
+            "Requests that the overload policy of the endpoints dropped.";
         counter rq_total = "envoy_cluster_upstream_rq_total", "Attempts.";
         counter rq_completed = "envoy_cluster_upstream_rq_completed", "Attempts with an answer.";
         counter rq_1xx = "envoy_cluster_upstream_rq_xx" ["envoy_response_code_class=\"1\""],

@@ -18,6 +18,8 @@ metrics! {
             "How late the worker was to wake up, seconds: what its longest turn cost the others.";
         counter panics = "tulle_worker_panics_total",
             "Connections ended by a panic. Three a minute end the process.";
+        counter keepalive_timeouts = "tulle_downstream_keepalive_timeouts_total",
+            "HTTP/2 connections of downstreams that left a PING unanswered.";
         counter accept_errors = "tulle_worker_accept_errors_total",
             "Times that accepting rested because descriptors or memory ran out.";
     }

@@ -6,14 +6,14 @@ use std::time::SystemTime;
 
 use tulle_model::flag::{ResponseFlag, ResponseFlags};
 use tulle_model::listener::{Listener, TcpProxy};
-use tulle_model::name::ClusterName;
 
 use crate::access_log::{DownstreamFields, LogFields};
 use crate::http::context::Downstream;
 use crate::metrics::WorkerMetrics;
 use crate::metrics::envoy::TcpMetrics;
 use crate::metrics::istio::IstioTcp;
-use crate::tcp::{TcpEnd, TcpProgress, TcpSession};
+use crate::tcp::dial::{Dialler, NotConnected};
+use crate::tcp::{TcpEnd, TcpProgress};
 use crate::worker::Worker;
 
 /// What became of one connection; closing it counts and logs, however it ended.
@@ -23,24 +23,24 @@ pub struct TcpRecord<'c> {
     proxy: &'c TcpProxy,
     downstream: &'c Downstream,
     started: SystemTime,
-    session: Option<TcpSession>,
     open: Rc<OpenConnection>,
     flags: ResponseFlags,
     details: &'static str,
+    has_no_route: bool,
     idle: bool,
 }
 
 impl<'c> TcpRecord<'c> {
-    /// Opens a record now.
+    /// Opens the record of a connection that came in at `started` and wants an upstream.
     #[must_use]
-    pub fn open(worker: &'c Worker, proxy: &'c TcpProxy, downstream: &'c Downstream) -> Self {
+    pub fn open(dialler: &'c Dialler, downstream: &'c Downstream, started: SystemTime) -> Self {
+        let Dialler { worker, proxy, progress, .. } = dialler;
         let tcp = worker.metrics.tcp(&proxy.stat_prefix);
         tcp.series.cx_total().inc();
         let open = Rc::new(OpenConnection {
             tcp,
-            cluster: OnceCell::new(),
             istio: OnceCell::new(),
-            progress: TcpProgress::default(),
+            progress: Rc::clone(progress),
             sent: Cell::new(0),
             received: Cell::new(0),
         });
@@ -49,28 +49,25 @@ impl<'c> TcpRecord<'c> {
             worker,
             proxy,
             downstream,
-            started: worker.clock.now(),
-            session: None,
+            started,
             open,
             flags: ResponseFlags::NONE,
             details: "",
+            has_no_route: false,
             idle: false,
         }
     }
 
-    /// Notes where it goes; what moves is to be counted in the answer.
-    #[must_use]
-    pub fn routed(&mut self, session: &TcpSession) -> Rc<OpenConnection> {
-        self.session = Some(session.clone());
-        let name = session.cluster.config.name.clone();
-        let _ = self.open.cluster.set(name);
-        Rc::clone(&self.open)
-    }
-
-    /// Notes that there is no cluster.
-    pub fn no_cluster(&mut self) {
-        self.flags.insert(ResponseFlag::NoClusterFound);
-        self.details = "cluster_not_found";
+    /// Notes why it got no upstream.
+    pub fn not_connected(&mut self, why: &NotConnected) {
+        match why {
+            NotConnected::End(end) => self.ends(end),
+            NotConnected::NoCluster => {
+                self.flags.insert(ResponseFlag::NoClusterFound);
+                self.details = "cluster_not_found";
+                self.has_no_route = true;
+            }
+        }
     }
 
     /// Notes how it ended.
@@ -87,7 +84,7 @@ impl<'c> TcpRecord<'c> {
         let (worker, open) = (self.worker, &self.open);
         worker.metrics.unwatch(self.downstream.id);
         open.count(worker);
-        if self.session.is_none() {
+        if self.has_no_route {
             open.tcp.series.cx_no_route().inc();
         }
         if self.idle {
@@ -109,12 +106,12 @@ impl<'c> TcpRecord<'c> {
 
     fn log(&self) {
         let progress = &self.open.progress;
-        let endpoint = progress.endpoint.borrow();
-        let fields = match &self.session {
-            Some(session) => LogFields::of_connection(
+        let (endpoint, cluster) = (progress.endpoint.borrow(), progress.cluster.borrow());
+        let fields = match &*cluster {
+            Some(cluster) => LogFields::of_connection(
                 self.started,
                 self.downstream,
-                session,
+                cluster,
                 progress,
                 endpoint.as_deref(),
             ),
@@ -131,9 +128,8 @@ impl<'c> TcpRecord<'c> {
 #[derive(Debug)]
 pub struct OpenConnection {
     /// What has happened on it.
-    pub progress: TcpProgress,
+    pub progress: Rc<TcpProgress>,
     tcp: Rc<TcpMetrics>,
-    cluster: OnceCell<ClusterName>,
     /// Where it is counted, once it is there for both sides.
     istio: OnceCell<Rc<IstioTcp>>,
     /// Bytes that were counted: from downstream, from upstream.
@@ -169,7 +165,8 @@ impl OpenConnection {
     fn peers(&self, metrics: &WorkerMetrics) -> Rc<IstioTcp> {
         let endpoint = self.progress.endpoint.borrow();
         let peer = endpoint.as_ref().map_or(metrics.stranger(), |to| &to.config.peer);
-        let cluster = self.cluster.get().unwrap_or_else(|| metrics.nowhere());
+        let cluster = self.progress.cluster.borrow();
+        let cluster = cluster.as_ref().map_or(metrics.nowhere(), |to| &to.config.name);
         metrics.istio_tcp(peer, cluster)
     }
 }

@@ -1,6 +1,7 @@
 use std::future::Future;
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -40,7 +41,7 @@ fn session(endpoints: &[SocketAddr], change: impl FnOnce(&mut Cluster)) -> TcpSe
     let upstreams = Upstreams::new(Clock::start(), WorkerMetrics::detached());
     upstreams.sync(&snapshot, &Prepared::default());
     let cluster = upstreams.cluster(&snapshot, &"c".into()).present().expect("configured");
-    TcpSession { cluster, buffers: BufferPool::default(), original_dst: None, random: 0 }
+    TcpSession { cluster, peer: None, original_dst: None, random: 0 }
 }
 
 fn filter() -> TcpProxy {
@@ -74,7 +75,11 @@ async fn connect(
     let progress = Rc::new(TcpProgress::default());
     let watched = Rc::clone(&progress);
     let end = tokio::task::spawn_local(async move {
-        proxy(Io::tcp(down, peer), &filter, &session, &progress).await
+        let down = Io::tcp(down, peer);
+        match super::connect(&filter, &session, &progress).await {
+            Ok(up) => pass_on(down, up, &filter, &BufferPool::default(), &progress).await,
+            Err(end) => end,
+        }
     });
     (client.expect("connect"), end, watched)
 }
@@ -324,12 +329,13 @@ async fn a_long_connection_is_counted_before_its_end() {
         let server_name = "".into();
         let downstream =
             Downstream { id: 1, peer, local, original: None, is_tls: false, server_name };
-        let filter = filter();
+        let dialler = dial::Dialler::new(&worker, &Arc::new(filter()), peer, None);
         let served = async {
-            let mut record = record::TcpRecord::open(&worker, &filter, &downstream);
-            let open = record.routed(&session);
-            let end = proxy(Io::tcp(down, peer), &filter, &session, &open.progress).await;
-            record.ends(&end);
+            let mut record = record::TcpRecord::open(&dialler, &downstream, SystemTime::now());
+            let (filter, progress) = (&dialler.proxy, &dialler.progress);
+            let up = super::connect(filter, &session, progress).await.expect("there");
+            let buffers = &worker.buffers;
+            record.ends(&pass_on(Io::tcp(down, peer), up, filter, buffers, progress).await);
         };
         let totals = || {
             let names =

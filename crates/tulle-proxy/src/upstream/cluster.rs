@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -32,6 +32,15 @@ pub struct UpstreamCluster {
     /// What is configured.
     pub config: Arc<Cluster>,
     pub(super) state: Rc<ClusterState>,
+}
+
+/// A request was dropped by the overload policy of the endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// As a share of all is.
+    Some,
+    /// As all are.
+    All,
 }
 
 /// The protocol that a request is to be sent in.
@@ -78,6 +87,14 @@ impl UpstreamCluster {
     /// The limit on retries is reached or their budget used up.
     pub fn retry_permit(&self, priority: Priority) -> Result<RetryPermit, Overflow> {
         self.state.under_way(priority).retry(limits_of(&self.state.config(), priority))
+    }
+
+    /// Whether the overload policy of the endpoints drops a request; `random` gives any number.
+    #[must_use]
+    pub fn drops(&self, random: impl FnMut() -> u64) -> Option<Dropped> {
+        let dropped = self.state.members.drops(random)?;
+        self.state.metrics.series.rq_drop_overload().inc();
+        Some(dropped)
     }
 
     /// The endpoint for a request or connection.
@@ -161,6 +178,8 @@ impl UpstreamCluster {
 /// What is known of a cluster as long as it is configured.
 #[derive(Debug)]
 pub(super) struct ClusterState {
+    /// Itself, for work that goes on elsewhere.
+    pub(super) this: Weak<Self>,
     config: RefCell<Arc<Cluster>>,
     transport: RefCell<Rc<Transport>>,
     under_way: [UnderWay; 2],
@@ -179,13 +198,14 @@ impl ClusterState {
         prepared: &Prepared,
         clock: Clock,
         metrics: &WorkerMetrics,
-    ) -> Self {
+    ) -> Rc<Self> {
         let (block, [normal, high]) = match prepared.numbers(&config.name) {
             Some(numbers) => (Block::All(numbers.block()), numbers.released()),
             None => (Block::own(Self::NUMBERS), Default::default()),
         };
         let transport = transport_of(config, prepared);
-        Self {
+        Rc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             config: RefCell::new(Arc::clone(config)),
             transport: RefCell::new(Rc::new(transport)),
             under_way: [
@@ -196,7 +216,7 @@ impl ClusterState {
             members: Members::default(),
             clock,
             metrics: metrics.cluster(stat_name(config)),
-        }
+        })
     }
 
     /// Takes on a changed configuration. Connections made otherwise are used up, not cut.
@@ -220,6 +240,10 @@ impl ClusterState {
 
     pub(super) fn config(&self) -> Arc<Cluster> {
         Arc::clone(&self.config.borrow())
+    }
+
+    pub(super) fn metrics(&self) -> &ClusterMetrics {
+        &self.metrics
     }
 
     pub(super) fn transport(&self) -> Rc<Transport> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tulle_model::cluster::{Endpoint, Locality};
 
+use super::balancing::Slot;
 use super::http1::Http1Pool;
 use super::http2::Http2Pool;
 use super::outlier::EndpointOutlier;
@@ -69,6 +70,12 @@ pub struct UpstreamEndpoint {
 }
 
 impl UpstreamEndpoint {
+    /// Where it stands in the configuration.
+    pub(super) fn slot(&self) -> Slot<'_> {
+        let Self { target, config, place, priority, .. } = self;
+        Slot { target: target.clone(), endpoint: config, place: *place, priority: *priority }
+    }
+
     /// Requests under way, over all workers.
     #[must_use]
     pub fn active_requests(&self) -> u64 {

@@ -22,6 +22,7 @@ use super::connect::{Life, Transport};
 use super::endpoint::EndpointState;
 use super::failure::ConnectFailure;
 use super::waiting::{ConnectingGuard, Start, Waiting};
+use crate::http::codec::h2::keepalive;
 use crate::io::Io;
 use crate::shared::CountGuard;
 
@@ -211,13 +212,14 @@ async fn connect(dial: Dial, life: Life, settings: Http2Settings, connecting: Co
     };
     let made = made.await;
     drop(connecting);
-    let (send, driver) = match made {
+    let (send, mut driver) = match made {
         Ok(made) => made,
         Err(failure) => {
             drop(life);
             return pool.waiting.failed(failure);
         }
     };
+    let pings = settings.keepalive.and_then(|_| driver.ping_pong());
     let (held, released) = oneshot::channel();
     let connection = Rc::new(Http2Connection {
         send,
@@ -241,6 +243,9 @@ async fn connect(dial: Dial, life: Life, settings: Http2Settings, connecting: Co
     tokio::select! {
         _ = &mut driver => {}
         _ = released => drop(timeout(CLOSE_LIMIT, driver).await),
+        () = keepalive::lost(pings, settings.keepalive) => {
+            dial.cluster.metrics().series.keepalive_timeout().inc();
+        }
     }
     if let Some(connection) = weak.upgrade() {
         pool.forget(&connection);

@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tulle_model::address::EndpointAddress;
-use tulle_model::cluster::{Cluster, Discovery, DnsFamily, Endpoint, Endpoints, Health, Locality};
-use tulle_model::decide::balance::priority::Availability;
-use tulle_model::decide::balance::{Balancer, Host, Pick, Settings};
+use tulle_model::cluster::{
+    Cluster, Discovery, DnsFamily, Endpoint, Endpoints, Locality, LocalityEndpoints,
+};
+use tulle_model::decide::balance::{Balancer, Pick};
 use tulle_model::route::Priority;
 
 use super::Prepared;
-use super::cluster::ClusterState;
+use super::balancing::{Seat, balancer, has_table, slots};
+use super::cluster::{ClusterState, Dropped};
+use super::dns::Names;
 use super::endpoint::{EndpointState, Target, UpstreamEndpoint};
 use super::failure::NoEndpoint;
 use super::outlier::ClusterOutliers;
@@ -25,6 +28,9 @@ use crate::shared::Block;
 pub const MAX_ORIGINAL_DESTINATIONS: usize = 4_096;
 /// An original destination that nobody dialled for so long is forgotten.
 pub const ORIGINAL_DESTINATION_LIFE: Duration = Duration::from_secs(60);
+
+/// How often to choose anew where an ejected endpoint was chosen.
+const OTHER_CHOICES: u32 = 3;
 
 /// What the choice of an endpoint depends on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +54,8 @@ pub(super) struct Members {
     states: RefCell<HashMap<Target, Rc<EndpointState>>>,
     source: RefCell<Option<Source>>,
     balancer: RefCell<Option<Built>>,
+    /// A new balancer is being made elsewhere.
+    rebuilding: Cell<bool>,
     /// Original destinations.
     dialled: RefCell<HashMap<SocketAddr, Dialled>>,
 }
@@ -63,6 +71,14 @@ struct Source {
 struct Dialled {
     endpoint: Rc<UpstreamEndpoint>,
     last: Cell<Instant>,
+}
+
+/// What a new balancer is made of.
+struct Rebuild {
+    config: Arc<Cluster>,
+    source: Source,
+    seats: Vec<Seat>,
+    changes: u64,
 }
 
 #[derive(Debug)]
@@ -104,10 +120,11 @@ impl Members {
         let same = self.source.borrow().as_ref().is_some_and(|source| {
             Arc::ptr_eq(&source.endpoints, endpoints) && source.prepared.has_same_names(prepared)
         });
+        let source = Source { endpoints: Arc::clone(endpoints), prepared: prepared.clone() };
         if same {
+            *self.source.borrow_mut() = Some(source);
             return;
         }
-        let source = Source { endpoints: Arc::clone(endpoints), prepared: prepared.clone() };
         let list = self.members_of(endpoints, prepared, cluster);
         self.forget_others(&list, &cluster.outliers);
         *self.list.borrow_mut() = list.into();
@@ -125,36 +142,24 @@ impl Members {
     ) -> Vec<Rc<UpstreamEndpoint>> {
         let before = self.list.borrow().clone();
         let mut before: HashMap<_, _> = before.iter().map(|one| (&one.target, one)).collect();
-        let mut seen = HashSet::new();
-        let mut list = Vec::new();
-        let family = match &cluster.config().discovery {
-            Discovery::StrictDns { family, .. } => *family,
-            Discovery::Static(_) | Discovery::OriginalDst | Discovery::Eds(_) => DnsFamily::All,
-        };
-        for (place, group) in endpoints.localities.iter().enumerate() {
-            let locality = Arc::new(group.locality.clone());
-            for endpoint in &group.endpoints {
-                for target in targets(&endpoint.address, prepared, family) {
-                    if !seen.insert(target.clone()) {
-                        continue;
-                    }
-                    let fresh = UpstreamEndpoint {
-                        config: endpoint.clone(),
-                        locality: Arc::clone(&locality),
-                        place,
-                        priority: group.priority,
-                        state: self.state(&target, prepared, cluster),
-                        target,
-                    };
-                    let old = before.remove(&fresh.target);
-                    list.push(match old.filter(|old| old.is_unchanged(&fresh)) {
-                        Some(old) => Rc::clone(old),
-                        None => Rc::new(fresh),
-                    });
-                }
+        let place = |group: &LocalityEndpoints| Arc::new(group.locality.clone());
+        let localities: Vec<_> = endpoints.localities.iter().map(place).collect();
+        let slots = slots(&cluster.config(), endpoints, &prepared.names);
+        let members = slots.into_iter().map(|slot| {
+            let fresh = UpstreamEndpoint {
+                config: slot.endpoint.clone(),
+                locality: Arc::clone(&localities[slot.place]),
+                place: slot.place,
+                priority: slot.priority,
+                state: self.state(&slot.target, prepared, cluster),
+                target: slot.target,
+            };
+            match before.remove(&fresh.target).filter(|old| old.is_unchanged(&fresh)) {
+                Some(old) => Rc::clone(old),
+                None => Rc::new(fresh),
             }
-        }
-        list
+        });
+        members.collect()
     }
 
     fn state(
@@ -213,6 +218,15 @@ impl Members {
         });
     }
 
+    /// Whether one of the categories of the overload policy drops a request.
+    pub(super) fn drops(&self, mut random: impl FnMut() -> u64) -> Option<Dropped> {
+        let source = self.source.borrow();
+        let categories = &source.as_ref()?.endpoints.drop;
+        let part = |random: u64| random % u64::from(Endpoints::DROP_PARTS);
+        let hit = categories.iter().find(|(_, share)| part(random()) < (*share).into())?;
+        Some(if hit.1 >= Endpoints::DROP_PARTS { Dropped::All } else { Dropped::Some })
+    }
+
     /// The endpoint for `input`.
     pub(super) fn pick(
         &self,
@@ -230,12 +244,8 @@ impl Members {
                 false => NoEndpoint::NotKnown,
             });
         }
-        let changes = cluster.outliers.changes();
+        let is_old = self.balancer(cluster, input.random).ok_or(NoEndpoint::Empty)?;
         let mut built = self.balancer.borrow_mut();
-        if built.as_ref().is_none_or(|built| built.changes != changes) {
-            let balancer = self.balance(&config, &list, input.random);
-            *built = Some(Built { changes, balancer });
-        }
         let Some(Built { balancer, .. }) = built.as_mut() else {
             return Err(NoEndpoint::Empty);
         };
@@ -244,11 +254,14 @@ impl Members {
         loop {
             let index = balancer.pick(pick, active).ok_or(NoEndpoint::Unhealthy)?;
             let picked = &list[index];
-            let was_tried = input.tried.iter().any(|tried| tried.is_same(picked));
-            if !was_tried || input.other_choices == 0 {
+            // The balancer of before may still know an endpoint that was ejected since.
+            let is_gone = is_old && picked.is_ejected();
+            let was_tried = is_gone || input.tried.iter().any(|tried| tried.is_same(picked));
+            let other_choices = if is_gone { OTHER_CHOICES } else { input.other_choices };
+            if !was_tried || other_choices == 0 {
                 return Ok(Rc::clone(picked));
             }
-            if pick.choice >= input.other_choices {
+            if pick.choice >= other_choices {
                 return Ok(Rc::clone(untried(&list, index, input.tried).unwrap_or(picked)));
             }
             pick.choice += 1;
@@ -267,32 +280,60 @@ impl Members {
         })
     }
 
-    fn balance(&self, config: &Cluster, list: &[Rc<UpstreamEndpoint>], seed: u64) -> Balancer {
-        let source = self.source.borrow();
-        let endpoints = source.as_ref().map(|source| &source.endpoints);
-        let localities = endpoints.map(|one| &*one.localities).unwrap_or_default();
-        let weights: Vec<_> = localities.iter().map(|locality| locality.weight).collect();
-        let key = |endpoint: &Rc<UpstreamEndpoint>| match &*endpoint.config.hash_key {
-            "" => endpoint.target.to_string(),
-            key => key.to_owned(),
-        };
-        let keys: Vec<_> = list.iter().map(key).collect();
-        let hosts = list.iter().zip(&keys).map(|(endpoint, key)| Host {
-            key,
-            weight: endpoint.config.weight,
-            priority: endpoint.priority,
-            locality: endpoint.place,
-            availability: availability(endpoint),
+    /// The balancer for the health of now; `true` if it is one of before.
+    fn balancer(&self, cluster: &ClusterState, seed: u64) -> Option<bool> {
+        let changes = cluster.outliers.changes();
+        let is_current = |built: &Built| built.changes == changes;
+        if self.balancer.borrow().as_ref().is_some_and(is_current) {
+            return Some(false);
+        }
+        let (config, list) = (cluster.config(), self.list.borrow().clone());
+        let source = self.source.borrow().clone()?;
+        let nobody_is_ejected = !list.iter().any(|one| one.is_ejected());
+        let beforehand = source.prepared.balancer(&config.name).filter(|made| {
+            nobody_is_ejected && made.is_of(&config, &source.endpoints, &source.prepared.names)
         });
-        let settings = Settings {
-            policy: &config.policy,
-            overprovisioning_percent: endpoints
-                .map_or(Endpoints::OVERPROVISIONING_PERCENT, |one| one.overprovisioning_percent),
-            panic_threshold_percent: config.panic_threshold_percent,
-            locality_weights: &weights,
-            seed,
-        };
-        Balancer::new(&settings, &hosts.collect::<Vec<_>>())
+        if let Some(made) = beforehand {
+            let balancer = made.balancer.clone();
+            *self.balancer.borrow_mut() = Some(Built { changes, balancer });
+            return Some(false);
+        }
+        let seats: Vec<_> =
+            list.iter().map(|one| Seat::new(&one.slot(), one.is_ejected())).collect();
+        if has_table(&config) && self.balancer.borrow().is_some() {
+            self.rebuild(cluster, Rebuild { config, source, seats, changes });
+            return Some(true);
+        }
+        let balancer = balancer(&config, &source.endpoints, &seats, seed);
+        *self.balancer.borrow_mut() = Some(Built { changes, balancer });
+        Some(false)
+    }
+
+    /// Whether a new balancer is being made elsewhere.
+    #[cfg(test)]
+    pub(super) fn is_rebuilding(&self) -> bool {
+        self.rebuilding.get()
+    }
+
+    /// Has a thread of its own make the balancer, one at a time.
+    fn rebuild(&self, cluster: &ClusterState, rebuild: Rebuild) {
+        if self.rebuilding.replace(true) {
+            return;
+        }
+        let Some(state) = cluster.this.upgrade() else { return };
+        let Rebuild { config, source, seats, changes } = rebuild;
+        let list = self.list.borrow().clone();
+        let making =
+            tokio::task::spawn_blocking(move || balancer(&config, &source.endpoints, &seats, 0));
+        tokio::task::spawn_local(async move {
+            let made = making.await;
+            let members = &state.members;
+            members.rebuilding.set(false);
+            let is_same = Rc::ptr_eq(&members.list.borrow(), &list);
+            if let (Ok(balancer), true) = (made, is_same && members.balancer.borrow().is_some()) {
+                *members.balancer.borrow_mut() = Some(Built { changes, balancer });
+            }
+        });
     }
 
     fn original(
@@ -332,15 +373,6 @@ fn leave(state: &EndpointState, outliers: &ClusterOutliers) {
     state.http2.close_all();
 }
 
-fn availability(endpoint: &UpstreamEndpoint) -> Availability {
-    match endpoint.config.health {
-        _ if endpoint.is_ejected() => Availability::Unavailable,
-        Health::Unknown | Health::Healthy => Availability::Healthy,
-        Health::Degraded => Availability::Degraded,
-        Health::Unhealthy | Health::Draining | Health::Timeout => Availability::Unavailable,
-    }
-}
-
 /// The next endpoint after `index` that may take requests and was not tried. Envoy gives up after
 /// some choices; a picker that prefers idle endpoints would then go back to one that is dead.
 fn untried<'l>(
@@ -359,16 +391,12 @@ fn untried<'l>(
 }
 
 /// Where `address` is: at one place, or wherever its name resolves to.
-pub(super) fn targets(
-    address: &EndpointAddress,
-    prepared: &Prepared,
-    family: DnsFamily,
-) -> Vec<Target> {
+pub(super) fn targets(address: &EndpointAddress, names: &Names, family: DnsFamily) -> Vec<Target> {
     match address {
         EndpointAddress::Socket(address) => vec![Target::Socket(*address)],
         EndpointAddress::Pipe(path) => vec![Target::Pipe(Arc::clone(path))],
         EndpointAddress::Dns(name, port) => {
-            let addresses = prepared.names.get(name).map(|found| &**found).unwrap_or_default();
+            let addresses = names.get(name).map(|found| &**found).unwrap_or_default();
             let target = |ip: &std::net::IpAddr| Target::Socket(SocketAddr::new(*ip, *port));
             addresses.iter().filter(|ip| family.takes(**ip, addresses)).map(target).collect()
         }

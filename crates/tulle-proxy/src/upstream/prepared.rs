@@ -10,6 +10,7 @@ use tulle_model::cluster::DnsFamily;
 use tulle_model::name::ClusterName;
 use tulle_model::snapshot::Snapshot;
 
+use super::balancing::{Beforehand, has_table};
 use super::cluster::ClusterState;
 use super::dns::Names;
 use super::endpoint::{EndpointState, Target};
@@ -25,6 +26,7 @@ pub struct Prepared {
     /// What names resolve to.
     pub names: Names,
     numbers: Option<Arc<HashMap<ClusterName, ClusterNumbers>>>,
+    balancers: Arc<HashMap<ClusterName, Arc<Beforehand>>>,
 }
 
 /// The numbers that workers share about one cluster.
@@ -63,6 +65,10 @@ impl Prepared {
         self.numbers.as_ref()?.get(cluster)
     }
 
+    pub(super) fn balancer(&self, cluster: &ClusterName) -> Option<&Arc<Beforehand>> {
+        self.balancers.get(cluster)
+    }
+
     pub(super) fn has_same_names(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.names, &other.names)
     }
@@ -88,12 +94,30 @@ impl Preparer {
     pub fn prepare(&mut self, snapshot: &Snapshot, names: &Names) -> (Prepared, Vec<TlsError>) {
         let (tls, errors) = self.last.tls.next(snapshot);
         let numbers = self.last.numbers.take();
-        self.last = Prepared { tls, names: Arc::clone(names), numbers: None };
+        let balancers = Arc::new(self.balancers(snapshot, names));
+        self.last = Prepared { tls, names: Arc::clone(names), numbers: None, balancers };
         if self.workers > 1 {
             let numbers = self.share(snapshot, &numbers.unwrap_or_default());
             self.last.numbers = Some(Arc::new(numbers));
         }
         (self.last.clone(), errors)
+    }
+
+    /// Makes balancers whose tables are large; those whose cluster did not change stay.
+    fn balancers(
+        &self,
+        snapshot: &Snapshot,
+        names: &Names,
+    ) -> HashMap<ClusterName, Arc<Beforehand>> {
+        let tables = snapshot.clusters().filter(|config| has_table(config));
+        let made = tables.filter_map(|config| {
+            let endpoints = endpoints_of(config, snapshot)?;
+            let old = self.last.balancer(&config.name);
+            let old = old.filter(|old| old.is_of(config, endpoints, names)).cloned();
+            let made = old.unwrap_or_else(|| Arc::new(Beforehand::new(config, endpoints, names)));
+            Some((config.name.clone(), made))
+        });
+        made.collect()
     }
 
     fn share(
@@ -108,7 +132,7 @@ impl Preparer {
             let endpoints = endpoints_of(config, snapshot);
             let endpoints = endpoints.into_iter().flat_map(|endpoints| endpoints.iter());
             for target in
-                endpoints.flat_map(|one| targets(&one.address, &self.last, DnsFamily::All))
+                endpoints.flat_map(|one| targets(&one.address, &self.last.names, DnsFamily::All))
             {
                 let block = old.and_then(|old| old.endpoint(&target));
                 let fresh = || Block::for_all(EndpointState::NUMBERS);

@@ -12,7 +12,7 @@ use tulle_model::cluster::{
     DnsFamily, Endpoint, Health, LbPolicy, OutlierDetection, UpstreamProtocol,
 };
 use tulle_model::flag::ResponseFlag;
-use tulle_model::http::Http2Settings;
+use tulle_model::http::{Http2Keepalive, Http2Settings};
 use tulle_model::lookup::Needed;
 use tulle_model::resource::Resource;
 use tulle_model::route::Priority;
@@ -21,6 +21,7 @@ use tulle_model::tls::UpstreamTls;
 
 use bytes::Bytes;
 
+use super::cluster::Dropped;
 use super::dns::Names;
 use super::*;
 use crate::metrics::WorkerMetrics;
@@ -497,6 +498,39 @@ async fn streams_share_a_connection_while_it_has_room() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_leaves_a_ping_unanswered_is_given_up() {
+    locally(async {
+        let (listener, address) = server().await;
+        let mut config = http2(address, 10);
+        let probe = Duration::from_millis(50);
+        let UpstreamProtocol::Http2(settings) = &mut config.protocol else { panic!("HTTP/2") };
+        settings.keepalive = Some(Http2Keepalive { interval: probe, timeout: probe });
+        let cluster = World::new(config).cluster();
+        let (lease, mut vanished) = tokio::join!(h2(&cluster), serve_h2(&listener, 10));
+        let mut send = lease.as_ref().expect("a place").send.clone();
+        let (response, _) = send.send_request(request(), true).expect("open");
+        // Answers no PING, as nothing drives it any more.
+        let taken = vanished.accept().await.expect("a stream").expect("a request");
+        response.await.expect_err("given up");
+        assert_eq!(cluster.metrics().series.keepalive_timeout().value(), 1);
+        drop((lease, taken, vanished));
+        let (lease, mut there) = tokio::join!(h2(&cluster), serve_h2(&listener, 10));
+        let answering = timeout(4 * probe, there.accept()).await;
+        assert!(answering.is_err(), "no stream was opened");
+        let mut send = lease.expect("a place").send.clone();
+        let (response, _) = send.send_request(request(), true).expect("open");
+        let (_, mut respond) = there.accept().await.expect("still there").expect("a request");
+        respond.send_response(http::Response::new(()), true).expect("open");
+        let (answer, _) = tokio::join!(response, async {
+            assert!(timeout(4 * probe, there.accept()).await.is_err(), "no second stream");
+        });
+        answer.expect("an answer");
+        assert_eq!(cluster.metrics().series.keepalive_timeout().value(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_peers_limit_on_streams_holds() {
     locally(async {
         let (listener, address) = server().await;
@@ -631,6 +665,73 @@ fn the_same_hash_is_the_same_endpoint() {
         let picks: std::collections::HashSet<_> = picks.collect();
         assert_eq!(picks.len(), 1);
     }
+}
+
+#[test]
+fn a_table_is_made_once_for_all_workers() {
+    let mut config = config((1..10).map(|number| endpoint(at(number))).collect());
+    config.policy = LbPolicy::Maglev { table_size: 65_537 };
+    let mut world = World::with_workers(2, config.clone());
+    let table = |world: &mut World| {
+        let (prepared, _) = world.preparer.prepare(&world.snapshot, &Names::default());
+        Arc::clone(prepared.balancer(&"c".into()).expect("made with the configuration"))
+    };
+    let made = table(&mut world);
+    let others = config.clone();
+    world.put(Cluster { name: "other".into(), ..others });
+    assert!(Arc::ptr_eq(&made, &table(&mut world)), "of a cluster that did not change");
+    config.policy = LbPolicy::Maglev { table_size: 251 };
+    world.put(config);
+    assert!(!Arc::ptr_eq(&made, &table(&mut world)));
+}
+
+#[tokio::test]
+async fn an_ejected_endpoint_is_passed_over_while_the_table_is_made() {
+    locally(async {
+        let mut config = config((1..10).map(|number| endpoint(at(number))).collect());
+        config.policy = LbPolicy::Maglev { table_size: 65_537 };
+        config.panic_threshold_percent = 0;
+        config.outlier = Some(OutlierDetection {
+            consecutive_5xx: 1,
+            max_ejection_percent: 100,
+            ..OutlierDetection::default()
+        });
+        let cluster = World::new(config).cluster();
+        let picks = || -> Vec<_> {
+            let hashes = (0..500u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let input = |hash| PickInput { hash: Some(hash), ..PickInput::default() };
+            hashes.map(|hash| cluster.pick(&input(hash)).expect("one")).collect()
+        };
+        let before = picks();
+        let sick = Rc::clone(&before[0]);
+        cluster.report(&sick, Outcome::Answered(500));
+        assert!(sick.is_ejected());
+        assert!(!picks().iter().any(|one| one.is_same(&sick)), "by the table before");
+        let state = Rc::clone(&cluster.state);
+        while state.members.is_rebuilding() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let after = picks();
+        assert!(!state.members.is_rebuilding(), "by the table of now");
+        assert!(!after.iter().any(|one| one.is_same(&sick)));
+        let moved = before.iter().zip(&after).filter(|(one, other)| !one.is_same(other)).count();
+        let lost = before.iter().filter(|one| one.is_same(&sick)).count();
+        assert!(moved < 2 * lost, "{moved} moved for {lost}");
+    })
+    .await;
+}
+
+#[test]
+fn load_is_shed_by_the_shares_of_the_policy() {
+    let mut config = to(at(1));
+    let mut endpoints = Endpoints::of("c".into(), vec![endpoint(at(1))]);
+    endpoints.drop = vec![("little".into(), 0), ("some".into(), 250_000)];
+    config.discovery = Discovery::Static(Arc::new(endpoints));
+    let cluster = World::new(config).cluster();
+    let dropped = (0..1_000_000u64).step_by(1_000).filter_map(|random| cluster.drops(|| random));
+    assert_eq!(dropped.collect::<Vec<_>>(), [Dropped::Some; 250]);
+    assert_eq!(cluster.metrics().series.rq_drop_overload().value(), 250);
+    assert_eq!(World::new(to(at(1))).cluster().drops(|| 0), None);
 }
 
 #[test]

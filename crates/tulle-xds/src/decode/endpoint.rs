@@ -12,9 +12,6 @@ use crate::fields::At;
 use crate::proto::envoy::config::core::v3 as core;
 use crate::proto::envoy::config::endpoint::v3 as pb;
 
-/// Parts that drops are counted in.
-const MILLION: u64 = 1_000_000;
-
 /// The endpoints of one cluster.
 pub fn endpoints(message: pb::ClusterLoadAssignment, at: &At<'_>) -> Option<Endpoints> {
     fields!(at, message => pb::ClusterLoadAssignment
@@ -66,7 +63,8 @@ fn drop_overload(
         return at.field("drop_percentage").fail("is missing");
     };
     let share = fraction(message, &at.field("drop_percentage"))?;
-    let parts = u64::from(share.numerator) * MILLION / u64::from(share.denominator);
+    let parts = u64::from(share.numerator) * u64::from(Endpoints::DROP_PARTS)
+        / u64::from(share.denominator);
     match u32::try_from(parts) {
         Ok(parts) => Some((category.into(), parts)),
         Err(_) => at.field("drop_percentage").fail("is more than everything"),

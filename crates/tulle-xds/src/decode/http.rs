@@ -29,7 +29,7 @@ pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpMa
         used: codec_type, stat_prefix, http_filters, common_http_protocol_options,
             http_protocol_options, http2_protocol_options, server_name,
             server_header_transformation, max_request_headers_kb, stream_idle_timeout,
-            request_timeout, request_headers_timeout, drain_timeout, delayed_close_timeout,
+            request_timeout, request_headers_timeout, delayed_close_timeout,
             access_log, use_remote_address, xff_num_trusted_hops, skip_xff_append, via,
             generate_request_id, preserve_external_request_id, always_set_request_id_in_response,
             upgrade_configs, normalize_path, merge_slashes, path_with_escaped_slashes_action,
@@ -48,7 +48,8 @@ pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpMa
         warned: add_user_agent "`user-agent` is passed on", tracing "there are no spans yet",
             http1_safe_max_connection_duration "a response in progress is always finished",
             scheme_header_transformation "the scheme is that of the connection",
-            stream_flush_timeout "`stream_idle_timeout` counts", drain_timeout_jitter "is exact",
+            stream_flush_timeout "`stream_idle_timeout` counts", drain_timeout_jitter "is not waited for",
+            drain_timeout "the second GOAWAY follows the first after a round trip",
             access_log_flush_interval "a request is logged when it ends",
             flush_access_log_on_new_request "a request is logged when it ends",
             access_log_options "a request is logged when it ends",
@@ -76,7 +77,7 @@ pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpMa
         codec: codec(codec_type, at)?,
         routes: routes(route_specifier, at)?,
         filters: filter::chain(http_filters, at),
-        timeouts: timeouts(idle, (drain_timeout, delayed_close_timeout), connection, at),
+        timeouts: timeouts(idle, delayed_close_timeout, connection, at),
         limits: limits(max_request_headers_kb, connection, at),
         trust,
         path: PathNormalization { normalize: normalize_path.unwrap_or(false), merge_slashes,
@@ -154,7 +155,7 @@ type Wire = Option<prost_types::Duration>;
 
 fn timeouts(
     (stream_idle, request, head): (Wire, Wire, Wire),
-    (drain, delayed_close): (Wire, Wire),
+    delayed_close: Wire,
     connection: &Common,
     at: &At<'_>,
 ) -> HttpTimeouts {
@@ -166,7 +167,6 @@ fn timeouts(
         idle: connection.idle_timeout,
         max_connection_duration: connection.max_connection_duration,
         max_stream_duration: connection.max_stream_duration,
-        drain: optional_duration(drain, at, "drain_timeout").unwrap_or(default.drain),
         delayed_close: optional_duration(delayed_close, at, "delayed_close_timeout")
             .unwrap_or(default.delayed_close),
     }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use tulle_model::http::{HeaderUnderscores, Http1Settings, Http2Settings};
+use tulle_model::http::{HeaderUnderscores, Http1Settings, Http2Keepalive, Http2Settings};
 
 use super::value::{enumeration, limit, optional_duration, typed, unknown_type};
 use crate::fields;
@@ -14,6 +14,9 @@ use crate::proto::envoy::extensions::http::header_formatters::preserve_case::v3 
 
 /// Envoy's default for connections without streams.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Shortest interval and timeout of PINGs, as Envoy has it.
+const SHORTEST_KEEPALIVE: Duration = Duration::from_millis(1);
 
 /// `HttpProtocolOptions`: those of both sides.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,9 +91,10 @@ fn underscores(number: i32, at: &At<'_>) -> HeaderUnderscores {
 pub fn http1(message: core::Http1ProtocolOptions, at: &At<'_>) -> Http1Settings {
     fields!(at, message => core::Http1ProtocolOptions
         ["envoy.config.core.v3.Http1ProtocolOptions"] {
-        used: allow_absolute_url, accept_http_10, default_host_for_http_10, header_key_format,
+        used: accept_http_10, default_host_for_http_10, header_key_format,
             enable_trailers;
-        refused: allow_chunked_length "a message with both framings is refused";
+        refused: allow_chunked_length "a message with both framings is refused",
+            allow_absolute_url "absolute targets are always believed" unless Some(true);
         warned: override_stream_error_on_invalid_http_message
                 "a connection with an invalid message is closed",
             send_fully_qualified_url "targets are sent in origin form",
@@ -102,7 +106,6 @@ pub fn http1(message: core::Http1ProtocolOptions, at: &At<'_>) -> Http1Settings 
     Http1Settings {
         accept_http_10,
         default_host_for_http_10: default_host_for_http_10.into(),
-        refuse_absolute_url: allow_absolute_url == Some(false),
         enable_trailers,
         preserve_case,
     }
@@ -165,7 +168,7 @@ pub fn http2(message: core::Http2ProtocolOptions, at: &At<'_>) -> Http2Settings 
     fields!(at, message => core::Http2ProtocolOptions
         ["envoy.config.core.v3.Http2ProtocolOptions"] {
         used: max_concurrent_streams, initial_stream_window_size, initial_connection_window_size,
-            allow_connect;
+            allow_connect, connection_keepalive;
         refused: custom_settings_parameters "settings are those of the protocol",
             allow_metadata "METADATA frames are not known";
         warned: hpack_table_size "the size is fixed", max_outbound_frames "the limit is fixed",
@@ -175,7 +178,6 @@ pub fn http2(message: core::Http2ProtocolOptions, at: &At<'_>) -> Http2Settings 
             max_inbound_window_update_frames_per_data_frame_sent "the limit is fixed",
             stream_error_on_invalid_http_messaging "an invalid message ends its stream",
             override_stream_error_on_invalid_http_message "an invalid message ends its stream",
-            connection_keepalive "dead connections are found by their timeouts",
             use_oghttp2_codec "there is one codec", max_metadata_size "METADATA is not known",
             enable_huffman_encoding "the encoder decides",
             max_header_field_size_kb "the limit of a head counts",
@@ -208,7 +210,30 @@ pub fn http2(message: core::Http2ProtocolOptions, at: &At<'_>) -> Http2Settings 
             "initial_connection_window_size",
         ),
         allow_connect,
+        keepalive: connection_keepalive
+            .and_then(|message| http2_keepalive(message, &at.field("connection_keepalive"))),
     }
+}
+
+/// Probing with PING frames.
+fn http2_keepalive(message: core::KeepaliveSettings, at: &At<'_>) -> Option<Http2Keepalive> {
+    fields!(at, message => core::KeepaliveSettings ["envoy.config.core.v3.KeepaliveSettings"] {
+        used: interval, timeout;
+        warned: interval_jitter "the interval is exact",
+            connection_idle_interval "a connection is not probed before a stream";
+    });
+    let least = |duration: Option<prost_types::Duration>, name| {
+        let duration = optional_duration(duration, at, name)?;
+        if duration < SHORTEST_KEEPALIVE {
+            return at.field(name).fail("has to be at least 1ms");
+        }
+        Some(duration)
+    };
+    if timeout.is_none() {
+        return at.field("timeout").fail("is missing");
+    }
+    let timeout = least(timeout, "timeout");
+    Some(Http2Keepalive { interval: least(interval, "interval")?, timeout: timeout? })
 }
 
 /// TCP keep-alive: silence before the first probe.

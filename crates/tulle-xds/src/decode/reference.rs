@@ -81,6 +81,7 @@ pub const REFERENCE: &[MessageRules] = rules![
     core::Http1ProtocolOptions,
     core::Http2ProtocolOptions,
     core::HttpProtocolOptions,
+    core::KeepaliveSettings,
     core::Locality,
     core::Metadata,
     core::Node,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tulle_model::http::{
     BufferSettings, Codec, EscapedSlashes, FaultAbort, FaultDelay, FaultRate, FaultSettings,
-    FilterKind, FilterOverride, HeaderUnderscores, Http1Settings, Http2Settings, HttpFilter,
-    HttpLimits, HttpManager, HttpTimeouts, OverrideSetting, PathNormalization, RouteSource,
-    RouterSettings, ServerHeader, ServerHeaderWhen, StripPort, Trust,
+    FilterKind, FilterOverride, HeaderUnderscores, Http1Settings, Http2Keepalive, Http2Settings,
+    HttpFilter, HttpLimits, HttpManager, HttpTimeouts, OverrideSetting, PathNormalization,
+    RouteSource, RouterSettings, ServerHeader, ServerHeaderWhen, StripPort, Trust,
 };
 use tulle_model::route::UpgradeSetting;
 
@@ -126,11 +126,10 @@ fn head_kib(bytes: usize) -> Option<u32> {
 
 fn set_timeouts(timeouts: &HttpTimeouts, message: &mut pb::HttpConnectionManager) {
     let default = HttpTimeouts::default();
-    let HttpTimeouts { request_headers, request, stream_idle, drain, delayed_close, .. } = timeouts;
+    let HttpTimeouts { request_headers, request, stream_idle, delayed_close, .. } = timeouts;
     message.request_headers_timeout = limit(*request_headers, None);
     message.request_timeout = limit(*request, None);
     message.stream_idle_timeout = limit(*stream_idle, default.stream_idle);
-    message.drain_timeout = unless(*drain, &default.drain).map(duration);
     message.delayed_close_timeout = unless(*delayed_close, &default.delayed_close).map(duration);
 }
 
@@ -194,13 +193,8 @@ fn upgrade(upgrade: &UpgradeSetting) -> inner::UpgradeConfig {
 
 fn http1(settings: &Http1Settings) -> core::Http1ProtocolOptions {
     use core::http1_protocol_options::{HeaderKeyFormat, header_key_format::HeaderFormat};
-    let Http1Settings {
-        accept_http_10,
-        default_host_for_http_10,
-        refuse_absolute_url,
-        enable_trailers,
-        preserve_case,
-    } = settings;
+    let Http1Settings { accept_http_10, default_host_for_http_10, enable_trailers, preserve_case } =
+        settings;
     let formatter = extension(
         "envoy.http.stateful_header_formatters.preserve_case",
         &formatter::PreserveCaseFormatterConfig::default(),
@@ -208,7 +202,6 @@ fn http1(settings: &Http1Settings) -> core::Http1ProtocolOptions {
     let format =
         HeaderKeyFormat { header_format: Some(HeaderFormat::StatefulFormatter(formatter)) };
     core::Http1ProtocolOptions {
-        allow_absolute_url: refuse_absolute_url.then_some(false),
         accept_http_10: *accept_http_10,
         default_host_for_http_10: default_host_for_http_10.to_string(),
         header_key_format: preserve_case.then_some(format),
@@ -224,12 +217,20 @@ pub fn http2(settings: &Http2Settings) -> core::Http2ProtocolOptions {
         stream_window_bytes,
         connection_window_bytes,
         allow_connect,
+        keepalive,
     } = settings;
     core::Http2ProtocolOptions {
         max_concurrent_streams: Some(*max_concurrent_streams),
         initial_stream_window_size: Some(*stream_window_bytes),
         initial_connection_window_size: Some(*connection_window_bytes),
         allow_connect: *allow_connect,
+        connection_keepalive: keepalive.map(|Http2Keepalive { interval, timeout }| {
+            core::KeepaliveSettings {
+                interval: Some(duration(interval)),
+                timeout: Some(duration(timeout)),
+                ..core::KeepaliveSettings::default()
+            }
+        }),
         ..core::Http2ProtocolOptions::default()
     }
 }

@@ -242,6 +242,27 @@ async fn a_name_can_be_asked_for_while_nobody_answers_the_telephone() {
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_read_is_left_and_dialled_again() {
+    let deaf = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = deaf.local_addr().expect("an address").port();
+    let (app, used) = start(DeltaClient::new(1), false, Target::tcp("127.0.0.1", port));
+    let (_first, _) = deaf.accept().await.expect("a connection");
+    let asking = async {
+        for index in 0.. {
+            // Long, so that few fill what the transport takes; not faster than names may be new.
+            use_name(&used, &format!("{index}{}", "n".repeat(4_000))).await;
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        () = app.until("the stream is given up", |seen| seen.lost > 0) => {}
+    }
+    let again = tokio::time::timeout(DEADLINE, deaf.accept()).await;
+    again.expect("it is dialled again").expect("a connection");
+}
+
+#[tokio::test]
 async fn nonsense_ends_the_stream_and_the_client_comes_again() {
     let shelf = Shelf::of(&["web"]);
     shelf.talk_nonsense(true);

@@ -452,23 +452,26 @@ pub fn routes() -> impl Strategy<Value = Resource> {
 }
 
 fn http1() -> impl Strategy<Value = Http1Settings> {
-    (any::<[bool; 4]>(), maybe()).prop_map(|(flags, default_host_for_http_10)| Http1Settings {
+    (any::<[bool; 3]>(), maybe()).prop_map(|(flags, default_host_for_http_10)| Http1Settings {
         accept_http_10: flags[0],
         default_host_for_http_10,
-        refuse_absolute_url: flags[1],
-        enable_trailers: flags[2],
-        preserve_case: flags[3],
+        enable_trailers: flags[1],
+        preserve_case: flags[2],
     })
 }
 
 fn http2() -> impl Strategy<Value = Http2Settings> {
     let window = || 65_535..=0x7fff_ffffu32;
-    (1..=u32::MAX, window(), window(), any::<bool>()).prop_map(
-        |(max_concurrent_streams, stream, connection, allow_connect)| Http2Settings {
+    let probe = || (1..=3_600_000u64).prop_map(Duration::from_millis);
+    let keepalive = (probe(), probe());
+    let keepalive = keepalive.prop_map(|(interval, timeout)| Http2Keepalive { interval, timeout });
+    (1..=u32::MAX, window(), window(), any::<bool>(), of(keepalive)).prop_map(
+        |(max_concurrent_streams, stream, connection, allow_connect, keepalive)| Http2Settings {
             max_concurrent_streams,
             stream_window_bytes: stream,
             connection_window_bytes: connection,
             allow_connect,
+            keepalive,
         },
     )
 }
@@ -476,21 +479,18 @@ fn http2() -> impl Strategy<Value = Http2Settings> {
 fn timeouts() -> BoxedStrategy<HttpTimeouts> {
     let limit = || of(span());
     let end = || prop_oneof![Just(Duration::ZERO), Just(Duration::from_secs(1)), span()];
-    (limit(), limit(), limit(), limit(), limit(), limit(), end(), end())
-        .prop_map(
-            |(request_headers, request, stream_idle, idle, connection, stream, drain, close)| {
-                HttpTimeouts {
-                    request_headers,
-                    request,
-                    stream_idle,
-                    idle,
-                    max_connection_duration: connection,
-                    max_stream_duration: stream,
-                    drain,
-                    delayed_close: close,
-                }
-            },
-        )
+    (limit(), limit(), limit(), limit(), limit(), limit(), end())
+        .prop_map(|(request_headers, request, stream_idle, idle, connection, stream, close)| {
+            HttpTimeouts {
+                request_headers,
+                request,
+                stream_idle,
+                idle,
+                max_connection_duration: connection,
+                max_stream_duration: stream,
+                delayed_close: close,
+            }
+        })
         .boxed()
 }
 

@@ -56,7 +56,8 @@ proptest! {
         let mut bytes = encode::resource(&resource).value.to_vec();
         let at = cut.index(bytes.len());
         bytes[at] = byte;
-        if let Ok(decoded) = decode::resource(resource.kind(), &bytes.clone().into(), UnknownFields::Warn) {
+        let changed = bytes.clone().into();
+        if let Ok(decoded) = decode::resource(resource.kind(), &changed, UnknownFields::Warn) {
             let again = encode::resource(&decoded.value).value;
             let twice = decode::resource(resource.kind(), &again, UnknownFields::Warn);
             let twice = twice.map_err(|found| TestCaseError::fail(found.to_string()))?;

@@ -156,3 +156,38 @@ fn a_root_that_is_missing_at_start_is_an_error() {
     let error = FileWatch::start(vec!["/nonexistent/mesh".into()], |_| ()).expect_err("missing");
     assert!(error.to_string().contains("--config /nonexistent/mesh"), "{error}");
 }
+
+#[test]
+fn a_sign_of_a_file_is_about_that_file_and_any_other_about_everything() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    let write = |path: &str, text: &str| fs::write(root.join(path), text).expect("written");
+    let signs = |paths: &[&str]| signs::Changed {
+        paths: paths.iter().map(|path| root.join(path)).collect(),
+        ..signs::Changed::default()
+    };
+    write("a.yaml", "1");
+    write("b.yaml", "1");
+    let mut tree = Tree::open(vec![root.to_owned()]).expect("a directory");
+    assert!(tree.look(Look::Everything, &signs(&[])));
+    let mut look = |paths: &[&str]| {
+        let differs = tree.look(Look::WhatDiffers, &signs(paths));
+        (differs, texts(tree.files(), root))
+    };
+    write("a.yaml", "2");
+    write("b.yaml", "2");
+    assert_eq!(look(&["a.yaml"]), (true, pairs(&[("a.yaml", "2"), ("b.yaml", "1")])));
+    assert_eq!(look(&[]), (true, pairs(&[("a.yaml", "2"), ("b.yaml", "2")])), "without a sign");
+    assert!(!look(&["a.yaml"]).0, "the same again");
+    fs::create_dir(root.join(".git")).expect("made");
+    write(".git/x.yaml", "1");
+    write("notes.txt", "1");
+    assert!(!look(&[".git/x.yaml", "notes.txt", ".gone"]).0);
+    fs::remove_file(root.join("a.yaml")).expect("removed");
+    assert_eq!(look(&["a.yaml"]), (true, pairs(&[("b.yaml", "2")])));
+    fs::create_dir(root.join("more")).expect("made");
+    write("more/c.yaml", "1");
+    assert_eq!(look(&["more"]), (true, pairs(&[("b.yaml", "2"), ("more/c.yaml", "1")])));
+    fs::rename(root.join("more"), root.join(".less")).expect("renamed");
+    assert_eq!(look(&["more"]), (true, pairs(&[("b.yaml", "2")])));
+}

@@ -87,6 +87,16 @@ impl Stamp {
     }
 }
 
+/// What a path that a sign names is.
+enum Kind {
+    /// A file that is read, or was.
+    File,
+    /// Nothing that matters.
+    Nothing,
+    /// A directory, a link, or what may have been one.
+    Other,
+}
+
 /// What one walk found.
 #[derive(Debug, Default)]
 struct Found {
@@ -120,6 +130,11 @@ impl Tree {
 
     /// Looks at the directories. True if any file came, went or says something else.
     pub(super) fn look(&mut self, look: Look, signs: &Changed) -> bool {
+        if look == Look::WhatDiffers
+            && let Some(files) = self.only_files(signs)
+        {
+            return self.look_at(&files, signs);
+        }
         let mut found = Found::default();
         for root in &self.roots {
             walk(root, 0, &mut found);
@@ -144,6 +159,60 @@ impl Tree {
         self.keep_blind(&found.blind, &mut files);
         let differs = files != self.files;
         (self.files, self.stamps) = (files, stamps);
+        differs
+    }
+
+    /// The files that signs are about, if they are about nothing else: then the rest of the tree
+    /// need not be looked at.
+    fn only_files(&self, signs: &Changed) -> Option<Vec<PathBuf>> {
+        if signs.all || signs.paths.is_empty() || self.files.len() >= MAX_FILES {
+            return None;
+        }
+        let mut files = Vec::new();
+        for path in &signs.paths {
+            match self.kind(path) {
+                Kind::File => files.push(path.clone()),
+                Kind::Nothing => {}
+                Kind::Other => return None,
+            }
+        }
+        Some(files)
+    }
+
+    fn kind(&self, path: &Path) -> Kind {
+        let below = self.roots.iter().find_map(|root| path.strip_prefix(root).ok());
+        let Some(below) = below else { return Kind::Other };
+        let is_hidden =
+            |part: std::path::Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b".");
+        let hidden = below.components().any(is_hidden);
+        let wanted = !hidden && is_configuration(path) && below.components().count() <= MAX_DEPTH;
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_file() && wanted => Kind::File,
+            Ok(metadata) if metadata.is_file() => Kind::Nothing,
+            Ok(_) => Kind::Other,
+            Err(_) if self.files.contains_key(&name(path)) => Kind::File,
+            // Something hidden that is gone was seen by nobody; else it may have been a directory.
+            Err(_) if hidden => Kind::Nothing,
+            Err(_) => Kind::Other,
+        }
+    }
+
+    /// Looks at these files and no others.
+    fn look_at(&mut self, paths: &[PathBuf], signs: &Changed) -> bool {
+        let mut differs = false;
+        for path in paths.iter().filter(|path| !signs.writing.contains(*path)) {
+            let name = name(path);
+            let Ok(metadata) = fs::metadata(path) else {
+                differs |= self.files.remove(&name).is_some();
+                self.stamps.remove(&name);
+                continue;
+            };
+            let stamp = Stamp::of(&metadata);
+            let content = read(path, stamp);
+            differs |= self.files.get(&name) != Some(&content);
+            self.files.insert(Arc::clone(&name), content);
+            self.stamps.insert(name, stamp);
+        }
         differs
     }
 

@@ -2,11 +2,12 @@
 //! subscribed, and accept what it is sent.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
@@ -18,21 +19,26 @@ use discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceCl
 
 type Request = discovery::DeltaDiscoveryRequest;
 
+/// Clients of one process that connect at the same time: what the kernel takes in at once has a
+/// limit, and connecting is not what is measured.
+const CONNECTING: usize = 16;
 /// Requests that wait for the transport.
 const REQUESTS_QUEUED: usize = 8;
 
 /// Runs `count` clients, numbered from `first`, until one of them fails.
 pub async fn run(control: SocketAddr, first: usize, count: usize, service: &str) -> Result<()> {
     let mut clients = JoinSet::new();
+    let places = Arc::new(Semaphore::new(CONNECTING));
     for number in first..first + count {
-        let service = service.to_owned();
-        clients.spawn(async move { one(control, number, &service).await });
+        let (service, places) = (service.to_owned(), Arc::clone(&places));
+        clients.spawn(async move { one(control, number, &service, &places).await });
     }
     let ended = clients.join_next().await.context("no clients")?;
     ended?.context("a client ended")
 }
 
-async fn one(control: SocketAddr, number: usize, service: &str) -> Result<()> {
+async fn one(control: SocketAddr, number: usize, service: &str, places: &Semaphore) -> Result<()> {
+    let place = places.acquire().await?;
     let channel: Channel = Endpoint::try_from(format!("http://{control}"))?.connect().await?;
     let mut client = AggregatedDiscoveryServiceClient::new(channel);
     let (send, requests) = mpsc::channel(REQUESTS_QUEUED);
@@ -47,6 +53,7 @@ async fn one(control: SocketAddr, number: usize, service: &str) -> Result<()> {
     }
     let requests = ReceiverStream::new(requests);
     let mut responses = client.delta_aggregated_resources(requests).await?.into_inner();
+    drop(place);
     while let Some(response) = responses.message().await? {
         let ack = Request {
             type_url: response.type_url,

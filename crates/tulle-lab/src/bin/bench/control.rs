@@ -32,6 +32,7 @@ pub fn service(number: usize) -> String {
 pub struct Control {
     process: Process,
     clients: Vec<Process>,
+    connected: usize,
     directory: tempfile::TempDir,
     ports: [PortLease; 2],
     edits: usize,
@@ -54,7 +55,7 @@ impl Control {
         command.args(["--xds", &xds.to_string(), "--admin", &admin.to_string()]);
         let mut process = Process::spawn("control", command, directory.path())?;
         process.ready(admin, "/ready", SETTLE_LIMIT).await?;
-        Ok(Self { process, clients: Vec::new(), directory, ports, edits: 0 })
+        Ok(Self { process, clients: Vec::new(), connected: 0, directory, ports, edits: 0 })
     }
 
     /// Where proxies connect.
@@ -75,7 +76,8 @@ impl Control {
     /// Connects `count` clients that subscribe to a service's cluster and endpoints, and waits
     /// until they hold them.
     pub async fn connect(&mut self, count: usize, service: &str) -> Result<()> {
-        let mut left = count;
+        self.connected += count;
+        let (wanted, mut left) = (self.connected, count);
         while left > 0 {
             let here = left.min(CLIENTS_PER_PROCESS);
             let name = format!("clients-{}", self.clients.len());
@@ -91,7 +93,7 @@ impl Control {
             let acks = "tulle_control_xds_acks_total ";
             let acks = metrics.lines().find_map(|line| line.strip_prefix(acks))?;
             // Each accepts its cluster and its endpoints.
-            (acks.parse::<usize>().ok()? >= 2 * count).then_some(())
+            (acks.parse::<usize>().ok()? >= 2 * wanted).then_some(())
         });
         connected.await.with_context(|| self.clients.iter().map(Process::tail).collect::<String>())
     }

@@ -13,7 +13,7 @@ use crate::control::Control;
 use crate::first_call::Times;
 use crate::generate::percentile;
 use crate::measure::output_async;
-use crate::profiles::{Bench, Figures, Outcome};
+use crate::profiles::{Bench, Figures, Outcome, allow_files};
 use crate::subject::{LOAD_CPU, PROXY_CPU, pinned};
 
 /// Connected clients, and how many of them subscribe to what is edited where not all do.
@@ -38,6 +38,7 @@ const NAMES_EVERY: Duration = Duration::from_millis(1_500);
 
 /// Endpoint changes, heard by some clients and by all of them.
 pub async fn changes(bench: &Bench) -> Result<Outcome> {
+    allow_files()?;
     let mut rounds = vec![Figures::new(); bench.effort.rounds];
     for (name, subscribed) in [("some", SUBSCRIBED), ("all", CLIENTS)] {
         let mut control = Control::start(SERVICES, None).await?;

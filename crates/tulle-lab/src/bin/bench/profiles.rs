@@ -344,7 +344,7 @@ impl Stage {
 }
 
 /// Lets this process and those it starts open as many files as the system allows at all.
-fn allow_files() -> Result<()> {
+pub fn allow_files() -> Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).context("the limit on open files cannot be raised")

@@ -145,6 +145,20 @@ fn interim() -> Vec<Row> {
     ]
 }
 
+/// Fields by which an Envoy lets itself be controlled, each harmless to this exchange.
+const CONTROLS: &str = "x-envoy-retriable-status-codes: 599\r\n\
+    x-envoy-retriable-header-names: x-none\r\nx-envoy-retry-on: reset\r\n\
+    x-envoy-retry-grpc-on: cancelled\r\nx-envoy-max-retries: 1\r\n\
+    x-envoy-upstream-alt-stat-name: other\r\nx-envoy-upstream-rq-timeout-ms: 9000\r\n\
+    x-envoy-upstream-rq-per-try-timeout-ms: 8000\r\n\
+    x-envoy-upstream-rq-timeout-alt-response: 1\r\nx-envoy-expected-rq-timeout-ms: 7000\r\n\
+    x-envoy-force-trace: 1\r\nx-envoy-ip-tags: tag\r\nx-envoy-original-url: /other\r\n\
+    x-envoy-decorator-operation: op\r\n\
+    x-envoy-downstream-service-cluster: c\r\nx-envoy-downstream-service-node: n\r\n\
+    x-envoy-original-path: /o\r\nx-envoy-attempt-count: 7\r\n\
+    x-envoy-external-address: 192.0.2.9\r\nx-envoy-internal: true\r\n";
+const XFCC: &str = "x-forwarded-client-cert: By=spiffe://a/b;URI=spiffe://a/c\r\n";
+
 fn generated() -> Vec<Row> {
     let id = "x-request-id: 5e0e9e51-5d4b-4d58-9b57-000000000000\r\n";
     let internal = "x-envoy-internal: true\r\nx-envoy-upstream-rq-timeout-ms: 9\r\n\
@@ -175,6 +189,22 @@ fn generated() -> Vec<Row> {
         Row::new("edge-internal-fields", "an external peer cannot control the proxy")
             .at_from_outside("edge")
             .ask("h", "/internal", &format!("{internal}x-forwarded-for: 192.0.2.7\r\n")),
+        Row::new("edge-control-fields", "no control field of an external peer gets further")
+            .at_from_outside("edge")
+            .ask("h", "/control", &format!("{CONTROLS}x-forwarded-for: 192.0.2.7\r\n")),
+        Row::new("control-fields", "without an edge, control fields of strangers still end here")
+            .ask("h", "/control", CONTROLS),
+        Row::new("internal-control-fields", "an internal peer's control fields are obeyed")
+            .at_from_outside("inside")
+            .ask("h", "/control", CONTROLS),
+        Row::new("xfcc-removed", "nobody says by a field which certificate was shown")
+            .ask("h", "/xfcc", XFCC),
+        Row::new("edge-xfcc-removed", "nor does anybody at an edge")
+            .at_from_outside("edge")
+            .ask("h", "/xfcc", XFCC),
+        Row::new("internal-xfcc-removed", "nor does an internal peer")
+            .at_from_outside("inside")
+            .ask("h", "/xfcc", XFCC),
         Row::new("xff-not-appended", "the address is not appended where configured")
             .at_from_outside("internal")
             .ask("h", "/skip", "x-forwarded-for: 192.0.2.9\r\n"),

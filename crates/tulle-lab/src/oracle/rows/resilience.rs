@@ -159,6 +159,8 @@ fn limits() -> Vec<Row> {
     vec![
         error("overflow-requests", "a request beyond the limit is 503 and says so")
             .get("full.test", "/requests"),
+        error("drop-overload", "endpoints may have their proxies shed load")
+            .get("full.test", "/shed"),
         error("no-endpoints", "a cluster without endpoints is 503").get("full.test", "/empty"),
         error("ejected", "an endpoint that failed often enough is left alone")
             .steps([

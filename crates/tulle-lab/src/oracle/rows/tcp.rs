@@ -9,7 +9,7 @@ use crate::client::{tls_hello, websocket};
 use crate::oracle::{Http1Step, Kind, Row};
 
 pub(super) fn rows() -> Vec<Row> {
-    [streams(), breaks(), chains(), detection(), web_sockets()].concat()
+    [streams(), breaks(), chains(), listener_filters(), detection(), web_sockets()].concat()
 }
 
 fn send(text: &str) -> Step {
@@ -102,6 +102,64 @@ fn chains() -> Vec<Row> {
             .at("nochain")
             .tcp([vec![Step::ReadToEnd]])
             .kind(Kind::Error),
+    ]
+}
+
+/// How listener filters and their time limit go together with chains.
+fn listener_filters() -> Vec<Row> {
+    let echoed = || [vec![Step::Echo]];
+    let ends = || [vec![Step::HalfClose, Step::ReadToEnd]];
+    let hello = |protocols: &[&str]| {
+        let bytes = tls_hello::client_hello("one.test", protocols);
+        let length = bytes.len();
+        [vec![Step::Send(bytes), Step::Read(length), Step::HalfClose, Step::ReadToEnd]]
+    };
+    vec![
+        Row::new("inspect-timeout", "a client that says nothing in time is let go")
+            .at("impatient")
+            .tcp([vec![Step::ReadToEnd]])
+            .kind(Kind::Error),
+        Row::new("inspect-timeout-partial", "as is one that says too little")
+            .at("impatient")
+            .tcp([vec![send("GE"), Step::ReadToEnd]])
+            .kind(Kind::Error),
+        Row::new("inspect-goes-on", "where configured a silent client is served after the time")
+            .at("patient")
+            .tcp([vec![Step::Read(5), send("hi"), Step::HalfClose, Step::ReadToEnd]])
+            .answer_tcp("t", [vec![send("hello"), Step::Read(2), Step::ReadToEnd]]),
+        Row::new("inspect-goes-on-partial", "what it had said is passed on")
+            .at("patient")
+            .tcp([vec![send("GE"), Step::Read(2), Step::HalfClose, Step::ReadToEnd]])
+            .answer_tcp("t", echoed()),
+        Row::new("chain-no-way-back", "an address that fits is not left for a name that fits")
+            .at("noback")
+            .tcp(hello(&[]))
+            .answer_tcp("t", echoed()),
+        Row::new("chain-transport-tls", "TLS is told from plain text")
+            .at("transport")
+            .tcp(hello(&[]))
+            .answer_tcp("u", echoed()),
+        Row::new("chain-transport-plain", "plain text is told from TLS")
+            .at("transport")
+            .tcp([vec![send("plain text"), Step::Read(10), Step::HalfClose, Step::ReadToEnd]])
+            .answer_tcp("v", echoed()),
+        Row::new("chain-source-type", "who is on this machine is told from others")
+            .at("sources")
+            .tcp(ends())
+            .answer_tcp("u", echoed()),
+        Row::new("original-dst-direct", "a connection that was not redirected is served as it is")
+            .at("original")
+            .tcp([vec![send("x"), Step::Read(1), Step::HalfClose, Step::ReadToEnd]])
+            .answer_tcp("w", echoed()),
+        Row::new("detect-http10", "HTTP/1.0 is told from HTTP/1.1")
+            .at("detect")
+            .tcp([vec![
+                send("GET / HTTP/1.0\r\n\r\n"),
+                Step::Read(18),
+                Step::HalfClose,
+                Step::ReadToEnd,
+            ]])
+            .answer_tcp("t", echoed()),
     ]
 }
 

@@ -3,15 +3,17 @@
 //! Reference: "Maglev: A Fast and Reliable Software Network Load Balancer", §3.4, with weights
 //! as `envoy.extensions.load_balancing_policies.maglev.v3` has them.
 
+use std::sync::Arc;
+
 use xxhash_rust::xxh64::xxh64;
 
 /// No host yet.
 const EMPTY: u32 = u32::MAX;
 
-/// Which host answers for which hash.
+/// Which host answers for which hash. Clones share it.
 #[derive(Clone, Debug)]
 pub struct MaglevTable {
-    entries: Vec<u32>,
+    entries: Arc<[u32]>,
 }
 
 /// A host's walk over the table.
@@ -31,7 +33,7 @@ impl MaglevTable {
     #[must_use]
     pub fn new(shares: &[(&str, f64)], size: u64) -> Self {
         if shares.is_empty() || size < 2 {
-            return Self { entries: Vec::new() };
+            return Self { entries: Arc::new([]) };
         }
         let mut sorted: Vec<_> = (0u32..).zip(shares).collect();
         sorted.sort_by(|(_, one), (_, other)| one.0.cmp(other.0));
@@ -49,7 +51,7 @@ impl MaglevTable {
         for round in 1u32.. {
             for walk in &mut walks {
                 if left == 0 {
-                    return Self { entries };
+                    return Self { entries: entries.into() };
                 }
                 if f64::from(round) * walk.share < walk.due {
                     continue;
@@ -62,7 +64,7 @@ impl MaglevTable {
                 left -= 1;
             }
         }
-        Self { entries }
+        Self { entries: entries.into() }
     }
 
     /// The host for `hash`; another `choice` is another hash.

@@ -5,14 +5,15 @@
 
 use std::fmt::Write;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use xxhash_rust::xxh64::xxh64;
 
-/// Points and whose they are.
+/// Points and whose they are. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Ring {
     /// By hash.
-    points: Vec<(u64, u32)>,
+    points: Arc<[(u64, u32)]>,
 }
 
 impl Ring {
@@ -43,7 +44,7 @@ impl Ring {
             }
         }
         points.sort_by_key(|(hash, _)| *hash);
-        Self { points }
+        Self { points: points.into() }
     }
 
     /// The host of the first point at or after `hash`, or so many points further on.

@@ -3,6 +3,8 @@
 //!
 //! Reference: RFC 9113. What the crate lets through and we do not is refused here.
 
+pub mod keepalive;
+
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 

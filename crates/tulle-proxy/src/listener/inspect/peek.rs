@@ -67,6 +67,15 @@ pub async fn protocol_of(
     }
 }
 
+/// The stream, fit to be read after a look that was broken off: that look may have forgotten that
+/// bytes are there, so the system is asked anew.
+///
+/// # Errors
+/// The stream cannot be watched.
+pub fn look_no_more(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
+}
+
 fn look(
     stream: &TcpStream,
     wanted: &Inspection,
