@@ -94,14 +94,29 @@ impl Program<'_> {
 /// A program installed by `tools/setup.sh`: below `TULLE_TOOLS`, or the repository's `.tools`.
 ///
 /// # Errors
-/// When it is not installed; the message says how to get it.
+/// When it is not there; the message says how to get it.
 pub fn tool(name: &str) -> Result<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "where the Makefile keeps its tools")]
-    let tools = std::env::var_os("TULLE_TOOLS").map(PathBuf::from);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let path = tools.unwrap_or_else(|| root.join(".tools")).join("bin").join(name);
+    let path = tools().join("bin").join(name);
     if !path.exists() {
-        bail!("{} is missing: run tools/setup.sh tests", path.display());
+        bail!("{} is missing: {INSTALL}", path.display());
     }
     fs::canonicalize(&path).with_context(|| format!("{} leads nowhere", path.display()))
+}
+
+/// The Python that `tools/setup.sh` gave its packages.
+///
+/// # Errors
+/// When it is not there; the message says how to get it.
+pub fn python() -> Result<PathBuf> {
+    // Not resolved: an environment is known by the path of its program.
+    let path = tools().join("venv/bin/python");
+    if path.exists() { Ok(path) } else { bail!("{} is missing: {INSTALL}", path.display()) }
+}
+
+const INSTALL: &str = "run tools/setup.sh tests";
+
+fn tools() -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "where the Makefile keeps its tools")]
+    let tools = std::env::var_os("TULLE_TOOLS").map(PathBuf::from);
+    tools.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools"))
 }

@@ -94,6 +94,38 @@ impl Stage {
         lines.into_iter().map(|line| self.without_ports(line)).collect()
     }
 
+    /// Where the listener of this name is.
+    ///
+    /// # Errors
+    /// When the configuration has none.
+    pub fn listener(&self, name: &str) -> Result<SocketAddr> {
+        port(&self.ports, "port", name)
+    }
+
+    /// The HTTP/1 upstream of this name.
+    ///
+    /// # Errors
+    /// When the configuration has none.
+    pub fn http1(&self, name: &str) -> Result<&http1::Backend> {
+        self.http1.get(name).with_context(|| format!("the configuration has no http1 {name}"))
+    }
+
+    /// The HTTP/2 upstream of this name.
+    ///
+    /// # Errors
+    /// When the configuration has none.
+    pub fn http2(&self, name: &str) -> Result<&http2::Backend> {
+        self.http2.get(name).with_context(|| format!("the configuration has no http2 {name}"))
+    }
+
+    /// Memory of the proxy that is in RAM, in KiB.
+    ///
+    /// # Errors
+    /// When the proxy has ended.
+    pub fn resident_kib(&self) -> Result<u64> {
+        self.process.resident_kib()
+    }
+
     /// What the proxy wrote so far.
     #[must_use]
     pub fn output(&self) -> String {

@@ -55,19 +55,24 @@ pub struct Caller {
     pub is_edge: bool,
 }
 
+fn begins(name: &[u8], with: &[u8]) -> bool {
+    name.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with))
+}
+
+/// Takes away the headers of these names; most heads have none of them.
+fn strip(head: &mut RequestHead, is_theirs: impl Fn(&[u8]) -> bool) {
+    if head.headers.iter().any(|field| is_theirs(field.name)) {
+        head.headers.retain(|field| !is_theirs(field.name));
+    }
+}
+
 /// Takes away what only proxies of the mesh may say to each other: at a gateway (`is_edge`) all
 /// of it, before the workload what the one before it may not have been told by a proxy.
 pub fn at_the_mesh(head: &mut RequestHead, is_edge: bool, direction: Direction) {
     if !is_edge && direction != Direction::Inbound {
         return;
     }
-    let begins = |name: &[u8], with: &[u8]| {
-        name.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with))
-    };
-    let is_theirs = |name: &[u8]| begins(name, OURS) || (is_edge && begins(name, ENVOYS));
-    if head.headers.iter().any(|field| is_theirs(field.name)) {
-        head.headers.retain(|field| !is_theirs(field.name));
-    }
+    strip(head, |name| begins(name, OURS) || (is_edge && begins(name, ENVOYS)));
     if !is_edge {
         for id in PEER_HEADERS {
             head.headers.remove(id);
@@ -147,6 +152,7 @@ fn external(head: &mut RequestHead, is_edge: bool) {
         head.headers.remove(KnownId::XEnvoyDownstreamServiceCluster);
         head.headers.remove(KnownId::XEnvoyDownstreamServiceNode);
         head.headers.remove(KnownId::XEnvoyOriginalPath);
+        strip(head, |name| begins(name, OURS));
     }
     for id in CONTROL_HEADERS {
         head.headers.remove(id);

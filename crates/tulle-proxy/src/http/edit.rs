@@ -6,7 +6,7 @@
 use tulle_model::address::EndpointAddress;
 use tulle_model::cluster::Endpoint;
 use tulle_model::decide::rewrite;
-use tulle_model::head::{Headers, KnownId};
+use tulle_model::head::{CanonicalAuthority, Headers, KnownId};
 use tulle_model::header_edit::{AppendAction, HeaderAdd, HeaderEdits};
 use tulle_model::route::{Forward, HostRewrite};
 
@@ -129,11 +129,14 @@ pub fn endpoint_host(x: &mut Exchange<'_>, plan: &Plan, endpoint: &Endpoint) {
 
 fn set_host(x: &mut Exchange<'_>, forward: &Forward, new: &[u8]) {
     let head = &mut x.request;
+    // A host that cannot stand in a request is not written: the old one goes on.
+    if CanonicalAuthority::parse(new).is_err() {
+        return;
+    }
     let old = head.authority().to_vec();
     if forward.append_x_forwarded_host {
         let _ = head.headers.join(KnownId::XForwardedHost, b",", &old);
     }
-    // A host that cannot stand in a request is not written: the old one goes on.
     if head.set_authority(new).is_ok() && x.cx.envoy_headers {
         let _ = head.headers.append_if_absent(KnownId::XEnvoyOriginalHost, &old);
     }
