@@ -8,10 +8,11 @@ export PATH := $(TULLE_TOOLS)/bin:$(PATH)
 TEST_ARGS ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
+MUTANTS_ARGS ?=
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check soak fuzz build tidy setup advisories
+.PHONY: help demo test bench check soak fuzz mutants build tidy setup advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,10 @@ soak: ## the long runs: faults (five minutes) or fuzzing; results are written to
 fuzz: ## every fuzz target of the proxy for FUZZ_SECONDS (60)
 	@tools/setup.sh fuzz
 	@crates/tulle-proxy/fuzz/run $(FUZZ_SECONDS)
+
+mutants: ## switch features off one by one: the rows against Envoy must notice
+	@tools/setup.sh tests
+	$(CARGO) run -p tulle-lab --bin mutants -- $(MUTANTS_ARGS)
 
 build: ## debug build of every program
 	$(CARGO) build --workspace --bins

@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 
 readonly TOOLS=$(realpath -m "${TULLE_TOOLS:-.tools}")
 readonly ENVOY_VERSION=1.39.3
+readonly WEBSOCKETS_VERSION=15.0.1
 readonly DENY_VERSION=0.20.2
 mkdir -p "$TOOLS/bin"
 # One set-up at a time: parallel runs wait here instead of installing into each other.
@@ -69,6 +70,16 @@ need_envoy() {
     grep -q "/$ENVOY_VERSION/" <("$envoy" --version) || fail "Envoy $ENVOY_VERSION does not run"
 }
 
+# Peers that are not ours: a WebSocket library (PyPI), and Node for the llhttp inside it.
+need_peers_of_tests() {
+    have node || fail 'node is missing: the tests ask the HTTP parser inside it'
+    "$TOOLS/venv/bin/python" -c 'import websockets' 2>/dev/null && return
+    say "installing websockets $WEBSOCKETS_VERSION (PyPI)"
+    [ -x "$TOOLS/venv/bin/python" ] || python3 -m venv "$TOOLS/venv"
+    "$TOOLS/venv/bin/python" -m pip install -q --disable-pip-version-check \
+        "websockets==$WEBSOCKETS_VERSION"
+}
+
 need_h2spec() {
     [ -x "$TOOLS/bin/h2spec" ] && return
     have go || fail 'go is missing: h2spec is built with it'
@@ -108,6 +119,7 @@ for what in "${@:-tests}"; do
         need_debian node=nodejs python3=python3
         have go || fail 'go is missing: it builds a service of the demonstration and h2spec'
         need_envoy
+        need_peers_of_tests
         need_h2spec
         need_xds_server
         ;;

@@ -187,7 +187,7 @@ fn end(end: &Value) -> String {
             let all: Vec<String> = shares.iter().map(share).collect();
             format!("forwarded to {}", all.join("\n   or to "))
         }
-        "redirected" => format!("{}: the caller is sent elsewhere", status()),
+        "redirected" => format!("{}: the caller is sent to {}", status(), field("location")),
         "answered" => format!("{}: answered by the proxy, as configured", status()),
         "refused" => format!("{} {}: {}", status(), field("flag"), field("why")),
         _ => format!("closed, {}: {}", field("flag"), field("why")),

@@ -6,7 +6,8 @@
 //!
 //! Reading order: [`question`] (as it is put) → [`call`] (what it means) → [`connection`] (which
 //! listener and chain) → [`request`] (which route) → [`upstream`] (which cluster and endpoints) →
-//! [`report`] (with files and lines); [`store`] is the loop that asks for what a decision needs.
+//! [`report`] (with files and lines); [`decided`] is the same as the proxy's record has it, and
+//! [`store`] the loop that asks for what a decision needs.
 
 use serde::Serialize;
 use tulle_model::flag::ResponseFlag;
@@ -17,6 +18,7 @@ use crate::world::World;
 
 mod call;
 mod connection;
+mod decided;
 mod question;
 mod report;
 mod request;
@@ -24,6 +26,7 @@ mod store;
 mod upstream;
 
 pub use call::{Call, Dialled, Speaks, client_of};
+pub use decided::{Decided, Fault, Sent};
 pub use question::{Question, QuestionError};
 pub use report::{PlaceReport, Report, StepReport};
 
@@ -34,6 +37,8 @@ use store::Store;
 pub struct Explanation {
     /// The steps of the decision, in order.
     pub steps: Vec<Step>,
+    /// What was decided, field by field.
+    pub decided: Decided,
     /// What comes out.
     pub end: End,
 }
@@ -51,6 +56,8 @@ pub enum End {
     Redirected {
         /// Status.
         status: u16,
+        /// Where to.
+        location: String,
     },
     /// The proxy answers as the configuration says.
     Answered {
@@ -126,7 +133,8 @@ fn name<S: serde::Serializer>(name: &ClusterName, serializer: S) -> Result<S::Ok
 pub fn explain(world: &World, call: &Call) -> Explanation {
     let mut store = Store::new(world, &call.from);
     let end = connection::explain(&mut store, call);
-    Explanation { steps: store.into_steps(), end }
+    let (steps, decided) = store.into_told();
+    Explanation { steps, decided, end }
 }
 
 #[cfg(test)]

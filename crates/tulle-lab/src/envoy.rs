@@ -7,24 +7,32 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::deadline::SOON;
+use crate::oracle::mutants::SWITCH;
 use crate::process::{Process, binary};
 
 /// Which program runs the bootstrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Program {
+pub enum Program<'p> {
     /// The stock Envoy, as installed by `tools/setup.sh`.
     Envoy,
     /// `tulle-proxy` of this workspace.
     Tulle,
+    /// `tulle-proxy` built with mutations (`oracle::mutants`), one of them at work.
+    Mutant {
+        /// Where it is.
+        program: &'p Path,
+        /// The mutation; 0 for none.
+        number: u32,
+    },
 }
 
-impl Program {
+impl Program<'_> {
     /// A short name for files and messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Envoy => "envoy",
-            Self::Tulle => "tulle-proxy",
+            Self::Tulle | Self::Mutant { .. } => "tulle-proxy",
         }
     }
 
@@ -35,6 +43,7 @@ impl Program {
     pub fn path(self) -> Result<PathBuf> {
         match self {
             Self::Tulle => binary("tulle-proxy"),
+            Self::Mutant { program, .. } => Ok(program.to_owned()),
             Self::Envoy => tool("envoy"),
         }
     }
@@ -46,9 +55,14 @@ impl Program {
     pub fn serve(self, config: &Path) -> Result<Command> {
         let mut command = Command::new(self.path()?);
         command.arg("-c").arg(config).args(["--concurrency", "1", "-l", "warning"]);
-        if self == Self::Envoy {
-            // Several run side by side; the shared memory of a hot restart would meet.
-            command.arg("--disable-hot-restart");
+        match self {
+            // Several run side by side; the shared memory of a hot restart would meet. Its log
+            // is written when it is asked for, not ten seconds later.
+            Self::Envoy => {
+                command.args(["--disable-hot-restart", "--file-flush-interval-msec", "20"]);
+            }
+            Self::Mutant { number, .. } => drop(command.env(SWITCH, number.to_string())),
+            Self::Tulle => {}
         }
         Ok(command)
     }
@@ -80,14 +94,29 @@ impl Program {
 /// A program installed by `tools/setup.sh`: below `TULLE_TOOLS`, or the repository's `.tools`.
 ///
 /// # Errors
-/// When it is not installed; the message says how to get it.
+/// When it is not there; the message says how to get it.
 pub fn tool(name: &str) -> Result<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "where the Makefile keeps its tools")]
-    let tools = std::env::var_os("TULLE_TOOLS").map(PathBuf::from);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let path = tools.unwrap_or_else(|| root.join(".tools")).join("bin").join(name);
+    let path = tools().join("bin").join(name);
     if !path.exists() {
-        bail!("{} is missing: run tools/setup.sh tests", path.display());
+        bail!("{} is missing: {INSTALL}", path.display());
     }
     fs::canonicalize(&path).with_context(|| format!("{} leads nowhere", path.display()))
+}
+
+/// The Python that `tools/setup.sh` gave its packages.
+///
+/// # Errors
+/// When it is not there; the message says how to get it.
+pub fn python() -> Result<PathBuf> {
+    // Not resolved: an environment is known by the path of its program.
+    let path = tools().join("venv/bin/python");
+    if path.exists() { Ok(path) } else { bail!("{} is missing: {INSTALL}", path.display()) }
+}
+
+const INSTALL: &str = "run tools/setup.sh tests";
+
+fn tools() -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "where the Makefile keeps its tools")]
+    let tools = std::env::var_os("TULLE_TOOLS").map(PathBuf::from);
+    tools.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools"))
 }

@@ -16,6 +16,7 @@ pub use stage::Stage;
 use crate::envoy::Program;
 
 pub mod differences;
+pub mod mutants;
 mod row;
 pub mod rows;
 pub mod stage;
@@ -41,7 +42,7 @@ pub struct Disagreement {
 ///
 /// # Errors
 /// When a proxy or a backend does not work at all.
-pub async fn compare(group: Group, subject: Program) -> Result<Vec<Disagreement>> {
+pub async fn compare(group: Group, subject: Program<'_>) -> Result<Vec<Disagreement>> {
     compare_rows(group, &rows::of(group), subject).await
 }
 
@@ -52,7 +53,7 @@ pub async fn compare(group: Group, subject: Program) -> Result<Vec<Disagreement>
 pub async fn compare_rows(
     group: Group,
     rows: &[Row],
-    subject: Program,
+    subject: Program<'_>,
 ) -> Result<Vec<Disagreement>> {
     let config = group.config()?;
     let (oracle, subject) =
@@ -98,7 +99,7 @@ fn disagreements(rows: &[Row], oracle: Transcripts, subject: Transcripts) -> Vec
 ///
 /// # Errors
 /// When the proxy or a backend does not work at all.
-pub async fn run(program: Program, config: &str, rows: &[Row]) -> Result<Transcripts> {
+pub async fn run(program: Program<'_>, config: &str, rows: &[Row]) -> Result<Transcripts> {
     let stage = Stage::open(program, config).await?;
     Ok(play(&stage, rows).await)
 }
@@ -117,31 +118,39 @@ pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle")
 }
 
-/// A line-by-line difference: equal lines indented, the oracle's `-`, the subject's `+`.
+/// A line-by-line difference: equal lines indented, the oracle's `-`, the subject's `+`; as few
+/// of them as can be.
 fn difference(oracle: &[String], subject: &[String]) -> String {
-    let mut text = String::new();
-    let (mut left, mut right) = (oracle, subject);
-    loop {
-        match (left, right) {
-            ([], []) => return text,
-            ([a, left_rest @ ..], [b, right_rest @ ..]) if a == b => {
-                put(&mut text, ' ', a);
-                (left, right) = (left_rest, right_rest);
-            }
-            ([a, rest @ ..], _) if !right.contains(a) => {
-                put(&mut text, '-', a);
-                left = rest;
-            }
-            (_, [b, rest @ ..]) => {
-                put(&mut text, '+', b);
-                right = rest;
-            }
-            ([a, rest @ ..], []) => {
-                put(&mut text, '-', a);
-                left = rest;
-            }
+    // How many lines the rests have in common, from each pair of places on.
+    let mut common = vec![vec![0_usize; subject.len() + 1]; oracle.len() + 1];
+    for (i, a) in oracle.iter().enumerate().rev() {
+        for (j, b) in subject.iter().enumerate().rev() {
+            common[i][j] = match a == b {
+                true => common[i + 1][j + 1] + 1,
+                false => common[i + 1][j].max(common[i][j + 1]),
+            };
         }
     }
+    let mut text = String::new();
+    let (mut i, mut j) = (0, 0);
+    while i < oracle.len() || j < subject.len() {
+        match (oracle.get(i), subject.get(j)) {
+            (Some(a), Some(b)) if a == b => {
+                put(&mut text, ' ', a);
+                (i, j) = (i + 1, j + 1);
+            }
+            (Some(a), _) if j == subject.len() || common[i + 1][j] >= common[i][j + 1] => {
+                put(&mut text, '-', a);
+                i += 1;
+            }
+            (_, Some(b)) => {
+                put(&mut text, '+', b);
+                j += 1;
+            }
+            (_, None) => break,
+        }
+    }
+    text
 }
 
 fn put(text: &mut String, sign: char, line: &str) {

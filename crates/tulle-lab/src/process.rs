@@ -78,6 +78,17 @@ impl Process {
         self.child.id()
     }
 
+    /// Its memory that is in RAM, in KiB (`VmRSS`, proc_pid_status(5)).
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resident_kib(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.with_context(|| format!("{} has no memory any more", self.name))
+    }
+
     /// What it wrote to its standard output so far.
     #[must_use]
     pub fn stdout(&self) -> String {

@@ -186,7 +186,7 @@ async fn a_restart_in_front_of_a_bad_file_changes_nothing() {
     assert_eq!((status, &answer["headers"]["x-mark"]), (200, &"first".into()), "without it");
     mesh.control = control(mesh.xds, mesh.admin, mesh.directory.path().to_owned()).await;
     let found = mesh.told("/api/v1/findings", refused).await;
-    assert_eq!(found["outdated"][0], "VirtualService/shop/stock", "{found}");
+    assert_eq!(found["outdated"][0], "VirtualService shop/stock", "{found}");
     let logged = mesh.control.stderr();
     assert!(logged.contains("ERROR") && logged.contains("spec.http[0].timeout"), "{logged}");
     // Whoever never saw it otherwise gets what was last good, workloads included.

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use tulle_lab::envoy::Program;
-use tulle_lab::oracle::{self, Disagreement, Group, differences, template};
+use tulle_lab::oracle::{self, Disagreement, Group, differences, rows, template};
 
 fn report(disagreements: &[Disagreement]) -> String {
     let rows = disagreements.iter().map(|found| format!("\n{}\n{}", found.row, found.lines));
@@ -29,9 +29,12 @@ async fn every_row_has_teeth(group: Group) {
 
 async fn proxy_agrees_with_envoy(group: Group) {
     let mut found = oracle::compare(group, Program::Tulle).await.unwrap();
-    let deliberate = |row: &str| differences::DELIBERATE.iter().any(|(name, _)| *name == row);
-    found.retain(|found| !deliberate(found.row));
+    let seen: BTreeSet<&str> = found.iter().map(|found| found.row).collect();
+    let meant = rows::of(group).into_iter().filter(|row| differences::of(row.name).is_some());
+    let gone: Vec<_> = meant.map(|row| row.name).filter(|row| !seen.contains(row)).collect();
+    found.retain(|found| !differences::of(found.row).is_some_and(|meant| meant.is(&found.lines)));
     assert!(found.is_empty(), "{}", report(&found));
+    assert!(gone.is_empty(), "no longer different, so no longer deliberate: {gone:?}");
 }
 
 macro_rules! groups {
@@ -57,4 +60,6 @@ macro_rules! groups {
     )*};
 }
 
-groups!(routing Routing, http1 Http1, resilience Resilience, http2 Http2, tcp Tcp);
+groups!(
+    routing Routing, http1 Http1, resilience Resilience, http2 Http2, tcp Tcp, records Records
+);

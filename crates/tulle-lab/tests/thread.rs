@@ -20,7 +20,9 @@ metadata: {name: stock, namespace: shop}
 spec:
   hosts: [stock]
   location: MESH_INTERNAL
-  ports: [{number: 8080, name: http, protocol: HTTP}]
+  ports:
+  - {number: 8080, name: http, protocol: HTTP}
+  - {number: 9090, name: grpc, protocol: GRPC}
   resolution: STATIC
   workloadSelector: {labels: {app: stock}}
 ";
@@ -86,17 +88,21 @@ impl Mesh {
         mesh.write("others.yaml", &others());
         let (xds, admin, app) = (mesh.port(), mesh.port(), mesh.port());
         let (inbound, outbound) = (mesh.port(), mesh.port());
+        let (grpc, inbound_grpc) = (mesh.port(), mesh.port());
         (mesh.admin, mesh.outbound) = (admin, outbound);
         let config = mesh.directory.path().join("config").display().to_string();
         let control = format!("serve --config {config} --xds {xds} --admin {admin}");
         let app_args = format!("demo-app --listen {app} --name stock --log");
+        let grpc_args = format!("demo-app --listen {grpc} --name stock --log");
         let stock = format!(
             "sidecar --control {xds} --workload shop/stock-1 --labels app=stock --explicit \
              --outbound {} --inbound-port {inbound}:{} --service stock --port http:8080:{} \
-             --admin {}",
+             --inbound-port {inbound_grpc}:{} --port grpc:9090:{} --admin {}",
             mesh.port(),
             app.port(),
             app.port(),
+            grpc.port(),
+            grpc.port(),
             mesh.port(),
         );
         let order = format!(
@@ -107,6 +113,7 @@ impl Mesh {
         let ready = |address: SocketAddr| [address.port()];
         mesh.run("control", "tulle-control", &control, &ready(admin)).await;
         mesh.run("app", "tulle", &app_args, &ready(app)).await;
+        mesh.run("grpc-app", "tulle", &grpc_args, &ready(grpc)).await;
         mesh.run("stock", "tulle-proxy", &stock, &ready(inbound)).await;
         mesh.run("order", "tulle-proxy", &order, &ready(outbound)).await;
         let is_ready = |json: &Value| json.pointer("/0/agent/ready") == Some(&true.into());
@@ -225,6 +232,14 @@ async fn http2_and_grpc_go_all_the_way() {
         (&json["service"], &json["headers"]["x-thread"]),
         (&"stock".into(), &"first".into())
     );
+    let call = Http2Request::grpc("stock:9090", "/shop.Stock/Count", b"hi");
+    let answer = client.exchange(&call).await.unwrap();
+    assert_eq!((answer.status, answer.grpc_status()), (200, Some("0")), "{answer:?}");
+    assert_eq!(answer.body, http2::grpc_frame(b"hi"));
+    assert!(answer.trailers.is_some_and(|trailers| trailers.contains_key("grpc-status")));
+    let refused = call.header("x-want-grpc-status", "14");
+    let answer = client.exchange(&refused).await.unwrap();
+    assert_eq!((answer.status, answer.grpc_status()), (200, Some("14")), "the application's own");
     let nobody = Http2Request::grpc("nobody:8080", "/s/m", b"hi");
     let answer = client.exchange(&nobody).await.unwrap();
     assert_eq!((answer.status, answer.grpc_status()), (200, Some("12")), "UNIMPLEMENTED for 404");

@@ -108,6 +108,13 @@ pub enum Command {
     ConnectionId,
     /// `%STREAM_ID%`: the request id.
     StreamId,
+    /// `%TULLE_LISTENER%`: the listener that took the connection.
+    Listener,
+    /// `%TULLE_ROUTES%`: the route configuration that answered for the request, which bears the
+    /// name of its destination.
+    Routes,
+    /// `%TULLE_ORIGIN%`: the object that made it so, as `Kind namespace/name field`.
+    Origin,
 }
 
 /// Which header a [`Command`] prints.
@@ -153,6 +160,9 @@ const PLAIN: &[(&str, Command)] = &[
     ("HOSTNAME", Command::Hostname),
     ("CONNECTION_ID", Command::ConnectionId),
     ("STREAM_ID", Command::StreamId),
+    ("TULLE_LISTENER", Command::Listener),
+    ("TULLE_ROUTES", Command::Routes),
+    ("TULLE_ORIGIN", Command::Origin),
 ];
 
 impl Template {

@@ -53,6 +53,8 @@ flags! {
     UpstreamConnectionTermination = "UC", "UpstreamConnectionTermination";
     /// The downstream closed its connection.
     DownstreamConnectionTermination = "DC", "DownstreamConnectionTermination";
+    /// The downstream reset its stream.
+    DownstreamRemoteReset = "DR", "DownstreamRemoteReset";
     /// A delay was injected.
     DelayInjected = "DI", "DelayInjected";
     /// An abort was injected.

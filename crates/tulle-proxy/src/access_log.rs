@@ -14,6 +14,7 @@ use tulle_model::access_log::{AccessLog, LogFormat, LogSink};
 use tulle_model::flag::ResponseFlags;
 use tulle_model::head::{Headers, RequestHead, ResponseHead, Version};
 use tulle_model::header_edit::Template;
+use tulle_model::origin::Origin;
 
 use crate::settings::AccessLogFormat;
 use crate::upstream::Target;
@@ -51,8 +52,14 @@ pub struct LogFields<'a> {
     pub bytes_received: u64,
     /// Body bytes sent to it.
     pub bytes_sent: u64,
+    /// The listener that took the connection.
+    pub listener: &'a str,
+    /// The route configuration that answered for the request.
+    pub routes: &'a str,
     /// The route's name.
     pub route_name: &'a str,
+    /// The object that made it so.
+    pub origin: Option<&'a Origin>,
     /// This machine's name.
     pub hostname: &'a str,
     /// Who asked.
@@ -110,7 +117,10 @@ impl LogFields<'_> {
             flags: ResponseFlags::NONE,
             bytes_received: 0,
             bytes_sent: 0,
+            listener: "",
+            routes: "",
             route_name: "",
+            origin: None,
             hostname: "",
             downstream: DownstreamFields::default(),
             upstream: UpstreamFields::default(),
@@ -133,7 +143,7 @@ pub fn default_log(format: AccessLogFormat) -> AccessLog {
     AccessLog { sink: LogSink::Stdout, format }
 }
 
-/// Istio's fields, and why the proxy answered by itself.
+/// Istio's fields, and what it was that decided.
 const JSON_FIELDS: &[(&str, &str)] = &[
     ("start_time", "%START_TIME%"),
     ("method", "%REQ(:METHOD)%"),
@@ -159,6 +169,10 @@ const JSON_FIELDS: &[(&str, &str)] = &[
     ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%"),
     ("requested_server_name", "%REQUESTED_SERVER_NAME%"),
     ("route_name", "%ROUTE_NAME%"),
+    ("attempts", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
+    ("listener", "%TULLE_LISTENER%"),
+    ("routes", "%TULLE_ROUTES%"),
+    ("origin", "%TULLE_ORIGIN%"),
     ("tulle_reason", "%RESP(X-TULLE-REASON)%"),
 ];
 

@@ -19,6 +19,7 @@ pub mod h1_server;
 pub mod h2_server;
 pub mod hash;
 pub mod heads;
+pub mod linger;
 pub mod normalize;
 pub mod reason;
 pub mod redirect;

@@ -23,7 +23,7 @@ use tulle_model::name::ClusterName;
 use tulle_runtime::telemetry::{Dialect, Group, Local, Registry};
 
 use envoy::{ClusterMetrics, HttpMetrics, ListenerMetrics, TcpMetrics};
-use istio::{IstioHttp, IstioTcp, Peer, Protocol, handles};
+use istio::{Called, IstioHttp, IstioTcp, Peer, Protocol, handles};
 use process::WorkerSeries;
 
 use crate::settings::Settings;
@@ -145,23 +145,18 @@ impl WorkerMetrics {
 
     /// Of requests to this endpoint of this cluster. Cheap enough for each request.
     #[must_use]
-    pub fn istio_http(
-        &self,
-        endpoint: &Arc<PeerMetadata>,
-        cluster: &ClusterName,
-        protocol: Protocol,
-    ) -> Rc<IstioHttp> {
-        self.istio_http.find(endpoint, cluster, protocol, || {
-            let peers = handles::peers(&self.own, endpoint, cluster, protocol);
+    pub fn istio_http(&self, called: Called<'_>, protocol: Protocol) -> Rc<IstioHttp> {
+        self.istio_http.find(called, protocol, || {
+            let peers = handles::peers(&self.own, called, protocol);
             Rc::new(IstioHttp::new(self.local.clone(), peers))
         })
     }
 
     /// Of connections that are passed through to this endpoint of this cluster.
     #[must_use]
-    pub fn istio_tcp(&self, endpoint: &Arc<PeerMetadata>, cluster: &ClusterName) -> Rc<IstioTcp> {
-        self.istio_tcp.find(endpoint, cluster, Protocol::Tcp, || {
-            let peers = handles::peers(&self.own, endpoint, cluster, Protocol::Tcp);
+    pub fn istio_tcp(&self, called: Called<'_>) -> Rc<IstioTcp> {
+        self.istio_tcp.find(called, Protocol::Tcp, || {
+            let peers = handles::peers(&self.own, called, Protocol::Tcp);
             Rc::new(IstioTcp::new(self.local.clone(), peers))
         })
     }

@@ -12,13 +12,15 @@ use tokio::time::Instant;
 use tulle_model::decide::route::is_grpc;
 use tulle_model::flag::{ResponseFlag, ResponseFlags};
 use tulle_model::head::{Headers, KnownId, ResponseHead};
+use tulle_model::origin::Origin;
 
 use crate::access_log::LogFields;
+use crate::http::codec::abort::Abort;
 use crate::http::exchange::{Exchange, Failure};
 use crate::http::reply::LocalReply;
 use crate::http::route::Plan;
 use crate::metrics::envoy::RequestEnd;
-use crate::metrics::istio::{Protocol, RequestOutcome};
+use crate::metrics::istio::{Called, Protocol, RequestOutcome};
 use crate::upstream::cluster::UpstreamCluster;
 use crate::upstream::endpoint::UpstreamEndpoint;
 
@@ -47,6 +49,8 @@ pub struct Record {
     pub details: Cow<'static, str>,
     /// What was decided.
     pub plan: Option<Plan>,
+    /// The object that is responsible for there being no plan.
+    pub missing: Option<Origin>,
     /// Whether it came to the router.
     routed: bool,
     /// The trailers of the answer.
@@ -85,6 +89,7 @@ impl Record {
             flags: ResponseFlags::NONE,
             details: Cow::Borrowed(""),
             plan: None,
+            missing: None,
             routed: false,
             trailers: None,
             cluster: None,
@@ -104,6 +109,15 @@ impl Record {
             self.flags.insert(flag);
         }
         self.details = reply.details.clone();
+        self.missing = reply.origin.clone();
+    }
+
+    /// The most specific object that the request met.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Origin> {
+        let Some(plan) = &self.plan else { return self.missing.as_ref() };
+        let of_route = plan.route.origin.as_ref().or(plan.virtual_host.origin.as_ref());
+        of_route.or(plan.config.origin.as_ref())
     }
 
     /// Notes the head of the answer as it is sent.
@@ -127,6 +141,14 @@ impl Record {
         let Some(trailers) = trailers else { return };
         self.grpc_status = grpc_status(&trailers).or(self.grpc_status);
         self.trailers = Some(trailers);
+    }
+
+    /// Notes how the downstream broke off: by a reset of its stream, or with its connection.
+    pub fn downstream_broke(&mut self, abort: &Abort) -> Failure {
+        let Abort::Reset = abort else { return self.downstream_gone() };
+        self.flags.insert(ResponseFlag::DownstreamRemoteReset);
+        self.details = Cow::Borrowed("http2.remote_reset");
+        Failure::Abort
     }
 
     /// Notes that the downstream left.
@@ -187,11 +209,15 @@ fn count(x: &Exchange<'_>) {
     if !x.cx.worker.in_mesh {
         return;
     }
-    let endpoint = record.endpoint.as_ref().map_or(metrics.stranger(), |to| &to.config.peer);
-    let cluster = record.cluster.as_ref().map_or(metrics.nowhere(), |to| &to.config.name);
+    let to = record.endpoint.as_ref().map(|endpoint| &endpoint.config);
+    let called = Called {
+        endpoint: to.map_or(metrics.stranger(), |to| &to.peer),
+        cluster: record.cluster.as_ref().map_or(metrics.nowhere(), |to| &to.config.name),
+        host: to.map_or("", |to| &to.hostname),
+    };
     let grpc = is_grpc(&x.request);
     let protocol = if grpc { Protocol::Grpc } else { Protocol::Http };
-    metrics.istio_http(endpoint, cluster, protocol).count(&RequestOutcome {
+    metrics.istio_http(called, protocol).count(&RequestOutcome {
         status: record.status,
         grpc_status: record.grpc_status.filter(|_| grpc),
         flags: record.flags,

@@ -171,6 +171,7 @@ struct Answer<'a> {
     instance: &'a str,
     method: String,
     path: String,
+    authority: String,
     protocol: String,
     headers: serde_json::Map<String, Value>,
     body_bytes: usize,
@@ -206,6 +207,7 @@ impl App {
             instance: &self.settings.instance,
             method: parts.method.to_string(),
             path: parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
+            authority: authority(&parts),
             protocol: format!("{:?}", parts.version),
             headers: header_values(&parts.headers),
             body_bytes: body.len(),
@@ -267,6 +269,13 @@ impl Wish {
             bytes: bytes.min(ANSWER_LIMIT_BYTES),
         }
     }
+}
+
+/// Whom the request was for: `:authority` of HTTP/2, else `Host`.
+fn authority(parts: &http::request::Parts) -> String {
+    let host = || parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let named = parts.uri.authority().map(http::uri::Authority::as_str);
+    named.or_else(host).unwrap_or_default().to_owned()
 }
 
 /// Header fields as JSON: a string, or a list where a name came more than once.

@@ -26,7 +26,7 @@ const POST_EVERY: u64 = 100;
 /// Every so many requests one has a connection of its own.
 const FRESH_EVERY: u64 = 20;
 /// Requests under way at most: on a machine that is too slow, what is due beyond them waits.
-const UNDER_WAY_LIMIT: u64 = 200;
+const UNDER_WAY_LIMIT: u64 = 100;
 /// Clients that find out what the mesh carries here.
 const PROBES: usize = 16;
 /// How long they try before it counts: connections are made and programs get warm.

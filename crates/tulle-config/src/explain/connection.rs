@@ -20,7 +20,7 @@ use crate::client::Role;
 use crate::translate::{VIRTUAL_OUTBOUND, names};
 
 /// Stands for an address that nobody knows.
-const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+pub(super) const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A connection and the listener that takes it.
 pub(super) struct Taken {
@@ -138,6 +138,8 @@ fn by_own_name(now: &Snapshot, name: &str) -> Decision<Option<Arc<Listener>>> {
 /// Lets the chain that takes the connection handle it.
 fn by_chain(store: &mut Store<'_>, call: &Call, taken: &Taken) -> End {
     let Taken { listener, original } = taken;
+    store.decided.listener = listener.name.to_string();
+    store.decided.origin = listener.origin.clone();
     let own = listener.address.or(listener.bind.first().copied());
     let protocols = protocols(listener, call.speaks);
     let server_name = server_name(listener, call);

@@ -76,7 +76,8 @@ impl Question {
 
     fn request(&self, authority: &str, path: &str) -> Result<RequestHead, QuestionError> {
         let mut head = RequestHead::new();
-        head.scheme = Some(Scheme::Http);
+        // A request line of HTTP/1 need not name it; then `x-forwarded-proto` says.
+        head.scheme = self.http2.then_some(Scheme::Http);
         let method = if self.method.is_empty() { "GET" } else { &self.method };
         let wrong = |_| QuestionError::Method(method.to_owned());
         head.set_method(method.as_bytes()).map_err(wrong)?;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tulle_model::origin::Origin;
 
-use super::{End, Explanation};
+use super::{Decided, End, Explanation};
 use crate::load::SourceMap;
 use crate::object::{Kind, ObjectId};
 
@@ -12,6 +12,8 @@ use crate::object::{Kind, ObjectId};
 pub struct Report {
     /// The steps, in order.
     pub steps: Vec<StepReport>,
+    /// What was decided, field by field.
+    pub decided: Decided,
     /// What comes out.
     pub end: End,
     /// Whether somebody answers.
@@ -52,7 +54,8 @@ impl Explanation {
             outcome: step.outcome,
         };
         let good = self.end.is_good();
-        Report { steps: self.steps.into_iter().map(step).collect(), end: self.end, good }
+        let steps = self.steps.into_iter().map(step).collect();
+        Report { steps, decided: self.decided, end: self.end, good }
     }
 }
 

@@ -1,7 +1,10 @@
 //! Which route a request takes, and what the route does with it.
 
+use tulle_model::decide::caller::{Peer, at_the_mesh, believe};
 use tulle_model::decide::path::{Path, normalize};
 use tulle_model::decide::request as joints;
+use tulle_model::decide::retry::effort;
+use tulle_model::decide::rewrite::{self, location, location_over_tls};
 use tulle_model::decide::route::{RouteFacts, Routed, route};
 use tulle_model::flag::ResponseFlag;
 use tulle_model::head::{RequestHead, Scheme};
@@ -9,15 +12,13 @@ use tulle_model::http::{FaultAbort, FaultDelay, FaultSettings, HttpManager, Over
 use tulle_model::lookup::{Absence, Decision};
 use tulle_model::matcher::Fraction;
 use tulle_model::name::ClusterName;
-use tulle_model::route::{
-    ClusterChoice, Forward, HostRewrite, PathRewrite, Route, RouteAction, VirtualHost,
-};
+use tulle_model::route::{ClusterChoice, Forward, Route, RouteAction, VirtualHost};
 use tulle_model::trace::Step;
 
 use super::call::Call;
-use super::connection::Taken;
+use super::connection::{Taken, UNKNOWN};
 use super::store::Store;
-use super::{End, upstream};
+use super::{End, Fault, Sent, upstream};
 
 pub(super) fn explain(
     store: &mut Store<'_>,
@@ -29,6 +30,9 @@ pub(super) fn explain(
     if let Some(end) = normalized(store, &mut head, manager) {
         return end;
     }
+    let ip = call.from.addresses.first().copied().unwrap_or(UNKNOWN);
+    at_the_mesh(&mut head, manager.trust.use_remote_address, taken.listener.direction);
+    let caller = believe(&mut head, &manager.trust, Peer { ip, is_tls: false });
     let name = joints::destination_name(&taken.listener, taken.original, &head);
     let found = store
         .decide(|now, steps| joints::route_configuration(now, manager, name.as_deref(), steps));
@@ -39,19 +43,36 @@ pub(super) fn explain(
     let facts = RouteFacts {
         random: call.random,
         is_tls: head.scheme == Some(Scheme::Https),
-        is_internal: !manager.trust.use_remote_address,
+        is_internal: caller.is_internal,
     };
+    let of_config = config.origin.as_ref();
     let found = store.decide(|_, steps| {
         Decision::Decided(match route(&config, &head, facts, steps) {
             Routed::Route(host, route) => Ok((host.clone(), route.clone())),
-            Routed::NeedsTls(_) => Err(End::Redirected { status: 301 }),
-            Routed::NoVirtualHost => Err(not_found("no virtual host has the authority")),
-            Routed::NoRoute(_) => Err(not_found("no route of the virtual host matches")),
+            Routed::NeedsTls(_) => {
+                Err((End::Redirected { status: 301, location: location_over_tls(&head) }, None))
+            }
+            Routed::NoVirtualHost => {
+                Err((not_found("no virtual host has the authority"), of_config.cloned()))
+            }
+            Routed::NoRoute(host) => {
+                let origin = host.origin.as_ref().or(of_config);
+                Err((not_found("no route of the virtual host matches"), origin.cloned()))
+            }
         })
     });
     match found {
-        Ok((host, route)) => by_route(store, call, &head, (&host, &route)),
-        Err(end) => end,
+        Ok((host, route)) => {
+            store.decided.routes = config.name.to_string();
+            store.decided.route = route.name.to_string();
+            let of_host = route.origin.as_ref().or(host.origin.as_ref());
+            store.decided.origin = of_host.or(of_config).cloned();
+            by_route(store, call, &head, (&host, &route))
+        }
+        Err((end, origin)) => {
+            store.decided.origin = origin.or(store.decided.origin.take());
+            end
+        }
     }
 }
 
@@ -69,7 +90,10 @@ fn normalized(store: &mut Store<'_>, head: &mut RequestHead, manager: &HttpManag
             store.step(Step::new("path", text));
             head.set_path(&path).err().map(|_| refused)
         }
-        Path::Redirect(_) => Some(End::Redirected { status: 307 }),
+        Path::Redirect(path) => {
+            let location = String::from_utf8_lossy(&path).into_owned();
+            Some(End::Redirected { status: 307, location })
+        }
         Path::Refused => Some(refused),
     }
 }
@@ -102,7 +126,8 @@ fn by_route(
         RouteAction::Redirect(redirect) => {
             let text = format!("the caller is sent elsewhere ({})", redirect.status);
             store.step(Step::new("redirect", text).by(route.origin.as_ref()));
-            End::Redirected { status: redirect.status }
+            let location = location(redirect, &route.matches.path, head);
+            End::Redirected { status: redirect.status, location }
         }
         RouteAction::DirectResponse(response) => {
             let text = format!("the proxy itself answers {}", response.status);
@@ -110,7 +135,7 @@ fn by_route(
             End::Answered { status: response.status }
         }
         RouteAction::Forward(forward) => {
-            settings(store, host, route, forward);
+            settings(store, head, (host, route), forward);
             let Some(clusters) = clusters(forward, head) else {
                 return End::Refused {
                     status: forward.cluster_not_found_status,
@@ -139,23 +164,32 @@ fn fault(
     if !headers.iter().all(|header| header.matches_request(head)) {
         return None;
     }
+    let mut fault = Fault::default();
     if let Some((pause, share)) = delay {
+        fault.delay_percent = percent(*share);
         let pause = match pause {
-            FaultDelay::Fixed(pause) => format!("{pause:?}"),
+            FaultDelay::Fixed(pause) => {
+                fault.delay_ms = pause.as_millis();
+                format!("{pause:?}")
+            }
             FaultDelay::Header => "as long as the request asks for".to_owned(),
         };
-        let text = format!("{} wait {pause}", percent(*share));
+        let text = format!("{} % of requests wait {pause}", percent(*share));
         store.step(Step::new("fault", text).by(route.origin.as_ref()));
     }
-    let (abort, share) = abort.as_ref()?;
+    let Some((abort, share)) = abort else {
+        store.decided.fault = Some(fault);
+        return None;
+    };
     let (text, status) = match abort {
         FaultAbort::Http(status) => (format!("answer {status}"), *status),
         FaultAbort::Grpc(status) => (format!("answer gRPC status {status}"), 200),
         // Mesh objects cannot ask for it; what the request says is not known here.
         FaultAbort::Header => return None,
     };
-    let text = format!("{} get the {text}", percent(*share));
+    let text = format!("{} % of requests get the {text}", percent(*share));
     store.step(Step::new("fault", text).by(route.origin.as_ref()));
+    store.decided.fault = Some(Fault { abort_percent: percent(*share), status, ..fault });
     (share.numerator >= share.denominator).then(|| End::Refused {
         status,
         flag: ResponseFlag::FaultInjected,
@@ -163,33 +197,37 @@ fn fault(
     })
 }
 
-fn percent(share: Fraction) -> String {
-    let Fraction { numerator, denominator } = share;
-    let percent = f64::from(numerator) * 100.0 / f64::from(denominator.max(1));
-    format!("{percent} % of requests")
+fn percent(Fraction { numerator, denominator }: Fraction) -> f64 {
+    f64::from(numerator) * 100.0 / f64::from(denominator.max(1))
 }
 
 /// What the route says beside where it goes.
-fn settings(store: &mut Store<'_>, host: &VirtualHost, route: &Route, forward: &Forward) {
+fn settings(
+    store: &mut Store<'_>,
+    head: &RequestHead,
+    (host, route): (&VirtualHost, &Route),
+    forward: &Forward,
+) {
     let mut tell = |about, text: String| {
         store.step(Step::new(about, text).by(route.origin.as_ref()));
     };
-    match &forward.path_rewrite {
-        None => {}
-        Some(PathRewrite::Prefix(prefix)) => {
-            tell("rewrite", format!("what of the path matched becomes {prefix}"));
-        }
-        Some(PathRewrite::Pattern(_)) => tell("rewrite", "the path, by a pattern".to_owned()),
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let path = rewrite::path(forward, &route.matches, head).map(|path| text(&path));
+    if let Some(path) = &path {
+        tell("rewrite", format!("the path becomes {path}"));
     }
-    match &forward.host_rewrite {
-        Some(HostRewrite::Literal(host)) => tell("rewrite", format!("the authority is {host}")),
-        Some(_) => tell("rewrite", "the authority".to_owned()),
-        None => {}
+    let authority = rewrite::authority(forward, None, head).map(|authority| text(&authority));
+    if let Some(authority) = &authority {
+        tell("rewrite", format!("the authority is {authority}"));
     }
-    if let Some(timeout) = forward.timeout {
+    let effort = effort(forward, host, head);
+    if let Some(timeout) = effort.timeout {
         tell("timeout", format!("{timeout:?} for the whole answer"));
     }
-    if let Some(retry) = forward.retry.as_ref().or(host.retry.as_ref()) {
+    if let Some(per_try) = effort.per_try {
+        tell("timeout", format!("{per_try:?} for one attempt"));
+    }
+    if let Some(retry) = &effort.policy {
         tell(
             "retries",
             match retry.max_retries {
@@ -198,6 +236,18 @@ fn settings(store: &mut Store<'_>, host: &VirtualHost, route: &Route, forward: &
             },
         );
     }
+    let policy = effort.policy.as_deref();
+    let milliseconds = |duration: std::time::Duration| duration.as_millis();
+    store.decided.sent = Some(Sent {
+        path: path.unwrap_or_else(|| text(head.path())),
+        authority: authority.unwrap_or_else(|| text(head.authority())),
+        timeout_ms: effort.timeout.map(milliseconds),
+        per_try_ms: effort.per_try.map(milliseconds),
+        retries: policy.map_or(0, |policy| policy.max_retries),
+        retry_on: policy.map_or_else(String::new, |policy| policy.on.to_string()),
+        retry_statuses: policy
+            .map_or_else(Vec::new, |policy| policy.retriable_status_codes.clone()),
+    });
 }
 
 /// The clusters that a request may go to, by weight.

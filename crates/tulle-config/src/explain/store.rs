@@ -6,6 +6,7 @@ use tulle_model::lookup::{Absence, Decision, Needed};
 use tulle_model::snapshot::{Change, Snapshot};
 use tulle_model::trace::{Recording, Step, Trace};
 
+use super::decided::Decided;
 use crate::client::Client;
 use crate::translate::translate;
 use crate::world::World;
@@ -16,19 +17,26 @@ pub(super) struct Store<'w> {
     client: &'w Client,
     now: Snapshot,
     steps: Recording,
+    pub(super) decided: Decided,
 }
 
 impl<'w> Store<'w> {
     pub(super) fn new(world: &'w World, client: &'w Client) -> Self {
-        Store { world, client, now: Snapshot::new(true), steps: Recording::default() }
+        Store {
+            world,
+            client,
+            now: Snapshot::new(true),
+            steps: Recording::default(),
+            decided: Decided::default(),
+        }
     }
 
     pub(super) fn world(&self) -> &'w World {
         self.world
     }
 
-    pub(super) fn into_steps(self) -> Vec<Step> {
-        self.steps.0
+    pub(super) fn into_told(self) -> (Vec<Step>, Decided) {
+        (self.steps.0, self.decided)
     }
 
     /// Tells of a step that no decision function tells of.

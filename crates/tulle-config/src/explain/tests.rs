@@ -88,7 +88,7 @@ fn caller(world: &World, namespace: &str) -> Client {
 
 /// The steps, one line each, and the end as JSON.
 fn told(world: &World, call: &Call) -> String {
-    let Explanation { steps, end } = explain(world, call);
+    let Explanation { steps, end, .. } = explain(world, call);
     let mut lines: Vec<String> = Vec::new();
     for step in steps {
         let by = step.origin.map_or(String::new(), |origin| format!("  <- {origin}"));
@@ -117,7 +117,11 @@ fn every_kind_of_route_has_its_end() {
         serde_json::to_string(&end).expect("JSON")
     };
     for (url, header, expected) in [
-        ("http://payment.shop/old/x", "no", r#"{"is":"redirected","status":301}"#),
+        (
+            "http://payment.shop/old/x",
+            "no",
+            r#"{"is":"redirected","status":301,"location":"http://payment.shop/new"}"#,
+        ),
         ("http://payment.shop/health", "no", r#"{"is":"answered","status":204}"#),
         ("http://payment.shop/a/../health", "no", r#"{"is":"answered","status":204}"#),
         ("http://payment.shop/x", "yes", r#"{"is":"refused","status":418,"flag":"FI""#),

@@ -90,14 +90,22 @@ fn within(store: &mut Store<'_>, call: &Call, cluster: &Cluster, weight: u32) ->
 
 /// What comes out: an end of its own where every share fails alike.
 pub(super) fn end(shares: Vec<Share>) -> End {
-    let good = shares.iter().any(|share| share.problem.is_none());
-    match shares.first().and_then(|share| share.problem.clone()).filter(|_| !good) {
-        Some(Problem { status, flag, why }) => End::Refused { status, flag, why },
-        None if shares.is_empty() => End::Refused {
+    let mut problems = shares.iter().map(|share| share.problem.as_ref());
+    let Some(first) = problems.next() else {
+        return End::Refused {
             status: 503,
             flag: ResponseFlag::NoClusterFound,
             why: "every destination of the route has weight 0".to_owned(),
-        },
-        None => End::Forwarded { to: shares },
+        };
+    };
+    let alike = |other: Option<&Problem>| match (first, other) {
+        (Some(one), Some(other)) => (one.status, one.flag) == (other.status, other.flag),
+        _ => false,
+    };
+    match first.cloned() {
+        Some(Problem { status, flag, why }) if problems.all(alike) => {
+            End::Refused { status, flag, why }
+        }
+        _ => End::Forwarded { to: shares },
     }
 }

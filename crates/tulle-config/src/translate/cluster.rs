@@ -40,11 +40,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_RING: u64 = 8 * 1024 * 1024;
 /// Least request compares so many.
 const CHOICES: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
-/// Retries under way may be a fifth of the requests that are under way or began lately. In five
-/// seconds as many begin as are under way when each takes five: one of two endpoints may die while
-/// answers take two.
+/// Retries under way may be a fifth of the requests that are under way or began lately. A fifth of
+/// ten seconds is two: one of two endpoints may die while answers take four.
 const RETRY_BUDGET: RetryBudget =
-    RetryBudget { basis_points: 2000, min_concurrency: 32, interval: Duration::from_secs(5) };
+    RetryBudget { basis_points: 2000, min_concurrency: 32, interval: Duration::from_secs(10) };
 
 /// The cluster of a name.
 pub(super) fn translate(context: &Context<'_>, name: &ClusterName) -> Option<Resource> {
@@ -210,9 +209,10 @@ fn outlier(settings: &Outlier) -> OutlierDetection {
 }
 
 /// One endpoint on the loopback address.
-pub(super) fn loopback(name: &ClusterName, port: u16) -> Discovery {
+pub(super) fn loopback(name: &ClusterName, port: u16, host: Arc<str>) -> Discovery {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let endpoint = Endpoint::new(EndpointAddress::Socket(address));
+    let mut endpoint = Endpoint::new(EndpointAddress::Socket(address));
+    endpoint.hostname = host;
     let name = EndpointsName::from(name.shared());
     Discovery::Static(Arc::new(Endpoints::of(name, vec![endpoint])))
 }

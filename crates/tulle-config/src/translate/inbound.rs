@@ -22,6 +22,8 @@ struct InboundPort {
     /// Of the application, on the loopback address.
     app: u16,
     protocol: Protocol,
+    /// The service that is called there.
+    host: Arc<str>,
     origin: Origin,
 }
 
@@ -39,6 +41,7 @@ fn ports(context: &Context<'_>) -> BTreeMap<u16, InboundPort> {
             ports.entry(own.listen).or_insert(InboundPort {
                 app: own.app,
                 protocol: declared.map_or(by_name, |port| port.protocol),
+                host: host.map_or_else(|| "".into(), |host| host.as_str().into()),
                 origin: declared.map_or(origin, |port| port.origin.clone()),
             });
         }
@@ -53,6 +56,7 @@ fn ports(context: &Context<'_>) -> BTreeMap<u16, InboundPort> {
         ports.entry(target).or_insert(InboundPort {
             app: target,
             protocol: port.protocol,
+            host: service.key.host.clone(),
             origin: port.origin.clone(),
         });
     }
@@ -159,7 +163,7 @@ pub(super) fn cluster(context: &Context<'_>, name: &ClusterName) -> Option<Clust
     if *name != ClusterName::inbound(parts.port) {
         return None;
     }
-    let mut cluster = cluster::base(name, cluster::loopback(name, port.app));
+    let mut cluster = cluster::base(name, cluster::loopback(name, port.app, port.host));
     cluster.protocol = cluster::protocol(port.protocol, None);
     cluster.origin = Some(port.origin);
     Some(cluster)

@@ -69,27 +69,22 @@ impl AddressIndex {
         found.collect()
     }
 
-    /// The services visible to `namespace` that own `ip` and `port`, by the first kind of
-    /// ownership that anyone has.
+    /// The services that own `ip` and `port`, by the first kind of ownership that anyone has
+    /// whom the caller sees (`visible`).
     pub(super) fn owners<'a>(
         &self,
-        index: &'a ServiceIndex,
         ip: IpAddr,
         port: u16,
-        namespace: &str,
+        visible: impl Fn(&ServiceKey) -> Option<&'a Arc<Service>>,
     ) -> Vec<Owner<'a>> {
-        let visible = |key: &ServiceKey| {
-            let service = index.services.get(key)?;
-            service.shows_to(namespace).then_some(service)
-        };
         let of_keys = |keys: Option<&Vec<ServiceKey>>| -> Vec<Owner<'a>> {
-            let services = keys.into_iter().flatten().filter_map(visible);
+            let services = keys.into_iter().flatten().filter_map(&visible);
             let owning = services.filter(|service| service.port(port).is_some());
             owning.map(|service| Owner { service, port }).collect()
         };
         let by_address = of_keys(self.virtual_addresses.get(&ip));
         if !by_address.is_empty() {
-            return distinct(by_address, namespace);
+            return distinct(by_address);
         }
         let endpoints = self.endpoints.get(&ip).into_iter().flatten();
         let by_endpoint: Vec<Owner<'a>> = endpoints
@@ -97,28 +92,24 @@ impl AddressIndex {
             .filter_map(|(key, _, number)| Some(Owner { service: visible(key)?, port: *number }))
             .collect();
         if !by_endpoint.is_empty() {
-            return distinct(by_endpoint, namespace);
+            return distinct(by_endpoint);
         }
         for (Reverse(length), networks) in &self.networks {
             let Ok(network) = IpNet::new(ip, *length) else { continue };
             let owners = of_keys(networks.get(&network.trunc()));
             if !owners.is_empty() {
-                return distinct(owners, namespace);
+                return distinct(owners);
             }
         }
         Vec::new()
     }
 }
 
-/// One owner per host and port: of equal hosts the one of the own namespace, else the first.
-fn distinct<'a>(mut owners: Vec<Owner<'a>>, namespace: &str) -> Vec<Owner<'a>> {
-    let rank = |owner: &Owner<'_>| {
-        let ServiceKey { host, namespace: home } = &owner.service.key;
-        (host.clone(), owner.port, &**home != namespace, home.clone())
-    };
-    owners.sort_by_key(rank);
-    owners.dedup_by(|later, first| {
-        later.service.key.host == first.service.key.host && later.port == first.port
-    });
+/// One owner per host and port, in their order: a service with several endpoints at an address
+/// owns it once.
+fn distinct(mut owners: Vec<Owner<'_>>) -> Vec<Owner<'_>> {
+    let place = |owner: &Owner<'_>| (owner.service.key.clone(), owner.port);
+    owners.sort_by_key(place);
+    owners.dedup_by_key(|owner| place(owner));
     owners
 }

@@ -84,6 +84,37 @@ fn the_closest_wildcard_wins() {
 }
 
 #[test]
+fn a_service_whose_host_is_another_ones_owns_no_address() {
+    let at = |id: &str, address: &str| {
+        let spec = format!(
+            "{{hosts: [pay], addresses: [{address}], resolution: STATIC, \
+             ports: [{{number: 80, name: http}}]}}"
+        );
+        object("ServiceEntry", id, &spec)
+    };
+    let world = world(&[at("a/pay", "10.9.0.1"), at("b/pay", "10.9.0.2")]);
+    let owner = |ip: &str, namespace: &str| {
+        let view = View::new(&world);
+        let owners = view.owners(ip.parse().unwrap(), 80, namespace);
+        assert!(view.into_queries().contains(&Query::Service("pay".into())));
+        owners.first().map(|owner| owner.service.key.namespace.to_string())
+    };
+    // Each client has one `pay`: its own, else the first. The other has no name there.
+    for (ip, namespace, expected) in [
+        ("10.9.0.1", "a", Some("a")),
+        ("10.9.0.2", "a", None),
+        ("10.9.0.1", "b", None),
+        ("10.9.0.2", "b", Some("b")),
+        ("10.9.0.1", "c", Some("a")),
+        ("10.9.0.2", "c", None),
+    ] {
+        assert_eq!(owner(ip, namespace).as_deref(), expected, "{ip} for {namespace}");
+    }
+    let view = View::new(&world);
+    assert_eq!(view.visible_services("c").count(), 1);
+}
+
+#[test]
 fn the_closest_owner_of_an_address_wins() {
     let entry = |id: &str, addresses: &str| {
         let (_, name) = id.split_once('/').unwrap();

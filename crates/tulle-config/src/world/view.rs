@@ -59,10 +59,15 @@ impl<'a> View<'a> {
         self.world.services.exact(host, namespace)
     }
 
-    /// The services visible to `namespace` that own an address and port.
+    /// The services that own an address and port, as `namespace` sees them: a service whose host
+    /// is another one's there has no name to be reached by, and owns nothing.
     pub fn owners(&self, ip: IpAddr, port: u16, namespace: &str) -> Vec<Owner<'a>> {
         self.ask(Query::Address(ip));
-        self.world.addresses.owners(&self.world.services, ip, port, namespace)
+        let seen = |key: &ServiceKey| {
+            self.ask(Query::Service(key.host.clone()));
+            self.world.services.exact(&key.host, namespace).filter(|service| service.key == *key)
+        };
+        self.world.addresses.owners(ip, port, seen)
     }
 
     /// The backends of a service.
@@ -71,10 +76,14 @@ impl<'a> View<'a> {
         self.world.services.backends.get(key).map_or(&[], |backends| backends)
     }
 
-    /// Every service that `namespace` sees.
+    /// Every service that `namespace` sees, of equal hosts the one that the host stands for.
     pub fn visible_services(&self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Service>> {
         self.ask(Query::AllServices);
-        self.world.services.all().filter(move |service| service.shows_to(namespace))
+        let services = &self.world.services;
+        services.all().filter(move |service| {
+            let seen = services.exact(&service.key.host, namespace);
+            seen.is_some_and(|seen| seen.key == service.key)
+        })
     }
 
     /// Every service with a backend at `ip`, with the service's and the backend's port.

@@ -59,6 +59,8 @@ struct Session<'a> {
     status: AgentGuard,
     /// Waits until callers have heard that the workload drains.
     withdrawing: JoinSet<()>,
+    /// Whether the registry took the workload in.
+    registered: bool,
 }
 
 impl<'a> Session<'a> {
@@ -74,23 +76,25 @@ impl<'a> Session<'a> {
         let status = shared.status.agent(report(&hello));
         let open = Open::default();
         let withdrawing = JoinSet::new();
-        let session = Self { shared, down, stream, workload, open, status, withdrawing };
-        session.register(hello).await?;
+        let registered = false;
+        let mut session =
+            Self { shared, down, stream, workload, open, status, withdrawing, registered };
+        session.registered = session.register(hello).await?;
         Ok((session, questions))
     }
 
-    async fn register(&self, hello: proto::Hello) -> Result<(), GrpcStatus> {
+    /// Whether the registry took the workload in; if not, the proxy is told why.
+    async fn register(&self, hello: proto::Hello) -> Result<bool, GrpcStatus> {
         let reason = match registration::read(&hello) {
-            Ok(None) => return Ok(()),
+            Ok(None) => return Ok(false),
             Ok(Some(workload)) => {
                 let instance = hello.instance.as_str().into();
                 let event = Event::Register { stream: self.stream, instance, workload };
                 match self.shared.registry.handle(event, Instant::now()) {
                     Ok(_) => {
                         let lease_seconds = LEASE.as_secs() as u32;
-                        return self
-                            .send(Down::Registered(proto::Registered { lease_seconds }))
-                            .await;
+                        self.send(Down::Registered(proto::Registered { lease_seconds })).await?;
+                        return Ok(true);
                     }
                     Err(refusal) => refusal.to_string(),
                 }
@@ -98,11 +102,16 @@ impl<'a> Session<'a> {
             Err(error) => error.to_string(),
         };
         tracing::warn!(workload = %self.workload, reason, "a registration is refused");
-        self.send(Down::Refused(proto::Refused { reason })).await
+        self.send(Down::Refused(proto::Refused { reason })).await?;
+        Ok(false)
     }
 
     async fn handle(&mut self, message: proto::AgentUp) -> Result<(), GrpcStatus> {
         self.tell(Event::Heard(self.stream));
+        if self.registered && self.shared.registry.entry(&self.workload).is_none() {
+            // A proxy says what it offers once for each stream: on the next one it is back.
+            return Err(GrpcStatus::aborted("the lease ran out; connect and register again"));
+        }
         match message.message {
             Some(Up::Hello(_)) => {
                 return Err(GrpcStatus::invalid_argument("a second Hello on one stream"));

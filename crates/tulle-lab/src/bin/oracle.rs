@@ -13,7 +13,7 @@ use tulle_lab::oracle::{self, Group, Row, rows};
 struct Settings {
     /// Rows whose name contains one of these; all without it.
     names: Vec<String>,
-    /// Rows of one group only: routing, http1, resilience, http2, tcp.
+    /// Rows of one group only: routing, http1, resilience, http2, tcp, records.
     #[arg(long)]
     group: Option<String>,
     /// Whom to compare with; `none` prints Envoy's transcripts.

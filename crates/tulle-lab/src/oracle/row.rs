@@ -20,12 +20,14 @@ pub enum Group {
     Http2,
     /// TCP proxy, filter chains, detection, WebSocket.
     Tcp,
+    /// The access log.
+    Records,
 }
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 5] =
-        [Self::Routing, Self::Http1, Self::Resilience, Self::Http2, Self::Tcp];
+    pub const ALL: [Self; 6] =
+        [Self::Routing, Self::Http1, Self::Resilience, Self::Http2, Self::Tcp, Self::Records];
 
     /// The name of its configuration file, without `.yaml`.
     #[must_use]
@@ -36,6 +38,7 @@ impl Group {
             Self::Resilience => "resilience",
             Self::Http2 => "http2",
             Self::Tcp => "tcp",
+            Self::Records => "records",
         }
     }
 
@@ -136,6 +139,8 @@ pub struct Row {
     pub client: Client,
     /// What the upstreams answer, by name; others answer `200 ok`, TCP ones echo.
     pub upstreams: Vec<(&'static str, Script)>,
+    /// Lines of the access log that are waited for and compared.
+    pub logged: usize,
 }
 
 impl Row {
@@ -145,13 +150,21 @@ impl Row {
         let client = Client::Http1(Vec::new());
         let (kind, listener) = (Kind::Http1, "http");
         let upstreams = Vec::new();
-        Self { name, behaviour, kind, listener, from_outside: false, client, upstreams }
+        let (from_outside, logged) = (false, 0);
+        Self { name, behaviour, kind, listener, from_outside, client, upstreams, logged }
     }
 
     /// Says what the row is about.
     #[must_use]
     pub fn kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
+        self
+    }
+
+    /// Looks at so many lines of the access log too.
+    #[must_use]
+    pub fn logged(mut self, lines: usize) -> Self {
+        self.logged = lines;
         self
     }
 

@@ -5,6 +5,7 @@ use super::{Group, Row};
 mod http1;
 mod http1_errors;
 mod http2;
+mod records;
 mod resilience;
 mod routing;
 mod tcp;
@@ -18,6 +19,7 @@ pub fn of(group: Group) -> Vec<Row> {
         Group::Resilience => resilience::rows(),
         Group::Http2 => http2::rows(),
         Group::Tcp => tcp::rows(),
+        Group::Records => records::rows(),
     }
 }
 

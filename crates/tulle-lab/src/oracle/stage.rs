@@ -1,5 +1,6 @@
 //! One proxy with its listeners and the upstreams behind it: a stage on which rows are played.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -10,17 +11,20 @@ use super::row::{Client, Http1Step, Row, Script};
 use super::{template, transcript};
 use crate::backend::{http1, http2, tcp};
 use crate::client;
+use crate::deadline::until;
 use crate::envoy::Program;
 use crate::ports::PortLease;
 use crate::process::Process;
 
 /// How long anything a client expects may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// The proxy and everything around it; all of it ends when dropped.
 #[derive(Debug)]
 pub struct Stage {
     process: Process,
+    /// Lines of its log that rows have looked at.
+    logged: Cell<usize>,
     patience: Duration,
     ports: BTreeMap<(String, String), u16>,
     http1: BTreeMap<String, http1::Backend>,
@@ -35,7 +39,7 @@ impl Stage {
     ///
     /// # Errors
     /// When the configuration has an unknown placeholder or the proxy does not start.
-    pub async fn open(program: Program, config: &str) -> Result<Self> {
+    pub async fn open(program: Program<'_>, config: &str) -> Result<Self> {
         Self::open_with(program, config, PATIENCE).await
     }
 
@@ -43,7 +47,7 @@ impl Stage {
     ///
     /// # Errors
     /// When the configuration has an unknown placeholder or the proxy does not start.
-    pub async fn open_with(program: Program, config: &str, patience: Duration) -> Result<Self> {
+    pub async fn open_with(program: Program<'_>, config: &str, patience: Duration) -> Result<Self> {
         let (mut http1, mut http2, mut tcp) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (mut ports, mut leases) = (BTreeMap::new(), Vec::new());
         for (kind, name) in template::placeholders(config) {
@@ -74,7 +78,8 @@ impl Stage {
         let config = template::fill(config, &ports);
         let process = program.start(&config, &listeners, directory.path()).await?;
         let _leases = leases;
-        Ok(Self { process, patience, ports, http1, http2, tcp, _leases, _directory: directory })
+        let (logged, _directory) = (Cell::new(0), directory);
+        Ok(Self { process, logged, patience, ports, http1, http2, tcp, _leases, _directory })
     }
 
     /// Plays one row and says what could be observed.
@@ -85,7 +90,40 @@ impl Stage {
             Err(error) => vec![format!("the client failed: {error:#}")],
         };
         lines.extend(self.upstreams(row).await);
+        lines.extend(self.log(row).await);
         lines.into_iter().map(|line| self.without_ports(line)).collect()
+    }
+
+    /// Where the listener of this name is.
+    ///
+    /// # Errors
+    /// When the configuration has none.
+    pub fn listener(&self, name: &str) -> Result<SocketAddr> {
+        port(&self.ports, "port", name)
+    }
+
+    /// The HTTP/1 upstream of this name.
+    ///
+    /// # Errors
+    /// When the configuration has none.
+    pub fn http1(&self, name: &str) -> Result<&http1::Backend> {
+        self.http1.get(name).with_context(|| format!("the configuration has no http1 {name}"))
+    }
+
+    /// The HTTP/2 upstream of this name.
+    ///
+    /// # Errors
+    /// When the configuration has none.
+    pub fn http2(&self, name: &str) -> Result<&http2::Backend> {
+        self.http2.get(name).with_context(|| format!("the configuration has no http2 {name}"))
+    }
+
+    /// Memory of the proxy that is in RAM, in KiB.
+    ///
+    /// # Errors
+    /// When the proxy has ended.
+    pub fn resident_kib(&self) -> Result<u64> {
+        self.process.resident_kib()
     }
 
     /// What the proxy wrote so far.
@@ -183,6 +221,24 @@ impl Stage {
             }
         }
         lines
+    }
+
+    /// What the access log says of a row that looks at it.
+    async fn log(&self, row: &Row) -> Vec<String> {
+        let before = self.logged.get();
+        let lines = || {
+            let text = self.process.stdout();
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            whole.lines().skip(before).map(transcript::logged).collect::<Vec<_>>()
+        };
+        let enough = until("lines of the log", self.patience, || async {
+            (lines().len() >= row.logged).then_some(())
+        });
+        // Too few are a difference that the transcript shows.
+        drop(enough.await);
+        let lines = lines();
+        self.logged.set(before + lines.len());
+        if row.logged == 0 { Vec::new() } else { lines }
     }
 
     /// A step in whose bytes placeholders became this stage's ports.

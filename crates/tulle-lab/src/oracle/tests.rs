@@ -25,8 +25,8 @@ fn the_table_is_as_wide_as_promised() {
 fn deliberate_differences_are_few_and_name_rows() {
     let names: BTreeSet<_> = rows::all().iter().map(|row| row.name).collect();
     assert!(differences::DELIBERATE.len() <= differences::LIMIT);
-    for (name, reason) in differences::DELIBERATE {
-        assert!(names.contains(name) && !reason.is_empty(), "{name}");
+    for differences::Difference { row, why, lines } in differences::DELIBERATE {
+        assert!(names.contains(row) && !why.is_empty() && !lines.is_empty(), "{row}");
     }
 }
 
@@ -37,6 +37,15 @@ fn lines_of_configurations_belong_to_rows_of_their_group() {
         for owner in template::owners(&group.config().unwrap()) {
             assert!(names.contains(owner.as_str()), "{} has no row {owner}", group.name());
         }
+    }
+}
+
+#[test]
+fn only_the_difference_that_is_meant_is_deliberate() {
+    let meant = differences::of("record-cut").unwrap();
+    assert!(meant.is("    same\n  - logged GET 200 UPE a\n  + logged GET 200 UC a\n"));
+    for other in ["  - logged GET 200 UPE a\n", "  - x\n  + y\n", ""] {
+        assert!(!meant.is(other), "{other:?}");
     }
 }
 

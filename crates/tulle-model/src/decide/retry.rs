@@ -1,7 +1,11 @@
 //! Whether an attempt that failed is made again.
 
-use crate::head::{KnownId, ResponseHead};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::head::{KnownId, RequestHead, ResponseHead};
 use crate::retry::{RetryOn, RetryPolicy};
+use crate::route::{Forward, VirtualHost};
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +101,66 @@ fn covered_by_answer(policy: &RetryPolicy, head: &ResponseHead) -> RetryOn {
         Some(b"14") => RetryOn::GRPC_UNAVAILABLE,
         _ => RetryOn::NONE,
     })
+}
+
+/// How long a request may take and how often it may be tried, by its route and by what its caller
+/// asks for who may ([`crate::decide::caller`] takes it away from others).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effort {
+    /// From the end of the request to the end of the answer; `None` never ends it.
+    pub timeout: Option<Duration>,
+    /// Longest time of one attempt, where it is shorter than that.
+    pub per_try: Option<Duration>,
+    /// What is tried again, if anything is.
+    pub policy: Option<Arc<RetryPolicy>>,
+}
+
+/// The effort that a route makes for a request.
+///
+/// Reference: Envoy `FilterUtility::finalTimeout`, `RetryStateImpl`.
+#[must_use]
+pub fn effort(forward: &Forward, host: &VirtualHost, head: &RequestHead) -> Effort {
+    let some = |limit: &Duration| !limit.is_zero();
+    let asked = milliseconds(head, KnownId::XEnvoyUpstreamRequestTimeoutMs);
+    // A limit of the stream's life stands in the place of the route's timeout, as in Envoy.
+    let of_route = forward.timeout.filter(|_| forward.max_stream_duration.is_none());
+    let timeout = asked.or(of_route).filter(some);
+    let policy = asked_policy(head, forward.retry.as_ref().or(host.retry.as_ref()));
+    let per_try = policy.as_ref().and_then(|policy| policy.per_try_timeout);
+    let per_try = per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout));
+    Effort { timeout, per_try, policy }
+}
+
+/// The policy, changed as the request asks.
+fn asked_policy(head: &RequestHead, policy: Option<&Arc<RetryPolicy>>) -> Option<Arc<RetryPolicy>> {
+    let text = |id| head.headers.first(id).and_then(|text| std::str::from_utf8(text).ok());
+    let conditions = [KnownId::XEnvoyRetryOn, KnownId::XEnvoyRetryGrpcOn].map(text);
+    let most = text(KnownId::XEnvoyMaxRetries).and_then(|text| text.parse().ok());
+    let statuses = text(KnownId::XEnvoyRetriableStatusCodes);
+    let per_try = milliseconds(head, KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs);
+    if conditions == [None, None] && most.is_none() && statuses.is_none() && per_try.is_none() {
+        return policy.cloned();
+    }
+    let mut asked = match policy {
+        Some(policy) => RetryPolicy::clone(policy),
+        None => RetryPolicy::new(RetryOn::NONE, 1),
+    };
+    for name in conditions.into_iter().flatten().flat_map(|list| list.split(',')) {
+        // Of a condition that nobody knows Envoy takes no notice.
+        asked.on = asked.on.union(RetryOn::parse(name).unwrap_or(RetryOn::NONE));
+    }
+    asked.max_retries = most.unwrap_or(asked.max_retries);
+    let codes = statuses.into_iter().flat_map(|list| list.split(','));
+    asked.retriable_status_codes.extend(codes.filter_map(|code| code.trim().parse::<u16>().ok()));
+    asked.per_try_timeout = per_try.or(asked.per_try_timeout).filter(|limit| !limit.is_zero());
+    Some(Arc::new(asked))
+}
+
+/// A duration that a header of the request gives in milliseconds.
+fn milliseconds(head: &RequestHead, id: KnownId) -> Option<Duration> {
+    let value = head.headers.first(id)?;
+    let value: u64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    Some(Duration::from_millis(value))
 }
 
 #[cfg(test)]

@@ -1,7 +1,12 @@
-//! What the fuzz targets check, over the HTTP/1 codec alone: the rest of the proxy is not built.
+//! What the fuzz targets check: of the proxy the HTTP/1 codec alone is built, of the other crates
+//! what reads bytes of strangers.
 //!
 //! No input panics; how bytes are cut into packets changes nothing; what is accepted is accepted
-//! by the reference parser too, and framed the same.
+//! by the reference parser too, and framed the same; so is what we send on ([`two_hop`]).
+
+pub mod configuration;
+pub mod names;
+pub mod two_hop;
 
 #[path = "../../src/http/codec"]
 mod codec {

@@ -3,9 +3,15 @@
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use tulle_model::flag::ResponseFlag;
+use tulle_model::head::{Method, RequestHead};
+use tulle_model::route::ClusterChoice;
+
 use super::{DownstreamFields, LogFields, UpstreamFields};
 use crate::http::context::Downstream;
 use crate::http::exchange::Exchange;
+use crate::http::route::Plan;
+use crate::record::Record;
 use crate::tcp::TcpProgress;
 use crate::upstream::{UpstreamCluster, UpstreamEndpoint};
 
@@ -18,7 +24,8 @@ impl<'a> LogFields<'a> {
             duration: Some(record.started.elapsed()),
             request_duration: record.request_sent_after,
             response_duration: record.answered_after,
-            request: Some(&x.request),
+            // Of a head that could not be read there is nothing to say.
+            request: Some(&x.request).filter(|head| is_read(head)),
             response: Some(&x.response),
             trailers: record.trailers.as_ref(),
             protocol: Some(x.request.version),
@@ -27,11 +34,17 @@ impl<'a> LogFields<'a> {
             flags: record.flags,
             bytes_received: record.request_bytes,
             bytes_sent: record.response_bytes,
+            listener: x.cx.listener.name.as_str(),
+            routes: record.plan.as_ref().map_or("", |plan| plan.config.name.as_str()),
             route_name: record.plan.as_ref().map_or("", |plan| &plan.route.name),
+            origin: record.origin().or(x.cx.listener.origin.as_ref()),
             hostname,
             downstream: DownstreamFields::of(&x.cx.downstream),
             upstream: UpstreamFields {
-                cluster: record.cluster.as_deref().map_or("", UpstreamCluster::stat_name),
+                cluster: record
+                    .cluster
+                    .as_deref()
+                    .map_or_else(|| planned_cluster(record), UpstreamCluster::stat_name),
                 host: record.endpoint.as_deref().map(host),
                 local: record.upstream_local,
                 transport_failure: record.transport_failure.as_deref().unwrap_or_default(),
@@ -80,6 +93,25 @@ impl<'a> DownstreamFields<'a> {
             server_name: &downstream.server_name,
         }
     }
+}
+
+/// The cluster that a request would have gone to, had a fault not been injected.
+fn planned_cluster(record: &Record) -> &str {
+    let plan = record.plan.as_ref();
+    let plan = plan.filter(|_| record.flags.contains(ResponseFlag::FaultInjected));
+    let choice = plan.and_then(Plan::forward).map(|forward| &forward.cluster);
+    match (plan, choice) {
+        (_, Some(ClusterChoice::Cluster(name))) => name.as_str(),
+        (Some(plan), Some(ClusterChoice::Weighted(_))) => {
+            plan.weighted().map_or("", |cluster| cluster.name.as_str())
+        }
+        _ => "",
+    }
+}
+
+/// Whether a request line was read: only CONNECT has no path.
+fn is_read(head: &RequestHead) -> bool {
+    !head.path().is_empty() || head.method == Method::Connect
 }
 
 fn host(endpoint: &UpstreamEndpoint) -> &crate::upstream::Target {

@@ -149,6 +149,9 @@ fn value<'a>(command: &Command, fields: &'a LogFields<'_>) -> Value<'a> {
         Command::RequestDuration => Value::milliseconds(fields.request_duration),
         Command::ResponseDuration => Value::milliseconds(fields.response_duration),
         Command::RouteName => Value::of_text(fields.route_name),
+        Command::Listener => Value::of_text(fields.listener),
+        Command::Routes => Value::of_text(fields.routes),
+        Command::Origin => Value::or_missing(fields.origin, |origin| Value::Display(origin)),
         Command::Hostname => Value::of_text(fields.hostname),
         Command::StreamId => {
             let id = fields.request.and_then(|head| head.headers.first(KnownId::XRequestId));

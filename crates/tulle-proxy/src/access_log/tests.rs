@@ -70,6 +70,7 @@ fn commands_print_what_is_known() {
     let host = Target::Pipe("/run/app.sock".into());
     let mut flags = ResponseFlags::from(ResponseFlag::UpstreamConnectionFailure);
     flags.insert(ResponseFlag::UpstreamRetryLimitExceeded);
+    let origin = Origin::of_object("VirtualService", "shop", "order").at("spec.http[0]");
     let known = LogFields {
         request: Some(&request),
         response: Some(&response),
@@ -82,7 +83,10 @@ fn commands_print_what_is_known() {
         bytes_received: 5,
         request_duration: Some(Duration::from_millis(2)),
         response_duration: Some(Duration::from_secs(3)),
+        listener: "virtualOutbound",
+        routes: "order.shop:80",
         route_name: "by-header",
+        origin: Some(&origin),
         hostname: "node-1",
         downstream: DownstreamFields {
             connection_id: 9,
@@ -124,6 +128,8 @@ fn commands_print_what_is_known() {
             ("%REQ(:METHOD)% %REQ(:PATH)% %REQ(:AUTHORITY)%", "GET /new order.shop"),
             ("%REQ(USER-AGENT):4%|%REQ(NOPE?USER-AGENT)%|%REQ(A?B)%", "curl|curl/8|-"),
             ("%RESP(SERVER)% %RESP(:STATUS)% %TRAILER(GRPC-STATUS)%", "- - 7"),
+            ("%TULLE_LISTENER% %TULLE_ROUTES%", "virtualOutbound order.shop:80"),
+            ("%TULLE_ORIGIN%", "VirtualService shop/order spec.http[0]"),
             ("100%%", "100%"),
         ],
     );

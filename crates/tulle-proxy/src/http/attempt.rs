@@ -323,7 +323,9 @@ async fn wait_for_head(
                 }
             },
             expired = expiry(x.timer, &tries.clocks) => return Err(Told::Expired(expired)),
-            () = x.out.reset_by_peer() => return Err(Told::Failed(x.record.downstream_gone())),
+            abort = x.out.reset_by_peer() => {
+                return Err(Told::Failed(x.record.downstream_broke(&abort)));
+            }
         }
     }
 }
@@ -370,7 +372,7 @@ fn finish(
         }
         Told::Broken { abort, touched, answered } => {
             cluster.report(endpoint, Outcome::Broke);
-            let facts = BrokenFacts { touched, answered, reused };
+            let facts = BrokenFacts { touched, answered, reused, attempts: x.record.attempts };
             let (attempt, reply) = failure::broken(&abort, facts);
             again_or(x, tries, attempt, reply)
         }

@@ -110,7 +110,7 @@ fn failed(x: &mut Exchange<'_>, broken: PumpError) -> Failure {
             broken_midway(x, &abort);
             Failure::Abort
         }
-        PumpError::Sink(_) => x.record.downstream_gone(),
+        PumpError::Sink(abort) => x.record.downstream_broke(&abort),
     }
 }
 

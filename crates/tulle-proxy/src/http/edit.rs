@@ -3,18 +3,16 @@
 //! Levels from the most to the least specific: weighted cluster, route, virtual host,
 //! configuration; turned round by `most_specific_header_mutations_wins`.
 
-use std::borrow::Cow;
-
 use tulle_model::address::EndpointAddress;
 use tulle_model::cluster::Endpoint;
-use tulle_model::head::{Headers, KnownId, split_path};
+use tulle_model::decide::rewrite;
+use tulle_model::head::{CanonicalAuthority, Headers, KnownId};
 use tulle_model::header_edit::{AppendAction, HeaderAdd, HeaderEdits};
-use tulle_model::route::{Forward, HostRewrite, PathRewrite};
+use tulle_model::route::{Forward, HostRewrite};
 
 use crate::access_log::LogFields;
 use crate::access_log::render::header_value;
 use crate::http::exchange::Exchange;
-use crate::http::redirect::replaced_prefix;
 use crate::http::route::Plan;
 
 /// Edits the request as the plan says, then rewrites path and host.
@@ -99,19 +97,9 @@ fn apply(edits: &HeaderEdits, values: Vec<Vec<u8>>, headers: &mut Headers) {
 }
 
 fn rewrite_path(x: &mut Exchange<'_>, plan: &Plan, forward: &Forward) {
-    let Some(rewrite) = &forward.path_rewrite else { return };
     let head = &mut x.request;
+    let Some(new) = rewrite::path(forward, &plan.route.matches, head) else { return };
     let old = head.path().to_vec();
-    let (path, query) = split_path(&old);
-    let new = match rewrite {
-        PathRewrite::Prefix(prefix) => replaced_prefix(path, &plan.route.matches.path, prefix),
-        PathRewrite::Pattern(substitution) => Cow::Owned(substitution.apply(path)),
-    };
-    let mut new = new.into_owned();
-    if let Some(query) = query {
-        new.push(b'?');
-        new.extend_from_slice(query);
-    }
     // A path that cannot stand in a request is not written: the old one goes on.
     if head.set_path(&new).is_ok() && x.cx.envoy_headers {
         let _ = head.headers.set(KnownId::XEnvoyOriginalPath, &old);
@@ -119,20 +107,7 @@ fn rewrite_path(x: &mut Exchange<'_>, plan: &Plan, forward: &Forward) {
 }
 
 fn rewrite_host(x: &mut Exchange<'_>, plan: &Plan, forward: &Forward) {
-    let of_cluster = plan.weighted().and_then(|cluster| cluster.host_rewrite.as_deref());
-    let head = &x.request;
-    let new: Option<Vec<u8>> = match (of_cluster, &forward.host_rewrite) {
-        (Some(host), _) => Some(host.as_bytes().to_vec()),
-        (None, None | Some(HostRewrite::Endpoint)) => None,
-        (None, Some(HostRewrite::Literal(host))) => Some(host.as_bytes().to_vec()),
-        (None, Some(HostRewrite::Header(name))) => {
-            head.headers.first(name).filter(|value| !value.is_empty()).map(<[u8]>::to_vec)
-        }
-        (None, Some(HostRewrite::FromPath(substitution))) => {
-            Some(substitution.apply(head.path_without_query()))
-        }
-    };
-    if let Some(new) = new {
+    if let Some(new) = rewrite::authority(forward, plan.weighted(), &x.request) {
         set_host(x, forward, &new);
     }
 }
@@ -154,11 +129,14 @@ pub fn endpoint_host(x: &mut Exchange<'_>, plan: &Plan, endpoint: &Endpoint) {
 
 fn set_host(x: &mut Exchange<'_>, forward: &Forward, new: &[u8]) {
     let head = &mut x.request;
+    // A host that cannot stand in a request is not written: the old one goes on.
+    if CanonicalAuthority::parse(new).is_err() {
+        return;
+    }
     let old = head.authority().to_vec();
     if forward.append_x_forwarded_host {
         let _ = head.headers.join(KnownId::XForwardedHost, b",", &old);
     }
-    // A host that cannot stand in a request is not written: the old one goes on.
     if head.set_authority(new).is_ok() && x.cx.envoy_headers {
         let _ = head.headers.append_if_absent(KnownId::XEnvoyOriginalHost, &old);
     }

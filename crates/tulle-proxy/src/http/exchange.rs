@@ -133,7 +133,7 @@ async fn answer(x: &mut Exchange<'_>, reply: &LocalReply) -> Result<(), Failure>
     }
     let text = Bytes::copy_from_slice(reply.write(&mut x.response, is_grpc(&x.request)));
     x.record.status = x.response.status;
-    if let Some(plan) = x.record.plan.clone().filter(|_| x.filters.is_passed()) {
+    if let Some(plan) = x.record.plan.clone() {
         edit::response(x, &plan);
     }
     reason::tell(x);

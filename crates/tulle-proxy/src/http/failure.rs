@@ -10,7 +10,13 @@ use crate::http::tries::Expired;
 use crate::record::Record;
 use crate::upstream::failure::ConnectFailure;
 
-const PREFIX: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
+/// What a caller is told, with what broke the last of its attempts.
+fn body(attempts: u32, reason: &str) -> String {
+    let which = if attempts > 1 { "retried and the latest " } else { "" };
+    format!(
+        "upstream connect error or disconnect/reset before headers. {which}reset reason: {reason}"
+    )
+}
 
 /// The answer when no connection could be made.
 pub fn connect(x: &mut Exchange<'_>, failed: &ConnectFailure) -> LocalReply {
@@ -18,8 +24,8 @@ pub fn connect(x: &mut Exchange<'_>, failed: &ConnectFailure) -> LocalReply {
         x.record.transport_failure = Some(failed.detail.to_string());
     }
     // What the transport said is for the log: it names addresses and certificates.
-    let body = format!("{PREFIX}{}", failed.reason);
-    let mut reply = LocalReply::new(503, "", body).flagged(failed.flag);
+    let mut reply =
+        LocalReply::new(503, "", body(x.record.attempts, failed.reason)).flagged(failed.flag);
     reply.details = match failed.detail.is_empty() {
         true => details(failed.reason, ""),
         false => details(failed.reason, &format!("|{}", failed.detail.replace(' ', "_"))),
@@ -41,6 +47,8 @@ pub struct BrokenFacts {
     pub answered: bool,
     /// The connection served another request before.
     pub reused: bool,
+    /// Attempts made.
+    pub attempts: u32,
 }
 
 /// What a break counts as for retries, and the answer if it is final.
@@ -63,7 +71,7 @@ pub fn broken(abort: &Abort, facts: BrokenFacts) -> (Attempt<'static>, LocalRepl
         _ if facts.reused && !facts.answered => Attempt::IdleConnectionClosed,
         _ => Attempt::Reset,
     };
-    let mut reply = LocalReply::new(status, "", format!("{PREFIX}{reason}")).flagged(flag);
+    let mut reply = LocalReply::new(status, "", body(facts.attempts, reason)).flagged(flag);
     reply.details = match abort {
         Abort::Protocol(why) => details(reason, &format!("|{why}")),
         _ => details(reason, ""),
@@ -111,7 +119,9 @@ pub fn downstream(record: &mut Record, abort: &Abort) -> Failure {
             reply.close = true;
             reply.into()
         }
-        Abort::Reset | Abort::Refused | Abort::Truncated | Abort::Io(_) => record.downstream_gone(),
+        Abort::Reset | Abort::Refused | Abort::Truncated | Abort::Io(_) => {
+            record.downstream_broke(abort)
+        }
     }
 }
 

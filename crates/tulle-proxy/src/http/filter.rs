@@ -105,12 +105,6 @@ impl Filters {
         self.stages.is_empty()
     }
 
-    /// Whether the request came past the last filter.
-    #[must_use]
-    pub fn is_passed(&self) -> bool {
-        self.outside == self.stages.len()
-    }
-
     /// Whether an answer has filters to pass.
     #[must_use]
     pub fn await_answer(&self) -> bool {

@@ -36,8 +36,7 @@ pub async fn forward(x: &mut Exchange<'_>, plan: &Plan) -> Result<(), Failure> {
         return Err(shed(x, dropped).into());
     }
     let _request = cluster.admit(forward.priority).map_err(|_| overflow())?;
-    let policy = forward.retry.as_ref().or(plan.virtual_host.retry.as_ref()).cloned();
-    let mut tries = Tries::new(x, forward, policy);
+    let mut tries = Tries::new(x, forward, &plan.virtual_host);
     control_headers(x, &tries);
     edit::request(x, plan);
     let hash = hash::of(x, &forward.hash);

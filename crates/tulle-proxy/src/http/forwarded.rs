@@ -1,160 +1,30 @@
 //! Who the caller is, as the next hop is told: `x-forwarded-*`, `x-request-id`, `via`, `server`.
 //!
-//! Reference: Envoy "HTTP header manipulation"; `ConnectionManagerUtility` for the order.
+//! Whom to believe is decided in [`tulle_model::decide::caller`]. Reference: Envoy "HTTP header
+//! manipulation".
 
-use std::net::IpAddr;
-
-use tulle_model::head::{KnownId, RequestHead, ResponseHead, Scheme};
-use tulle_model::http::{ServerHeaderWhen, Trust};
-use tulle_model::name::Direction;
+use tulle_model::decide::caller::{Peer, at_the_mesh, believe};
+use tulle_model::head::{KnownId, RequestHead, ResponseHead};
+use tulle_model::http::ServerHeaderWhen;
 
 use crate::http::context::HttpContext;
 
-/// Control headers that only callers inside the mesh may set.
-const CONTROL_HEADERS: [KnownId; 15] = [
-    KnownId::XEnvoyRetriableStatusCodes,
-    KnownId::XEnvoyRetriableHeaderNames,
-    KnownId::XEnvoyRetryOn,
-    KnownId::XEnvoyRetryGrpcOn,
-    KnownId::XEnvoyMaxRetries,
-    KnownId::XEnvoyUpstreamAltStatName,
-    KnownId::XEnvoyUpstreamRequestTimeoutMs,
-    KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs,
-    KnownId::XEnvoyUpstreamRequestTimeoutAltResponse,
-    KnownId::XEnvoyExpectedRqTimeoutMs,
-    KnownId::XEnvoyForceTrace,
-    KnownId::XEnvoyIpTags,
-    KnownId::XEnvoyOriginalMethod,
-    KnownId::XEnvoyOriginalUrl,
-    KnownId::XEnvoyHedgeOnPerTryTimeout,
-];
-
-/// What proxies say of themselves to the next one, and never to the application.
-const PEER_HEADERS: [KnownId; 3] =
-    [KnownId::XEnvoyDecoratorOperation, KnownId::XEnvoyPeerMetadata, KnownId::XEnvoyPeerMetadataId];
-
-/// Writes what the request says of its caller. Every value is ours or was checked at parsing, so
-/// an edit cannot fail but for the limit on the head's size, where it is left out.
+/// Believes what may be believed of the caller, and writes what the next hop is told. Every value
+/// is ours or was checked at parsing, so an edit cannot fail but for the limit on the head's size,
+/// where it is left out.
 pub fn request(head: &mut RequestHead, cx: &HttpContext) {
     let trust = &cx.manager.trust;
     if cx.worker.in_mesh {
         at_the_mesh(head, trust.use_remote_address, cx.listener.direction);
     }
-    head.headers.remove(KnownId::XEnvoyInternal);
-    head.headers.remove(KnownId::XForwardedClientCert);
-    let caller = caller(head, cx, trust);
-    if trust.use_remote_address {
-        forwarded_by(head, cx, trust);
-    }
-    if !head.headers.contains(KnownId::XForwardedProto) {
-        set_proto(head, cx);
-    }
-    if head.scheme.is_none() {
-        let proto = head.headers.first(KnownId::XForwardedProto);
-        head.scheme = proto.and_then(Scheme::parse).or(Some(Scheme::Http));
-    }
-    let is_internal = caller.is_first
-        && trust
-            .internal_addresses
-            .iter()
-            .any(|internal| caller.address.is_some_and(|address| internal.contains(&address)));
-    let is_edge = trust.use_remote_address && !is_internal;
-    if is_internal {
-        let _ = head.headers.set(KnownId::XEnvoyInternal, b"true");
-    } else {
-        external(head, is_edge);
-    }
-    if let (Some(address), true) = (caller.address, is_edge) {
-        let text = address.to_string();
-        let _ = head.headers.set(KnownId::XEnvoyExternalAddress, text.as_bytes());
-    }
+    let peer = Peer { ip: cx.downstream.peer.ip(), is_tls: cx.downstream.is_tls };
+    let caller = believe(head, trust, peer);
     if !cx.manager.proxy_100_continue {
         head.headers.remove(KnownId::Expect);
     }
-    request_id(head, cx, is_edge && !trust.preserve_external_request_id);
+    request_id(head, cx, caller.is_edge && !trust.preserve_external_request_id);
     if !cx.manager.via.is_empty() {
         let _ = head.headers.join(KnownId::Via, b", ", cx.manager.via.as_bytes());
-    }
-}
-
-/// Where a request comes from, as far as that is believed.
-struct Caller {
-    /// The address; `None` where only `x-forwarded-for` counts and there is no good one.
-    address: Option<IpAddr>,
-    /// Nobody passed the request on before, or only one hop says so.
-    is_first: bool,
-}
-
-fn caller(head: &RequestHead, cx: &HttpContext, trust: &Trust) -> Caller {
-    let hops = usize::try_from(trust.xff_trusted_hops).unwrap_or(usize::MAX);
-    if !trust.use_remote_address {
-        let address = forwarded_address(head, hops);
-        let list = head.headers.first(KnownId::XForwardedFor).unwrap_or_default();
-        return Caller { address, is_first: hops == 0 && !list.contains(&b',') };
-    }
-    let trusted = hops.checked_sub(1).and_then(|skip| forwarded_address(head, skip));
-    Caller {
-        address: Some(trusted.unwrap_or_else(|| cx.downstream.peer.ip())),
-        is_first: !head.headers.contains(KnownId::XForwardedFor),
-    }
-}
-
-/// The address that many before the last one of `x-forwarded-for`.
-fn forwarded_address(head: &RequestHead, skip: usize) -> Option<IpAddr> {
-    let list = std::str::from_utf8(head.headers.first(KnownId::XForwardedFor)?).ok()?;
-    list.rsplit(',').nth(skip)?.trim().parse().ok()
-}
-
-fn forwarded_by(head: &mut RequestHead, cx: &HttpContext, trust: &Trust) {
-    if !trust.skip_xff_append {
-        let peer = cx.downstream.peer.ip().to_string();
-        let _ = head.headers.join(KnownId::XForwardedFor, b",", peer.as_bytes());
-    }
-    if trust.xff_trusted_hops == 0 {
-        set_proto(head, cx);
-    }
-}
-
-fn set_proto(head: &mut RequestHead, cx: &HttpContext) {
-    let scheme = if cx.downstream.is_tls { Scheme::Https } else { Scheme::Http };
-    let _ = head.headers.set(KnownId::XForwardedProto, scheme.as_str().as_bytes());
-}
-
-/// What begins so is said among proxies of the mesh only.
-const OURS: &[u8] = b"x-tulle-";
-/// What begins so is said by Envoys.
-const ENVOYS: &[u8] = b"x-envoy-";
-
-/// Takes away what only proxies of the mesh may say to each other: at a gateway (`is_edge`) all
-/// of it, before the workload what the one before it may not have been told by a proxy.
-fn at_the_mesh(head: &mut RequestHead, is_edge: bool, direction: Direction) {
-    if !is_edge && direction != Direction::Inbound {
-        return;
-    }
-    let begins = |name: &[u8], with: &[u8]| {
-        name.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with))
-    };
-    let is_theirs = |name: &[u8]| begins(name, OURS) || (is_edge && begins(name, ENVOYS));
-    if head.headers.iter().any(|field| is_theirs(field.name)) {
-        head.headers.retain(|field| !is_theirs(field.name));
-    }
-    if !is_edge {
-        for id in PEER_HEADERS {
-            head.headers.remove(id);
-        }
-    }
-}
-
-/// Takes away what a caller outside must not say.
-fn external(head: &mut RequestHead, is_edge: bool) {
-    if is_edge {
-        head.headers.remove(KnownId::XEnvoyDecoratorOperation);
-        head.headers.remove(KnownId::XEnvoyDownstreamServiceCluster);
-        head.headers.remove(KnownId::XEnvoyDownstreamServiceNode);
-        head.headers.remove(KnownId::XEnvoyOriginalPath);
-    }
-    for id in CONTROL_HEADERS {
-        head.headers.remove(id);
     }
 }
 

@@ -15,15 +15,12 @@ use crate::http::codec::h1::{HeadParser, ParsedRequest, Violation};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, serve};
 use crate::http::filter::Filters;
+use crate::http::linger::linger;
 use crate::http::reply::LocalReply;
 use crate::http::responder::{H1Wire, Responder};
 use crate::io::Io;
 use crate::record::Record;
 use crate::timer::Timer;
-
-/// Bytes that are still read from a peer after an answer that ends its connection, so that the
-/// answer is not lost to a reset.
-const LINGER_BYTES: usize = 256 * 1024;
 
 /// How long a connection may be silent before its first request, although idle ones are being
 /// closed: whoever has just connected is about to ask.
@@ -99,7 +96,7 @@ impl H1Connection {
         };
         self.next = self.serve(arrived).await;
         if self.next == Next::Close {
-            self.linger().await;
+            linger(&self.cx, &self.io, &mut self.buffer, &mut self.timer).await;
         }
     }
 
@@ -235,8 +232,11 @@ impl H1Connection {
         response: ResponseHead,
     ) {
         let status = violation.status();
-        let reply = LocalReply::new(status, violation.detail(), bad_request_body(violation))
-            .flagged(ResponseFlag::DownstreamProtocolError);
+        let mut reply = LocalReply::new(status, violation.detail(), bad_request_body(violation));
+        // Envoy's connection manager notices this, not its codec.
+        if *violation != Violation::MissingHost {
+            reply = reply.flagged(ResponseFlag::DownstreamProtocolError);
+        }
         record.replied(&reply);
         self.answer_broken(&reply, record, request, response).await;
     }
@@ -247,8 +247,7 @@ impl H1Connection {
         request: RequestHead,
         response: ResponseHead,
     ) {
-        let reply = LocalReply::new(408, "request_header_timeout", "request header timeout")
-            .flagged(ResponseFlag::StreamIdleTimeout);
+        let reply = LocalReply::new(408, "request_header_timeout", "request header timeout");
         record.replied(&reply);
         self.answer_broken(&reply, record, request, response).await;
     }
@@ -282,29 +281,7 @@ impl H1Connection {
         };
         crate::http::exchange::refuse(&mut exchange, reply).await;
         drop(exchange);
-        self.linger().await;
-    }
-
-    /// Reads on for a while so that the peer sees the answer and not a reset, then closes.
-    async fn linger(&mut self) {
-        let limit = self.cx.manager.timeouts.delayed_close;
-        if limit.is_zero() || self.io.shutdown().await.is_err() {
-            return;
-        }
-        let deadline = Some(Instant::now() + limit.min(Duration::from_secs(30)));
-        let mut left = LINGER_BYTES;
-        loop {
-            self.buffer.consume(self.buffer.unread().len());
-            let read = tokio::select! {
-                biased;
-                read = self.buffer.fill(&self.io, &self.cx.worker.buffers) => read,
-                () = self.timer.wait(deadline) => return,
-            };
-            match read {
-                Ok(count) if count > 0 && count < left => left -= count,
-                _ => return,
-            }
-        }
+        linger(&self.cx, &self.io, &mut self.buffer, &mut self.timer).await;
     }
 }
 

@@ -11,12 +11,15 @@ use tokio::time::Instant;
 use tulle_model::flag::ResponseFlag;
 use tulle_runtime::drain::Phase;
 
+use crate::buffer::ReadBuffer;
 use crate::http::body::Body;
-use crate::http::codec::h2::keepalive;
-use crate::http::codec::h2::{H2Body, UNDERSCORE, check_underscores, read_request};
+use crate::http::codec::h2::{
+    H2Body, UNDERSCORE, check_underscores, keepalive, read_request, status_of,
+};
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, refuse, serve};
 use crate::http::filter::Filters;
+use crate::http::linger::linger;
 use crate::http::reply::LocalReply;
 use crate::http::responder::Responder;
 use crate::io::Io;
@@ -34,6 +37,12 @@ const LATE_SERVICE: Duration = Duration::from_secs(1);
 /// Bytes of a frame that we accept.
 const MAX_FRAME_BYTES: u32 = 16 * 1024;
 
+/// Streams that a peer may reset at once, without an answer, before it has to have more others.
+/// Asking and taking back costs it next to nothing and us a whole request (CVE-2023-44487).
+const MAX_PREMATURE_RESETS: u32 = 250;
+/// A reset within this is at once.
+const PREMATURE: Duration = Duration::from_secs(1);
+
 /// Serves streams until either side has enough.
 pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
     let _counted = cx.metrics.connection(cx.downstream.is_tls, true);
@@ -49,19 +58,25 @@ pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
     if settings.allow_connect {
         builder.enable_connect_protocol();
     }
-    let handshake = tokio::time::timeout(HANDSHAKE, builder.handshake::<_, Bytes>(io));
-    let Ok(Ok(connection)) = handshake.await else { return };
     let came_late = cx.worker.drain.view().phase > Phase::Serving;
     let late_until = came_late.then(|| Instant::now() + LATE_SERVICE);
-    let (streams, draining) = (JoinSet::new(), Draining::No);
-    H2Server { cx, connection, streams, draining, late_until }.run().await;
+    let handshake = tokio::time::timeout(HANDSHAKE, builder.handshake::<_, Bytes>(&io));
+    if let Ok(Ok(connection)) = handshake.await {
+        let (cx, streams, draining) = (Rc::clone(&cx), JoinSet::new(), Draining::No);
+        let server =
+            H2Server { cx, connection, streams, draining, premature_resets: 0, late_until };
+        server.run().await;
+    }
+    linger(&cx, &io, &mut ReadBuffer::default(), &mut Timer::default()).await;
 }
 
-struct H2Server {
+struct H2Server<'c> {
     cx: Rc<HttpContext>,
-    connection: Connection<Io, Bytes>,
-    streams: JoinSet<()>,
+    connection: Connection<&'c Io, Bytes>,
+    /// Whether each was reset prematurely.
+    streams: JoinSet<bool>,
     draining: Draining,
+    premature_resets: u32,
     /// When a connection is told to go that came while the process was draining.
     late_until: Option<Instant>,
 }
@@ -74,7 +89,7 @@ enum Draining {
     Announced,
 }
 
-impl H2Server {
+impl H2Server<'_> {
     async fn run(mut self) {
         let mut timer = Timer::default();
         let mut idle_since = Instant::now();
@@ -94,13 +109,21 @@ impl H2Server {
                 biased;
                 accepted = self.connection.accept() => match accepted {
                     Some(Ok((request, respond))) => self.begin(request, respond),
-                    Some(Err(_)) | None => break,
+                    Some(Err(error)) => {
+                        if !error.is_io() {
+                            self.cx.metrics.series.cx_protocol_error().inc();
+                        }
+                        break;
+                    }
+                    None => break,
                 },
                 Some(ended) = self.streams.join_next() => {
-                    if ended.is_err_and(|error| error.is_panic()) {
-                        worker.panicked();
-                    }
                     idle_since = Instant::now();
+                    match ended {
+                        Ok(premature) => self.ended(premature),
+                        Err(error) if error.is_panic() => worker.panicked(),
+                        Err(_) => {}
+                    }
                 }
                 () = worker.drain.wait_until(|view| view.phase >= from), if !announced => {
                     self.announce();
@@ -115,13 +138,27 @@ impl H2Server {
                 self.announce();
             }
         }
-        // Streams that are still under way have lost their connection.
+        // Streams that are still under way have lost their connection: what it said last, such as
+        // a reset, is heard first.
+        drop(self.connection);
+        tokio::task::yield_now().await;
         self.streams.abort_all();
     }
 
     fn announce(&mut self) {
         self.draining = Draining::Announced;
         self.connection.graceful_shutdown();
+    }
+
+    /// Notes how a stream ended, and ends the connection of a peer that resets most of what it
+    /// asks for.
+    fn ended(&mut self, prematurely: bool) {
+        self.premature_resets += u32::from(prematurely);
+        let resets = self.premature_resets;
+        if prematurely && resets > MAX_PREMATURE_RESETS && resets > self.cx.requests.get() / 2 {
+            self.cx.metrics.series.rq_too_many_premature_resets().inc();
+            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
     }
 
     fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
@@ -131,15 +168,16 @@ impl H2Server {
     }
 }
 
+/// Serves one stream; whether its peer reset it prematurely.
 async fn serve_stream(
     cx: Rc<HttpContext>,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) {
+) -> bool {
     let (parts, stream) = request.into_parts();
     let record = Record::open(Instant::now(), cx.worker.clock.now());
     let (mut head, response) = cx.worker.heads.take();
-    let read = read_request(&parts, &mut head)
+    let read = read_request(&parts, &mut head, &cx.codec)
         .and_then(|()| check_underscores(&mut head, cx.codec.underscores));
     let body = H2Body::new(stream);
     let mut timer = Timer::default();
@@ -165,9 +203,12 @@ async fn serve_stream(
             exchange.out.abort(Reason::PROTOCOL_ERROR);
         }
         Err(refusal) => {
-            let reply =
-                LocalReply::new(400, refusal, "").flagged(ResponseFlag::DownstreamProtocolError);
+            let reply = LocalReply::new(status_of(refusal), refusal, "")
+                .flagged(ResponseFlag::DownstreamProtocolError);
             refuse(&mut exchange, &reply).await;
         }
     }
+    let record = &exchange.record;
+    record.flags.contains(ResponseFlag::DownstreamConnectionTermination)
+        && record.started.elapsed() < PREMATURE
 }

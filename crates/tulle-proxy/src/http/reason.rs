@@ -2,7 +2,6 @@
 //! whose configuration is responsible.
 
 use tulle_model::head::HeaderName;
-use tulle_model::origin::Origin;
 
 use crate::http::exchange::Exchange;
 
@@ -14,7 +13,7 @@ pub fn tell(x: &mut Exchange<'_>) {
     if !x.cx.worker.in_mesh {
         return;
     }
-    let value = match origin(x) {
+    let value = match x.record.origin().or(x.cx.listener.origin.as_ref()) {
         Some(origin) => format!("{}; {origin}", x.record.details),
         None => x.record.details.to_string(),
     };
@@ -22,13 +21,4 @@ pub fn tell(x: &mut Exchange<'_>) {
         // Details of a failed transport may hold what no header may: the answer goes without.
         let _ = x.response.headers.set(&name, value.as_bytes());
     }
-}
-
-/// The most specific object that the request met.
-fn origin<'x>(x: &'x Exchange<'_>) -> Option<&'x Origin> {
-    let Some(plan) = &x.record.plan else {
-        return x.cx.listener.origin.as_ref();
-    };
-    let of_route = plan.route.origin.as_ref().or(plan.virtual_host.origin.as_ref());
-    of_route.or(plan.config.origin.as_ref())
 }

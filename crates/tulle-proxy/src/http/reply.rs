@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use tulle_model::flag::ResponseFlag;
 use tulle_model::head::{KnownId, ResponseHead};
+use tulle_model::origin::Origin;
 
 /// An answer of the proxy's own. For a gRPC request it becomes a trailers-only answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +23,8 @@ pub struct LocalReply {
     pub grpc_status: Option<u32>,
     /// The connection ends after it.
     pub close: bool,
+    /// The object that is responsible, where there is no route to name.
+    pub origin: Option<Origin>,
 }
 
 impl LocalReply {
@@ -40,6 +43,7 @@ impl LocalReply {
             headers: Vec::new(),
             grpc_status: None,
             close: false,
+            origin: None,
         }
     }
 

@@ -148,11 +148,12 @@ impl<'c> Responder<'c> {
     }
 
     /// Comes back when the downstream resets the stream; never on HTTP/1, where reading tells.
-    pub async fn reset_by_peer(&mut self) {
+    pub async fn reset_by_peer(&mut self) -> Abort {
         match (&mut self.sink, &mut self.wire) {
-            (Some(Sink::H2(sink)), _) => drop(poll_fn(|cx| sink.poll_reset(cx)).await),
+            (Some(Sink::H2(sink)), _) => poll_fn(|cx| sink.poll_reset(cx)).await,
             (None, Wire::H2(stream)) => {
-                drop(poll_fn(|cx| stream.poll_reset(cx)).await);
+                let reset = poll_fn(|cx| stream.poll_reset(cx)).await;
+                reset.map_or_else(Abort::from, |_| Abort::Reset)
             }
             _ => std::future::pending().await,
         }

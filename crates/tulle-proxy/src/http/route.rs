@@ -8,6 +8,7 @@ use tulle_model::flag::ResponseFlag;
 use tulle_model::head::{KnownId, RequestHead, Scheme};
 use tulle_model::lookup::Absence;
 use tulle_model::name::ClusterName;
+use tulle_model::origin::Origin;
 use tulle_model::route::{
     ClusterChoice, DirectResponse, Forward, Redirect, Route, RouteAction, RouteConfiguration,
     VirtualHost, WeightedCluster,
@@ -137,8 +138,9 @@ fn resolved(
     facts: RouteFacts,
     used: Option<Use>,
 ) -> Resolution {
-    let not_found = || {
-        let reply = LocalReply::new(404, "route_not_found", "");
+    let not_found = |origin: Option<&Origin>| {
+        let mut reply = LocalReply::new(404, "route_not_found", "");
+        reply.origin = origin.cloned();
         Resolution::None(Box::new(reply.flagged(ResponseFlag::NoRouteFound)))
     };
     match route(config, head, facts, &mut ()) {
@@ -157,7 +159,8 @@ fn resolved(
             }
         }
         Routed::NeedsTls(_) => Resolution::NeedsTls,
-        Routed::NoVirtualHost | Routed::NoRoute(_) => not_found(),
+        Routed::NoVirtualHost => not_found(config.origin.as_ref()),
+        Routed::NoRoute(host) => not_found(host.origin.as_ref().or(config.origin.as_ref())),
     }
 }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use tulle_model::head::KnownId;
-use tulle_model::retry::{RetryOn, RetryPolicy};
-use tulle_model::route::{Forward, Priority};
+use tulle_model::decide::retry::{Effort, effort};
+use tulle_model::retry::RetryPolicy;
+use tulle_model::route::{Forward, Priority, VirtualHost};
 
 use crate::http::attempt::request_framing;
 use crate::http::body::Body;
@@ -55,8 +55,8 @@ pub struct Tries {
 impl Tries {
     /// Before the first attempt.
     #[must_use]
-    pub fn new(x: &Exchange<'_>, forward: &Forward, policy: Option<Arc<RetryPolicy>>) -> Self {
-        let policy = asked_policy(x, policy);
+    pub fn new(x: &Exchange<'_>, forward: &Forward, host: &VirtualHost) -> Self {
+        let effort = effort(forward, host, &x.request);
         let replay_bytes = forward.body_buffer_bytes.unwrap_or(REPLAY_BYTES);
         let held = match &x.body {
             Body::Held(held) => Some(held.bytes().len() as u64),
@@ -64,8 +64,8 @@ impl Tries {
         };
         let too_long = |length| forward.body_buffer_bytes.is_some_and(|limit| length > limit);
         Self {
-            clocks: Clocks::new(x, forward, policy.as_deref()),
-            policy,
+            clocks: Clocks::new(x, forward, &effort),
+            policy: effort.policy,
             retries: 0,
             tried: Vec::new(),
             framing: request_framing(x),
@@ -147,40 +147,6 @@ impl Tries {
     }
 }
 
-/// The route's policy, changed as a caller asks who may.
-///
-/// Reference: Envoy `RetryStateImpl`.
-fn asked_policy(x: &Exchange<'_>, policy: Option<Arc<RetryPolicy>>) -> Option<Arc<RetryPolicy>> {
-    let text = |id| x.request.headers.first(id).and_then(|text| std::str::from_utf8(text).ok());
-    let conditions = [KnownId::XEnvoyRetryOn, KnownId::XEnvoyRetryGrpcOn].map(text);
-    let most = text(KnownId::XEnvoyMaxRetries).and_then(|text| text.parse().ok());
-    let statuses = text(KnownId::XEnvoyRetriableStatusCodes);
-    let per_try = milliseconds(x, KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs);
-    if conditions == [None, None] && most.is_none() && statuses.is_none() && per_try.is_none() {
-        return policy;
-    }
-    let mut asked = match policy {
-        Some(policy) => Arc::unwrap_or_clone(policy),
-        None => RetryPolicy::new(RetryOn::NONE, 1),
-    };
-    for name in conditions.into_iter().flatten().flat_map(|list| list.split(',')) {
-        // Of a condition that nobody knows Envoy takes no notice.
-        asked.on = asked.on.union(RetryOn::parse(name).unwrap_or(RetryOn::NONE));
-    }
-    asked.max_retries = most.unwrap_or(asked.max_retries);
-    let codes = statuses.into_iter().flat_map(|list| list.split(','));
-    asked.retriable_status_codes.extend(codes.filter_map(|code| code.trim().parse::<u16>().ok()));
-    asked.per_try_timeout = per_try.or(asked.per_try_timeout).filter(|limit| !limit.is_zero());
-    Some(Arc::new(asked))
-}
-
-/// A duration that a header of the request gives in milliseconds.
-fn milliseconds(x: &Exchange<'_>, id: KnownId) -> Option<Duration> {
-    let value = x.request.headers.first(id)?;
-    let value: u64 = std::str::from_utf8(value).ok()?.parse().ok()?;
-    Some(Duration::from_millis(value))
-}
-
 /// The clocks of one request.
 #[derive(Debug)]
 pub struct Clocks {
@@ -224,17 +190,11 @@ pub enum Expired {
 }
 
 impl Clocks {
-    fn new(x: &Exchange<'_>, forward: &Forward, policy: Option<&RetryPolicy>) -> Self {
-        let some = |limit: &Duration| !limit.is_zero();
-        let asked = milliseconds(x, KnownId::XEnvoyUpstreamRequestTimeoutMs);
-        // A limit of the stream's life stands in the place of the route's timeout, as in Envoy.
-        let of_route = forward.timeout.filter(|_| forward.max_stream_duration.is_none());
-        let timeout = asked.or(of_route).filter(some);
-        let per_try = policy.and_then(|policy| policy.per_try_timeout);
+    fn new(x: &Exchange<'_>, forward: &Forward, effort: &Effort) -> Self {
+        let Effort { timeout, per_try, .. } = *effort;
         let clocks = Self::of_stream(x, Some(forward));
         let response_by = timeout.filter(|_| x.received);
         clocks.response_by.set(response_by.map(|timeout| clocks.progress.get() + timeout));
-        let per_try = per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout));
         Self { per_try, timeout, ..clocks }
     }
 

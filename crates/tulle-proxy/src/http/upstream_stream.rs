@@ -124,8 +124,7 @@ impl<'l> Answer<'l> {
             Self::H2(answer) => {
                 let (parts, body) = answer.await?.into_parts();
                 head.clear();
-                let read = read_response(&parts, head);
-                read.map_err(|_| Abort::Protocol("http2.invalid_header"))?;
+                read_response(&parts, head, &UPSTREAM_CODEC).map_err(Abort::Protocol)?;
                 let body = H2Body::new(body);
                 let framing = if body.is_end() { Framing::None } else { Framing::Chunked };
                 Ok(Arrived::Final(FinalHead { framing, reusable: true, h2: Some(body) }))
@@ -163,7 +162,7 @@ impl H1Answer<'_> {
                 bytes => self
                     .parser
                     .parse_response(bytes, head, &self.context, self.source.settings)
-                    .map_err(|violation| Abort::Protocol(violation.detail()))?,
+                    .map_err(Abort::from)?,
             };
             if let Some(parsed) = parsed {
                 self.source.buffer.consume(parsed.head_len);

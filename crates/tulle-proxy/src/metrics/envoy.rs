@@ -42,6 +42,9 @@ metrics! {
         counter rq_5xx = "envoy_http_downstream_rq_xx" ["envoy_response_code_class=\"5\""],
             "Answers by class of their status.";
         counter rq_rx_reset = "envoy_http_downstream_rq_rx_reset", "Requests reset by the peer.";
+        counter rq_too_many_premature_resets =
+            "envoy_http_downstream_rq_too_many_premature_resets",
+            "HTTP/2 connections closed for resetting most of their requests at once.";
         counter rq_header_timeout = "envoy_http_downstream_rq_header_timeout",
             "Requests whose head did not come in time.";
         counter rq_idle_timeout = "envoy_http_downstream_rq_idle_timeout",

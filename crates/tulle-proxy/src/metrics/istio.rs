@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tulle_model::cluster::PeerMetadata;
 use tulle_model::flag::ResponseFlags;
+use tulle_model::name::ClusterName;
 use tulle_runtime::metrics;
 use tulle_runtime::telemetry::{BUCKETS, Local};
 
@@ -117,6 +118,18 @@ pub struct Service {
     pub name: Arc<str>,
     /// Its namespace.
     pub namespace: Arc<str>,
+}
+
+/// Where a request or connection went.
+#[derive(Clone, Copy, Debug)]
+pub struct Called<'c> {
+    /// Whom the endpoint belongs to.
+    pub endpoint: &'c Arc<PeerMetadata>,
+    /// Its cluster.
+    pub cluster: &'c ClusterName,
+    /// The endpoint's host name: of an application behind its own sidecar, the service that is
+    /// called there.
+    pub host: &'c str,
 }
 
 /// Who called whom, and how: the key of a handle.

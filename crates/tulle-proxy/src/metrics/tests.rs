@@ -112,6 +112,10 @@ fn order() -> (Arc<PeerMetadata>, ClusterName) {
     (peer, ClusterName::outbound(80, "", "order.shop.svc.cluster.local"))
 }
 
+fn to<'c>(endpoint: &'c Arc<PeerMetadata>, cluster: &'c ClusterName) -> Called<'c> {
+    Called { endpoint, cluster, host: "" }
+}
+
 fn outcome(status: u16, flags: ResponseFlags) -> RequestOutcome {
     RequestOutcome {
         status,
@@ -127,11 +131,11 @@ fn outcome(status: u16, flags: ResponseFlags) -> RequestOutcome {
 fn requests_carry_istios_labels() {
     let (registry, metrics) = worker(Dialect::Istio);
     let (peer, cluster) = order();
-    let handle = metrics.istio_http(&peer, &cluster, Protocol::Http);
+    let handle = metrics.istio_http(to(&peer, &cluster), Protocol::Http);
     handle.count(&outcome(200, ResponseFlags::NONE));
     handle.count(&outcome(200, ResponseFlags::NONE));
     let unmatched = ResponseFlags::from(ResponseFlag::NoRouteFound);
-    let again = metrics.istio_http(&peer, &cluster, Protocol::Http);
+    let again = metrics.istio_http(to(&peer, &cluster), Protocol::Http);
     assert!(Rc::ptr_eq(&handle, &again));
     again.count(&outcome(404, unmatched));
     let shared = "reporter=\"source\",source_workload=\"client\",\
@@ -166,8 +170,8 @@ fn strangers_are_unknown() {
     let registry = Registry::new(&[Dialect::Istio]);
     let metrics = WorkerMetrics::new(&registry, 0, Peer::default());
     let (stranger, cluster) = (Arc::default(), ClusterName::from("other"));
-    metrics.istio_tcp(&stranger, &cluster).with_flags(ResponseFlags::NONE).opened().inc();
-    metrics.istio_tcp(&stranger, &cluster).with_flags(ResponseFlags::NONE).sent_bytes().add(9);
+    metrics.istio_tcp(to(&stranger, &cluster)).with_flags(ResponseFlags::NONE).opened().inc();
+    metrics.istio_tcp(to(&stranger, &cluster)).with_flags(ResponseFlags::NONE).sent_bytes().add(9);
     let text = registry.render();
     let line = text.lines().find(|line| line.starts_with("istio_tcp_connections_opened_total{"));
     let line = line.expect("counted");
@@ -180,7 +184,8 @@ fn strangers_are_unknown() {
 fn inbound_the_workload_itself_is_the_destination() {
     let (registry, metrics) = worker(Dialect::Istio);
     let cluster = ClusterName::inbound(80);
-    let handle = metrics.istio_http(&Arc::default(), &cluster, Protocol::Grpc);
+    let stranger = Arc::default();
+    let handle = metrics.istio_http(to(&stranger, &cluster), Protocol::Grpc);
     handle.count(&RequestOutcome { grpc_status: Some(5), ..outcome(200, ResponseFlags::NONE) });
     let text = registry.render();
     let line = text.lines().find(|line| line.starts_with("istio_requests_total{"));
@@ -200,20 +205,33 @@ fn inbound_the_workload_itself_is_the_destination() {
 }
 
 #[test]
+fn inbound_the_endpoint_names_the_service() {
+    let (registry, metrics) = worker(Dialect::Istio);
+    let (stranger, cluster) = (Arc::default(), ClusterName::inbound(80));
+    let called = Called { host: "order", ..to(&stranger, &cluster) };
+    metrics.istio_http(called, Protocol::Http).count(&outcome(200, ResponseFlags::NONE));
+    let text = registry.render();
+    assert!(text.contains("destination_service=\"order\""), "{text}");
+    assert!(
+        text.contains("destination_service_name=\"order\",destination_service_namespace=\"shop\"")
+    );
+}
+
+#[test]
 fn handles_that_nobody_keeps_are_forgotten() {
     let (_registry, metrics) = worker(Dialect::Envoy);
     let kept = metrics.http("kept");
     let (peer, cluster) = order();
-    let first = metrics.istio_http(&peer, &cluster, Protocol::Http);
+    let first = metrics.istio_http(to(&peer, &cluster), Protocol::Http);
     let _ = (metrics.http("gone"), metrics.cluster("gone"));
     metrics.forget_unused();
     let left = [metrics.http.borrow().len(), metrics.clusters.borrow().len()];
     assert_eq!(left, [1, 0]);
-    assert!(Rc::ptr_eq(&first, &metrics.istio_http(&peer, &cluster, Protocol::Http)));
+    assert!(Rc::ptr_eq(&first, &metrics.istio_http(to(&peer, &cluster), Protocol::Http)));
     drop(peer);
     metrics.forget_unused();
     let (peer, cluster) = order();
-    assert!(!Rc::ptr_eq(&first, &metrics.istio_http(&peer, &cluster, Protocol::Http)));
+    assert!(!Rc::ptr_eq(&first, &metrics.istio_http(to(&peer, &cluster), Protocol::Http)));
     assert!(Rc::ptr_eq(&kept, &metrics.http("kept")));
 }
 

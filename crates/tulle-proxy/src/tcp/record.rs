@@ -11,7 +11,7 @@ use crate::access_log::{DownstreamFields, LogFields};
 use crate::http::context::Downstream;
 use crate::metrics::WorkerMetrics;
 use crate::metrics::envoy::TcpMetrics;
-use crate::metrics::istio::IstioTcp;
+use crate::metrics::istio::{Called, IstioTcp};
 use crate::tcp::dial::{Dialler, NotConnected};
 use crate::tcp::{TcpEnd, TcpProgress};
 use crate::worker::Worker;
@@ -26,6 +26,8 @@ pub struct TcpRecord<'c> {
     open: Rc<OpenConnection>,
     flags: ResponseFlags,
     details: &'static str,
+    /// What the transport to the upstream said when it failed.
+    transport_failure: Box<str>,
     has_no_route: bool,
     idle: bool,
 }
@@ -53,6 +55,7 @@ impl<'c> TcpRecord<'c> {
             open,
             flags: ResponseFlags::NONE,
             details: "",
+            transport_failure: "".into(),
             has_no_route: false,
             idle: false,
         }
@@ -74,6 +77,9 @@ impl<'c> TcpRecord<'c> {
     pub fn ends(&mut self, end: &TcpEnd) {
         self.flags = end.flags();
         self.idle = *end == TcpEnd::Idle;
+        if let TcpEnd::NoConnection(failure) = end {
+            self.transport_failure.clone_from(&failure.detail);
+        }
         self.details = match end {
             TcpEnd::Idle => "tcp_session_idle_timeout",
             _ => "",
@@ -118,8 +124,9 @@ impl<'c> TcpRecord<'c> {
             None => unrouted(self.started, self.downstream),
         };
         let hostname = self.worker.logs.hostname();
-        let fields =
+        let mut fields =
             LogFields { flags: self.flags, termination_details: self.details, hostname, ..fields };
+        fields.upstream.transport_failure = &self.transport_failure;
         self.worker.logs.write(&self.proxy.access_log, &fields);
     }
 }
@@ -164,10 +171,13 @@ impl OpenConnection {
 
     fn peers(&self, metrics: &WorkerMetrics) -> Rc<IstioTcp> {
         let endpoint = self.progress.endpoint.borrow();
-        let peer = endpoint.as_ref().map_or(metrics.stranger(), |to| &to.config.peer);
+        let to = endpoint.as_ref().map(|endpoint| &endpoint.config);
         let cluster = self.progress.cluster.borrow();
-        let cluster = cluster.as_ref().map_or(metrics.nowhere(), |to| &to.config.name);
-        metrics.istio_tcp(peer, cluster)
+        metrics.istio_tcp(Called {
+            endpoint: to.map_or(metrics.stranger(), |to| &to.peer),
+            cluster: cluster.as_ref().map_or(metrics.nowhere(), |to| &to.config.name),
+            host: to.map_or("", |to| &to.hostname),
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Edits of headers.
 
 use tulle_model::head::HeaderName;
+use tulle_model::head::grammar::is_field_value;
 use tulle_model::header_edit::{AppendAction, HeaderAdd, HeaderEdits, Template};
 
 use super::value::{each, enumeration, header_name};
@@ -50,6 +51,9 @@ fn added(message: HeaderValueOption, at: &At<'_>) -> Option<HeaderAdd> {
         refused: raw_value "use `value`";
     });
     let name = editable(&key, &at.field("key"))?;
+    if !is_field_value(value.as_bytes()) {
+        return at.field("value").fail("holds a control character, which no header may hold");
+    }
     match Template::parse(&value) {
         Ok(value) => Some(HeaderAdd { name, value, action, keep_empty: keep_empty_value }),
         Err(text) => at.field("value").fail(text),

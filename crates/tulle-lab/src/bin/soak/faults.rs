@@ -26,6 +26,9 @@ pub const EDIT: Duration = Duration::from_secs(1);
 pub const BAD_FILE: Duration = Duration::from_secs(15);
 /// A destination that nobody has called yet is called this often.
 pub const SELDOM: Duration = Duration::from_secs(10);
+/// The first one: three seconds after a kill there is one, which the proxy holds back until the
+/// control plane is there again.
+const FIRST_SELDOM: Duration = Duration::from_secs(8);
 /// The control plane is killed this often.
 pub const KILL: Duration = Duration::from_secs(30);
 /// The first time after half of that.
@@ -91,7 +94,7 @@ impl Faults {
             every(BAD_FILE, BAD_FILE / 3, |faults, number| {
                 spawn_local(async move { faults.bad_file(number).await });
             }),
-            every(SELDOM, SELDOM / 2, |faults, number| {
+            every(SELDOM, FIRST_SELDOM, |faults, number| {
                 spawn_local(async move { faults.call_seldom(number).await });
             }),
             every(KILL, FIRST_KILL, |faults, _| {

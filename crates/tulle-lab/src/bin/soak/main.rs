@@ -124,6 +124,7 @@ async fn run(settings: &Settings, path: &Path) -> Result<Outcome> {
     if settings.sabotage != Some(Check::NeverSeen) {
         objects::write(&mesh.config(), "seldom.yaml", &objects::seldom(0..seldom))?;
     }
+    traffic::first_answers().await?;
     let witness = Witness { journal: Rc::clone(&journal), logs: mesh.logs() };
     let doings = faults.begin();
     let most = Duration::from_secs(settings.maximum_seconds);

@@ -5,15 +5,19 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio::time::sleep;
+use tulle_lab::client::{http1, http2, tcp};
+use tulle_lab::deadline::until;
 use tulle_lab::load::{Counts, Described, Load};
 
 use crate::journal::Journal;
+use crate::mesh::PATIENCE;
 use crate::objects;
 
 /// Callers of each protocol while the maximum is measured.
@@ -87,6 +91,29 @@ pub struct Witness {
     pub journal: Rc<Journal>,
     /// Where the proxies log.
     pub logs: PathBuf,
+}
+
+/// Waits until each lane's destination has answered once: how the first call of a destination fares
+/// is another check.
+pub async fn first_answers() -> Result<()> {
+    let address = |port| SocketAddr::from((objects::ADDRESS, port));
+    let http1 = until("a first answer over HTTP/1", PATIENCE, || async {
+        let mut client = http1::Client::connect(address(objects::HTTP1)).await.ok()?;
+        (client.get("echo", "/").await.ok()?.status() == 200).then_some(())
+    });
+    http1.await?;
+    let http2 = until("a first answer over HTTP/2", PATIENCE, || async {
+        let client = http2::Client::connect(address(objects::HTTP2)).await.ok()?;
+        let request = http2::Http2Request::get("echo:9090", "/");
+        (client.exchange(&request).await.ok()?.status == 200).then_some(())
+    });
+    http2.await?;
+    let tcp = until("a first echo over TCP", PATIENCE, || async {
+        let mut connection = tcp::Connection::connect(address(objects::TCP)).await.ok()?;
+        connection.send(b"x").await;
+        (connection.read_exactly(1).await.ok()? == b"x").then_some(())
+    });
+    tcp.await
 }
 
 /// The most that each lane gets through when all of them try at once, in requests per second.

@@ -44,10 +44,13 @@ fn retries() -> Vec<Row> {
         at_a("retry-headers", "a response header asks for another attempt")
             .get("retry.test", "/headers")
             .answer("a", [Answer::raw(again), Answer::status(200, "ok")]),
-        at_a("retry-connect-failure", "a refused connection is tried at another host")
-            .get("hosts.test", "/other-host")
-            .get("hosts.test", "/other-host")
-            .answer("half", answers(&[200, 200])),
+        ["a", "b", "c", "d"]
+            .into_iter()
+            .fold(
+                at_a("retry-connect-failure", "a refused connection is tried at another host"),
+                |row, key| row.ask("hosts.test", "/other-host", &format!("x-key: {key}\r\n")),
+            )
+            .answer("half", answers(&[200, 200, 200, 200])),
         at_a("retry-asked", "a client nobody trusts cannot ask for attempts")
             .ask("retry.test", "/asked", "x-envoy-retry-on: 5xx\r\nx-envoy-max-retries: 2\r\n")
             .answer("a", answers(&[500])),

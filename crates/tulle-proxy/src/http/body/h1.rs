@@ -116,7 +116,7 @@ impl<'c> H1Body<'c> {
             Progress::Chunked(decoder) => {
                 let input = self.buffer.unread();
                 let step = decoder.step(input, &mut self.trailers, self.settings);
-                match step.map_err(|violation| Abort::Protocol(violation.detail()))? {
+                match step.map_err(Abort::from)? {
                     ChunkStep::Data { skip, len } => {
                         self.buffer.consume(skip);
                         self.pulled = len;

@@ -4,6 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
+use super::h1::Violation;
+
 /// Why a message did not come to its end.
 #[derive(Debug, Error)]
 pub enum Abort {
@@ -25,6 +27,17 @@ pub enum Abort {
     /// The connection broke.
     #[error("connection: {0}")]
     Io(#[from] io::Error),
+}
+
+impl From<Violation> for Abort {
+    fn from(violation: Violation) -> Self {
+        match violation {
+            Violation::TrailersTooLarge | Violation::TooManyTrailers => {
+                Self::TooLarge(violation.detail())
+            }
+            _ => Self::Protocol(violation.detail()),
+        }
+    }
 }
 
 impl From<h2::Error> for Abort {

@@ -11,22 +11,39 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tulle_model::head::grammar::parse_u64;
 use tulle_model::head::{
     FieldError, Headers, KnownId, Method, RequestHead, ResponseHead, Scheme, Version,
 };
 
 use super::abort::Abort;
-use super::h1::{Underscores, is_safe_path};
+use super::h1::{CodecSettings, Underscores, is_forbidden_trailer, is_safe_path};
 use crate::http::body::Piece;
 
-/// Why the head of a request cannot be served; answered with 400.
+/// Why the head of a request cannot be served; answered with [`status_of`].
 pub type Refusal = &'static str;
+
+/// Why a head is refused that has more fields than the limit.
+pub const TOO_MANY_HEADERS: Refusal = "http2.too_many_headers";
+
+/// The status with which a request is refused.
+#[must_use]
+pub fn status_of(refusal: Refusal) -> u16 {
+    if refusal == TOO_MANY_HEADERS { 431 } else { 400 }
+}
 
 /// Fills `head` from a request of the wire.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read_request(parts: &http::request::Parts, head: &mut RequestHead) -> Result<(), Refusal> {
+pub fn read_request(
+    parts: &http::request::Parts,
+    head: &mut RequestHead,
+    settings: &CodecSettings,
+) -> Result<(), Refusal> {
+    if parts.headers.len() > settings.max_fields {
+        return Err(TOO_MANY_HEADERS);
+    }
     head.version = Version::Http2;
     head.set_method(parts.method.as_str().as_bytes()).map_err(|_| "http2.invalid_method")?;
     head.scheme = parts.uri.scheme_str().and_then(|scheme| Scheme::parse(scheme.as_bytes()));
@@ -49,6 +66,7 @@ pub fn read_request(parts: &http::request::Parts, head: &mut RequestHead) -> Res
     }
     read_host(&parts.headers, head)?;
     read_headers(&parts.headers, &mut head.headers).map_err(|_| "http2.invalid_header")?;
+    check_length(&head.headers)?;
     if head.method != Method::Connect && head.path().is_empty() {
         return Err("http2.missing_path");
     }
@@ -71,6 +89,15 @@ pub fn check_underscores(head: &mut RequestHead, action: Underscores) -> Result<
     }
     let dropped = head.headers.retain(|field| !field.name.contains(&b'_'));
     if dropped > 0 && action == Underscores::Reject { Err(UNDERSCORE) } else { Ok(()) }
+}
+
+/// At most one length, and one number: with others the next hop could frame the body otherwise.
+fn check_length(headers: &Headers) -> Result<(), Refusal> {
+    match headers.single(KnownId::ContentLength) {
+        Ok(None) => Ok(()),
+        Ok(Some(value)) if parse_u64(value).is_some() => Ok(()),
+        _ => Err("http2.content_length"),
+    }
 }
 
 /// `host` must agree with `:authority`, and stands in for it.
@@ -104,14 +131,19 @@ fn read_headers(from: &HeaderMap, to: &mut Headers) -> Result<(), FieldError> {
 /// Fills `head` from an answer of the wire.
 ///
 /// # Errors
-/// If a header cannot stand in a head.
+/// What is wrong with it.
 pub fn read_response(
     parts: &http::response::Parts,
     head: &mut ResponseHead,
-) -> Result<(), FieldError> {
+    settings: &CodecSettings,
+) -> Result<(), Refusal> {
+    if parts.headers.len() > settings.max_fields {
+        return Err(TOO_MANY_HEADERS);
+    }
     head.version = Version::Http2;
     head.status = parts.status.as_u16();
-    read_headers(&parts.headers, &mut head.headers)
+    read_headers(&parts.headers, &mut head.headers).map_err(|_| "http2.invalid_header")?;
+    check_length(&head.headers)
 }
 
 /// `head` as a request of the wire.
@@ -225,7 +257,9 @@ impl H2Body {
         {
             let mut trailers = Headers::new();
             read_headers(&map, &mut trailers).map_err(|_| Abort::Protocol("invalid trailers"))?;
-            self.trailers = Some(trailers);
+            // What may not stand there is left out: it must not be taken for a part of the head.
+            trailers.retain(|field| !field.id.is_some_and(is_forbidden_trailer));
+            self.trailers = Some(trailers).filter(|trailers| !trailers.is_empty());
         }
         Poll::Ready(Ok(if self.trailers.is_some() { Piece::Trailers } else { Piece::End }))
     }

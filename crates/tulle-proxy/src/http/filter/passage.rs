@@ -239,7 +239,8 @@ async fn hold_response(
         Err(NotHeld::TooLarge) => Err(response_too_large().into()),
         Err(NotHeld::Broken(abort)) => {
             // Nothing of it went on: the caller can be told.
-            let facts = BrokenFacts { touched: true, answered: true, reused: false };
+            let attempts = passage.record.attempts;
+            let facts = BrokenFacts { touched: true, answered: true, reused: false, attempts };
             Err(failure::broken(&abort, facts).1.into())
         }
     }
@@ -250,7 +251,7 @@ async fn heard<T>(out: &mut Responder<'_>, work: impl Future<Output = T>) -> Opt
     tokio::select! {
         biased;
         done = work => Some(done),
-        () = out.reset_by_peer() => None,
+        _ = out.reset_by_peer() => None,
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tulle_model::cluster::PeerMetadata;
 use tulle_model::name::{ClusterName, Direction};
 
-use super::{Peer, Peers, Protocol, Reporter, Security, Service};
+use super::{Called, Peer, Peers, Protocol, Reporter, Security, Service};
 
 /// Handles by endpoint and cluster.
 #[derive(Debug)]
@@ -37,8 +37,7 @@ impl<T> Handles<T> {
     /// The handle for this endpoint of this cluster; made by `make` the first time.
     pub(in crate::metrics) fn find(
         &self,
-        endpoint: &Arc<PeerMetadata>,
-        cluster: &ClusterName,
+        Called { endpoint, cluster, .. }: Called<'_>,
         protocol: Protocol,
         make: impl FnOnce() -> Rc<T>,
     ) -> Rc<T> {
@@ -66,8 +65,7 @@ impl<T> Handles<T> {
 #[must_use]
 pub(in crate::metrics) fn peers(
     own: &Peer,
-    endpoint: &Arc<PeerMetadata>,
-    cluster: &ClusterName,
+    Called { endpoint, cluster, host }: Called<'_>,
     protocol: Protocol,
 ) -> Peers {
     let parts = cluster.parts();
@@ -76,7 +74,10 @@ pub(in crate::metrics) fn peers(
             reporter: Reporter::Destination,
             source: Peer::default(),
             destination: own.clone(),
-            service: own_service(&own.metadata),
+            service: match host {
+                "" => own_service(&own.metadata),
+                host => service(host, &own.metadata.namespace),
+            },
             protocol,
             security: Security::None,
         };
@@ -103,8 +104,8 @@ fn service(host: &str, namespace: &str) -> Service {
     Service { host: host.into(), name: name.into(), namespace: namespace.into() }
 }
 
-/// Inbound the cluster does not say which service was called: the workload's own name stands for
-/// it, as the canonical service does.
+/// Where nobody says which service was called, the workload's own name stands for it, as the
+/// canonical service does.
 fn own_service(own: &PeerMetadata) -> Service {
     let name = super::canonical_service(own);
     let name = if name == super::UNKNOWN { "" } else { name };

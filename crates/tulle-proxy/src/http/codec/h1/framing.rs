@@ -130,12 +130,28 @@ fn is_chunked(headers: &Headers, version: Version) -> Result<bool, Violation> {
         return Err(Violation::TransferEncodingNotAllowed);
     }
     match headers.single(KnownId::TransferEncoding) {
-        Ok(Some(value)) if value.eq_ignore_ascii_case(b"chunked") => Ok(true),
+        Ok(Some(value)) if value.eq_ignore_ascii_case(b"chunked") => {
+            if stands_between_tabs(headers) {
+                return Err(Violation::TransferEncoding);
+            }
+            Ok(true)
+        }
         _ if headers.all(KnownId::TransferEncoding).any(names_other_coding) => {
             Err(Violation::TransferCoding)
         }
         _ => Err(Violation::TransferEncoding),
     }
+}
+
+/// Whether a tab is before or behind the coding. The grammar allows it, but widely used parsers do
+/// not find `chunked` there, and would frame the message otherwise.
+fn stands_between_tabs(headers: &Headers) -> bool {
+    let Some(span) = headers.span_of(KnownId::TransferEncoding) else { return false };
+    let buffer = headers.buffer();
+    let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
+    let before = buffer[..span.start()].iter().rev().take_while(is_blank);
+    let behind = buffer[span.end()..].iter().take_while(is_blank);
+    before.chain(behind).any(|byte| *byte == b'\t')
 }
 
 fn names_other_coding(value: &[u8]) -> bool {

@@ -18,7 +18,13 @@ fn has_encoded_nul(path: &[u8]) -> bool {
 /// Sorts the target into its form and sets scheme, authority and path. `target` is a span of the
 /// loaded head; method and fields are already in `head`.
 pub(super) fn apply_target(head: &mut RequestHead, target: Span) -> Result<(), Violation> {
-    check_host(head)?;
+    // A request that is refused for its Host is written with its path.
+    let host = check_host(head);
+    sort_target(head, target)?;
+    host
+}
+
+fn sort_target(head: &mut RequestHead, target: Span) -> Result<(), Violation> {
     let bytes = head.headers.bytes(target);
     if head.method == Method::Connect {
         let authority = CanonicalAuthority::parse(bytes).map_err(|_| Violation::Target)?;

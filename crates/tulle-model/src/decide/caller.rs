@@ -1,0 +1,202 @@
+//! Who the caller is, what is believed of what it says, and what it must not say.
+//!
+//! Reference: Envoy `ConnectionManagerUtility::mutateRequestHeaders`.
+
+use std::net::IpAddr;
+
+use crate::head::{KnownId, RequestHead, Scheme};
+use crate::http::Trust;
+use crate::name::Direction;
+
+/// Control headers that only callers inside the mesh may set.
+const CONTROL_HEADERS: [KnownId; 15] = [
+    KnownId::XEnvoyRetriableStatusCodes,
+    KnownId::XEnvoyRetriableHeaderNames,
+    KnownId::XEnvoyRetryOn,
+    KnownId::XEnvoyRetryGrpcOn,
+    KnownId::XEnvoyMaxRetries,
+    KnownId::XEnvoyUpstreamAltStatName,
+    KnownId::XEnvoyUpstreamRequestTimeoutMs,
+    KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs,
+    KnownId::XEnvoyUpstreamRequestTimeoutAltResponse,
+    KnownId::XEnvoyExpectedRqTimeoutMs,
+    KnownId::XEnvoyForceTrace,
+    KnownId::XEnvoyIpTags,
+    KnownId::XEnvoyOriginalMethod,
+    KnownId::XEnvoyOriginalUrl,
+    KnownId::XEnvoyHedgeOnPerTryTimeout,
+];
+
+/// What proxies say of themselves to the next one, and never to the application.
+const PEER_HEADERS: [KnownId; 3] =
+    [KnownId::XEnvoyDecoratorOperation, KnownId::XEnvoyPeerMetadata, KnownId::XEnvoyPeerMetadataId];
+/// What begins so is said among proxies of the mesh only.
+const OURS: &[u8] = b"x-tulle-";
+/// What begins so is said by Envoys.
+const ENVOYS: &[u8] = b"x-envoy-";
+
+/// The connection that a request came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Who is at its other end.
+    pub ip: IpAddr,
+    /// Whether it is TLS.
+    pub is_tls: bool,
+}
+
+/// Where a request comes from, as far as that is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The address; `None` where only `x-forwarded-for` counts and there is no good one.
+    pub address: Option<IpAddr>,
+    /// It may control the proxy.
+    pub is_internal: bool,
+    /// It comes from outside, to the first proxy of ours.
+    pub is_edge: bool,
+}
+
+fn begins(name: &[u8], with: &[u8]) -> bool {
+    name.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with))
+}
+
+/// Takes away the headers of these names; most heads have none of them.
+fn strip(head: &mut RequestHead, is_theirs: impl Fn(&[u8]) -> bool) {
+    if head.headers.iter().any(|field| is_theirs(field.name)) {
+        head.headers.retain(|field| !is_theirs(field.name));
+    }
+}
+
+/// Takes away what only proxies of the mesh may say to each other: at a gateway (`is_edge`) all
+/// of it, before the workload what the one before it may not have been told by a proxy.
+pub fn at_the_mesh(head: &mut RequestHead, is_edge: bool, direction: Direction) {
+    if !is_edge && direction != Direction::Inbound {
+        return;
+    }
+    strip(head, |name| begins(name, OURS) || (is_edge && begins(name, ENVOYS)));
+    if !is_edge {
+        for id in PEER_HEADERS {
+            head.headers.remove(id);
+        }
+    }
+}
+
+/// Takes away what the caller must not say and writes what the connection says of it: after this
+/// the head is what routes are matched with. Every value is ours or was checked at parsing, so an
+/// edit cannot fail but for the limit on the head's size, where it is left out.
+pub fn believe(head: &mut RequestHead, trust: &Trust, peer: Peer) -> Caller {
+    head.headers.remove(KnownId::XEnvoyInternal);
+    head.headers.remove(KnownId::XForwardedClientCert);
+    let (address, is_first) = address(head, trust, peer.ip);
+    if trust.use_remote_address {
+        forwarded_by(head, trust, peer);
+    }
+    if !head.headers.contains(KnownId::XForwardedProto) {
+        set_proto(head, peer);
+    }
+    if head.scheme.is_none() {
+        let proto = head.headers.first(KnownId::XForwardedProto);
+        head.scheme = proto.and_then(Scheme::parse).or(Some(Scheme::Http));
+    }
+    let inside =
+        |address: IpAddr| trust.internal_addresses.iter().any(|net| net.contains(&address));
+    let is_internal = is_first && address.is_some_and(inside);
+    let is_edge = trust.use_remote_address && !is_internal;
+    if is_internal {
+        let _ = head.headers.set(KnownId::XEnvoyInternal, b"true");
+    } else {
+        external(head, is_edge);
+    }
+    if let (Some(address), true) = (address, is_edge) {
+        let text = address.to_string();
+        let _ = head.headers.set(KnownId::XEnvoyExternalAddress, text.as_bytes());
+    }
+    Caller { address, is_internal, is_edge }
+}
+
+/// The caller's address, and whether nobody passed the request on before, or only one hop says so.
+fn address(head: &RequestHead, trust: &Trust, peer: IpAddr) -> (Option<IpAddr>, bool) {
+    let hops = usize::try_from(trust.xff_trusted_hops).unwrap_or(usize::MAX);
+    if !trust.use_remote_address {
+        let list = head.headers.first(KnownId::XForwardedFor).unwrap_or_default();
+        return (forwarded_address(head, hops), hops == 0 && !list.contains(&b','));
+    }
+    let trusted = hops.checked_sub(1).and_then(|skip| forwarded_address(head, skip));
+    (Some(trusted.unwrap_or(peer)), !head.headers.contains(KnownId::XForwardedFor))
+}
+
+/// The address that many before the last one of `x-forwarded-for`.
+fn forwarded_address(head: &RequestHead, skip: usize) -> Option<IpAddr> {
+    let list = std::str::from_utf8(head.headers.first(KnownId::XForwardedFor)?).ok()?;
+    list.rsplit(',').nth(skip)?.trim().parse().ok()
+}
+
+fn forwarded_by(head: &mut RequestHead, trust: &Trust, peer: Peer) {
+    if !trust.skip_xff_append {
+        let address = peer.ip.to_string();
+        let _ = head.headers.join(KnownId::XForwardedFor, b",", address.as_bytes());
+    }
+    if trust.xff_trusted_hops == 0 {
+        set_proto(head, peer);
+    }
+}
+
+fn set_proto(head: &mut RequestHead, peer: Peer) {
+    let scheme = if peer.is_tls { Scheme::Https } else { Scheme::Http };
+    let _ = head.headers.set(KnownId::XForwardedProto, scheme.as_str().as_bytes());
+}
+
+/// Takes away what a caller outside must not say.
+fn external(head: &mut RequestHead, is_edge: bool) {
+    if is_edge {
+        head.headers.remove(KnownId::XEnvoyDecoratorOperation);
+        head.headers.remove(KnownId::XEnvoyDownstreamServiceCluster);
+        head.headers.remove(KnownId::XEnvoyDownstreamServiceNode);
+        head.headers.remove(KnownId::XEnvoyOriginalPath);
+        strip(head, |name| begins(name, OURS));
+    }
+    for id in CONTROL_HEADERS {
+        head.headers.remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: Peer =
+        Peer { ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), is_tls: false };
+
+    fn head(headers: &[(&str, &str)]) -> RequestHead {
+        let mut head = RequestHead::new();
+        for (name, value) in headers {
+            head.headers.append(*name, value.as_bytes()).expect("a good header");
+        }
+        head
+    }
+
+    #[test]
+    fn only_callers_inside_control_the_proxy() {
+        let inside = "10.0.0.0/8".parse().expect("a network");
+        let trust = Trust { internal_addresses: vec![inside], ..Trust::default() };
+        for (forwarded_for, is_internal) in
+            [("10.0.0.1", true), ("192.0.2.7", false), ("10.0.0.1, 10.0.0.2", false), ("x", false)]
+        {
+            let mut head = head(&[("x-forwarded-for", forwarded_for), ("x-envoy-retry-on", "5xx")]);
+            let caller = believe(&mut head, &trust, PEER);
+            assert_eq!(caller.is_internal, is_internal, "{forwarded_for}");
+            assert_eq!(head.headers.contains(KnownId::XEnvoyRetryOn), is_internal);
+            assert_eq!(head.headers.contains(KnownId::XEnvoyInternal), is_internal);
+        }
+    }
+
+    #[test]
+    fn the_scheme_is_believed_inside_and_known_at_the_edge() {
+        for (use_remote_address, scheme) in [(false, Scheme::Https), (true, Scheme::Http)] {
+            let trust = Trust { use_remote_address, ..Trust::default() };
+            let mut head = head(&[("x-forwarded-proto", "https")]);
+            let caller = believe(&mut head, &trust, PEER);
+            assert_eq!((head.scheme, caller.is_edge), (Some(scheme), use_remote_address));
+            assert_eq!(caller.address.is_some(), use_remote_address);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Bootstrap files: what is checked is in `tulle_fuzz::configuration::check_bootstrap`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tulle_fuzz::configuration::check_bootstrap(data));

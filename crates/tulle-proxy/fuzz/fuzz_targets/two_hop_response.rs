@@ -1,0 +1,4 @@
+//! Answers as the next hop reads them: what is checked is in `tulle_fuzz::two_hop::check_response`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tulle_fuzz::two_hop::check_response(data));
