@@ -116,7 +116,7 @@ impl Place {
         bootstrap
     }
 
-    fn proxy(&self, program: Program, bootstrap: &Value) -> Process {
+    fn proxy(&self, program: Program<'_>, bootstrap: &Value) -> Process {
         let ordinal = std::fs::read_dir(self.directory.path()).unwrap().count();
         let name = format!("{}-{ordinal}", program.name());
         let file = self.directory.path().join(format!("{name}.json"));
@@ -280,7 +280,7 @@ async fn state_of_the_world_ads_is_followed() {
 }
 
 /// Whether the program listens only once it has what it asked for; the stock Envoy as well.
-async fn waits_for_the_first_configuration(program: Program) {
+async fn waits_for_the_first_configuration(program: Program<'_>) {
     let mut place = Place::new();
     let main = place.port();
     let a = application("a").await;

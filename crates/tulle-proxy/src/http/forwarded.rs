@@ -82,6 +82,8 @@ pub fn response(request: &RequestHead, head: &mut ResponseHead, cx: &HttpContext
 mod tests {
     use tulle_model::head::HeaderName;
 
+    use tulle_model::name::Direction;
+
     use super::*;
 
     fn check(is_edge: bool, direction: Direction, left: &[&str]) {
