@@ -36,7 +36,7 @@ struct Score {
     failed: BTreeSet<String>,
 }
 
-async fn run(program: Program) -> Score {
+async fn run(program: Program<'_>) -> Score {
     let stage = Stage::open(program, include_str!("hostile/h2spec.yaml")).await.unwrap();
     // A case about small windows is skipped for bodies of fewer than five bytes.
     let answers = (0..REQUESTS).map(|_| Answer::status(200, "0123456789"));

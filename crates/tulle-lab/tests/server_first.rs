@@ -112,25 +112,27 @@ async fn serve(namespace: &Namespace) {
         let known = TcpListener::bind("0.0.0.0:2525").await?;
         let unknown = TcpListener::bind("0.0.0.0:2626").await?;
         let _ = ready.send(());
-        let served = async {
-            for _ in 0..2 {
-                greet(known.accept().await?.0).await?;
-            }
-            loop {
-                answer(known.accept().await?.0).await?;
-            }
-        };
-        let also = async {
-            loop {
-                greet(unknown.accept().await?.0).await?;
-            }
-        };
-        tokio::try_join!(served, also).map(|((), ())| ())
+        tokio::try_join!(greet_two(known), greet_all(unknown)).map(|((), ())| ())
     });
     // On a thread of its own until the test ends; what it returns then interests nobody.
     tokio::select! {
         _ = serving => panic!("the server ended"),
         ready = is_ready => ready.unwrap(),
+    }
+}
+
+async fn greet_two(listener: TcpListener) -> Result<()> {
+    for _ in 0..2 {
+        greet(listener.accept().await?.0).await?;
+    }
+    loop {
+        answer(listener.accept().await?.0).await?;
+    }
+}
+
+async fn greet_all(listener: TcpListener) -> Result<()> {
+    loop {
+        greet(listener.accept().await?.0).await?;
     }
 }
 

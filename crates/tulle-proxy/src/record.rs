@@ -50,7 +50,7 @@ pub struct Record {
     /// What was decided.
     pub plan: Option<Plan>,
     /// The object that is responsible for there being no plan.
-    pub missing: Option<Origin>,
+    pub missing: Option<Box<Origin>>,
     /// Whether it came to the router.
     routed: bool,
     /// The trailers of the answer.
@@ -115,7 +115,7 @@ impl Record {
     /// The most specific object that the request met.
     #[must_use]
     pub fn origin(&self) -> Option<&Origin> {
-        let Some(plan) = &self.plan else { return self.missing.as_ref() };
+        let Some(plan) = &self.plan else { return self.missing.as_deref() };
         let of_route = plan.route.origin.as_ref().or(plan.virtual_host.origin.as_ref());
         of_route.or(plan.config.origin.as_ref())
     }

@@ -48,7 +48,7 @@ async fn a_stock_envoy_follows_every_kind_of_edit() {
 /// Header routing, subsets, direct responses and faults.
 async fn requests(mesh: &Mesh, caller: &Caller) {
     let ask = async |path: &str, header: &str| {
-        mesh.call(caller, STORE_ADDRESS, "store.shop", path, header).await
+        mesh.call(caller, (STORE_ADDRESS, "store.shop", path), header).await
     };
     assert_eq!(ask("/", "").await.instance(), "one", "{}", caller.name);
     assert_eq!(ask("/", "x-version: v2").await.instance(), "two", "{}", caller.name);
@@ -59,7 +59,7 @@ async fn requests(mesh: &Mesh, caller: &Caller) {
     assert_eq!(slow.instance(), "one", "{}", caller.name);
     assert!(slow.took >= objects::DELAY, "{}: not delayed, {:?}", caller.name, slow.took);
     // A service without an address is told apart by its host, on the port they all share.
-    let plain = mesh.call(caller, PLAIN_ADDRESS, "plain.shop", "/", "").await;
+    let plain = mesh.call(caller, (PLAIN_ADDRESS, "plain.shop", "/"), "").await;
     assert_eq!(plain.instance(), "one", "{}", caller.name);
 }
 
@@ -73,7 +73,7 @@ async fn through_an_inbound_envoy(mesh: &Mesh, caller: &Caller) {
     let guard = mesh.envoys().iter().find(|envoy| envoy.name == "guarded").unwrap();
     let counter = "cluster.inbound|8080||.upstream_rq_200";
     let before = mesh.counter(guard, counter).await;
-    let answer = mesh.call(caller, "172.16.0.2:80", "guarded.shop", "/", "").await;
+    let answer = mesh.call(caller, ("172.16.0.2:80", "guarded.shop", "/"), "").await;
     assert_eq!(answer.instance(), "guarded", "{}", caller.name);
     assert_eq!(mesh.counter(guard, counter).await, before + 1, "{}", caller.name);
 }

@@ -172,14 +172,13 @@ impl Mesh {
     pub(crate) async fn call(
         &self,
         caller: &Caller,
-        to: &str,
-        host: &str,
-        path: &str,
+        to: (&str, &str, &str),
         header: &str,
     ) -> Answer {
+        let (address, host, path) = to;
         let header = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
         let head = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{header}\r\n");
-        let called = calls(caller, to, head, 1).await;
+        let called = calls(caller, address, head, 1).await;
         let mut answers =
             called.unwrap_or_else(|error| panic!("{}: {error:#}\n{}", caller.name, self.outputs()));
         answers.remove(0)

@@ -24,7 +24,7 @@ pub struct LocalReply {
     /// The connection ends after it.
     pub close: bool,
     /// The object that is responsible, where there is no route to name.
-    pub origin: Option<Origin>,
+    pub origin: Option<Box<Origin>>,
 }
 
 impl LocalReply {

@@ -140,7 +140,7 @@ fn resolved(
 ) -> Resolution {
     let not_found = |origin: Option<&Origin>| {
         let mut reply = LocalReply::new(404, "route_not_found", "");
-        reply.origin = origin.cloned();
+        reply.origin = origin.cloned().map(Box::new);
         Resolution::None(Box::new(reply.flagged(ResponseFlag::NoRouteFound)))
     };
     match route(config, head, facts, &mut ()) {

@@ -100,7 +100,7 @@ impl ServiceIndex {
 fn moved_namespaces<'a>(old: Sources<'a>, new: Sources<'a>) -> BTreeSet<&'a str> {
     let is_workload = |object: &&Arc<Object>| matches!(object.spec, Spec::WorkloadEntry(_));
     let objects = differing(old.objects, new.objects)
-        .filter(|(_, old, new)| [old, new].into_iter().flatten().any(|one| is_workload(one)))
+        .filter(|(_, old, new)| [old, new].into_iter().flatten().any(is_workload))
         .map(|(id, ..)| &*id.namespace);
     let instances = differing(old.instances, new.instances).map(|(key, ..)| &*key.namespace);
     objects.chain(instances).collect()
