@@ -73,7 +73,9 @@ static_resources:
           - {{name: router, typed_config: {{"@type": {filter}.http.router.v3.Router}}}}
           route_config:
             virtual_hosts:
-            - {{name: all, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster: app}}}}]}}
+            - name: all
+              domains: ["*"]
+              routes: [{{match: {{prefix: /}}, route: {{cluster: app}}}}]
     default_filter_chain:
       filters:
       - name: tcp

@@ -53,7 +53,7 @@ pub struct HttpContext {
     pub envoy_headers: bool,
     /// What tests put in the place of filters, by their names.
     #[cfg(test)]
-    pub probes: std::collections::HashMap<Arc<str>, Rc<crate::http::filter::probe::Play>>,
+    pub probes: std::collections::HashMap<Arc<str>, Rc<crate::http::filter::tests::probe::Play>>,
 }
 
 impl HttpContext {

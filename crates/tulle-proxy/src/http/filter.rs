@@ -11,8 +11,6 @@ pub mod callout;
 pub mod context;
 pub mod fault;
 pub mod passage;
-#[cfg(test)]
-pub mod probe;
 
 use std::sync::Arc;
 
@@ -25,7 +23,7 @@ use crate::http::filter::buffer::Buffer;
 use crate::http::filter::context::FilterContext;
 use crate::http::filter::fault::Fault;
 #[cfg(test)]
-use crate::http::filter::probe::Probe;
+use crate::http::filter::tests::probe::Probe;
 use crate::http::reply::LocalReply;
 use crate::http::route::Plan;
 use crate::record::Record;
@@ -199,4 +197,4 @@ impl Active {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

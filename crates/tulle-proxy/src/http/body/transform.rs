@@ -7,7 +7,7 @@ use super::pace::Pace;
 use super::{Body, Piece};
 use crate::http::codec::abort::Abort;
 #[cfg(test)]
-use crate::http::filter::probe::Rewrite;
+use crate::http::filter::tests::probe::Rewrite;
 
 /// A body and what changes it.
 #[derive(Debug)]

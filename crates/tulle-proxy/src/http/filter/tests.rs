@@ -4,4 +4,5 @@ mod bodies;
 mod chain;
 mod ends;
 mod message;
+pub mod probe;
 mod rig;

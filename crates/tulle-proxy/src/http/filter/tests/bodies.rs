@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt;
 use super::chain::play;
 use super::message::{chunked, read_h1, send_h2, write};
 use super::rig::{Answer, FLOOD, FLOOD_BYTES, Parts, Rig, SIDES, Side, locally};
-use crate::http::filter::probe::{Act, Play, Wish};
+use crate::http::filter::tests::probe::{Act, Play, Wish};
 
 const RETRY: &str = ", retry_policy: {retry_on: 5xx, num_retries: 1}";
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::rig::{Rig, SIDES, Side, locally};
-use crate::http::filter::probe::{Act, Play};
+use crate::http::filter::tests::probe::{Act, Play};
 
 pub fn play(name: &'static str) -> Play {
     Play { name, ..Play::default() }

@@ -7,7 +7,7 @@ use h2::Reason;
 use super::chain::play;
 use super::message::{read_h1, write};
 use super::rig::{Answer, Parts, Rig, Side, locally};
-use crate::http::filter::probe::{Act, Play, Wish};
+use crate::http::filter::tests::probe::{Act, Play, Wish};
 
 const FOR_EVER: Duration = Duration::from_secs(3600);
 

@@ -27,7 +27,7 @@ use crate::access_log::sinks::{Sinks, WorkerLogs};
 use crate::app::reports::Reports;
 use crate::app::static_config;
 use crate::http::context::{Downstream, HttpContext};
-use crate::http::filter::probe::Play;
+use crate::http::filter::tests::probe::Play;
 use crate::io::Io;
 use crate::metrics::WorkerMetrics;
 use crate::settings::BootstrapSource;
@@ -267,7 +267,9 @@ static_resources:
               - match: {{prefix: /quiet}}
                 route: {{cluster: backend{action}}}
                 typed_per_filter_config:
-                  b: {{"@type": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true}}
+                  b:
+                    "@type": type.googleapis.com/envoy.config.route.v3.FilterConfig
+                    disabled: true
               - {{match: {{prefix: /}}, route: {{cluster: backend{action}}}}}
   clusters:
   - name: backend
