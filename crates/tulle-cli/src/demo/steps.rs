@@ -254,12 +254,16 @@ async fn rolling_replacement(mesh: &mut Mesh, report: &mut Report, pace: Pace) -
     let one = |one: &super::mesh::Instance| (one.name.clone(), one.service, one.version.clone());
     let old: Vec<_> = mesh.instances.iter().map(one).collect();
     let mut replaced = 0;
+    if report.is_sabotaged("rolling-replacement") {
+        // Nobody is left to answer until new ones are there.
+        for (name, ..) in &old {
+            mesh.kill(name).await?;
+        }
+        pace.watch(1).await;
+    }
     for (name, service, version) in old {
-        if report.is_sabotaged("rolling-replacement") {
-            mesh.kill(&name).await?;
-            mesh.add(service, &version).await?;
-        } else {
-            mesh.add(service, &version).await?;
+        mesh.add(service, &version).await?;
+        if !report.is_sabotaged("rolling-replacement") {
             mesh.drain(&name).await?;
         }
         replaced += 1;

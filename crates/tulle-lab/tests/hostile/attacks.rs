@@ -269,9 +269,14 @@ async fn many_slow_streams() {
         }
         peers.push(peer);
     }
+    let upstream = siege.stage.http1("a").unwrap();
+    let begun = until("streams at the upstream", SOON, || {
+        let begun = upstream.connections() >= 100;
+        async move { begun.then_some(()) }
+    });
+    begun.await.unwrap();
     siege.stands("800 slow streams").await;
     drop(peers);
-    let upstream = siege.stage.http1("a").unwrap();
     let gone = until("the streams' end", 3 * SOON, || {
         let done = upstream.so_far().len() >= 100;
         async move { done.then_some(()) }

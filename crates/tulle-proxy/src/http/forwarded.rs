@@ -68,7 +68,8 @@ pub fn response(request: &RequestHead, head: &mut ResponseHead, cx: &HttpContext
     if !head.headers.contains(KnownId::Date) {
         let _ = head.headers.append(KnownId::Date, &cx.worker.clock.http_date());
     }
-    if cx.manager.trust.always_set_request_id_in_response
+    let wants_id = request.headers.contains(KnownId::XEnvoyForceTrace);
+    if (cx.manager.trust.always_set_request_id_in_response || wants_id)
         && let Some(id) = request.headers.first(KnownId::XRequestId)
     {
         let _ = head.headers.set(KnownId::XRequestId, id);

@@ -209,6 +209,6 @@ async fn serve_stream(
         }
     }
     let record = &exchange.record;
-    record.flags.contains(ResponseFlag::DownstreamConnectionTermination)
+    record.flags.contains(ResponseFlag::DownstreamRemoteReset)
         && record.started.elapsed() < PREMATURE
 }

@@ -12,6 +12,7 @@ use super::context::{Attributes, Clock, FilterContext};
 use super::{BodyWish, Filters, Stage, Verdict};
 use crate::http::attempt::asks_for_tunnel;
 use crate::http::body::{Body, Held, NotHeld};
+use crate::http::codec::abort::Abort;
 use crate::http::context::HttpContext;
 use crate::http::exchange::{Exchange, Failure};
 use crate::http::failure::{self, BrokenFacts};
@@ -129,7 +130,7 @@ impl Filters {
                 let (mut context, out) = passage.context(intake.body);
                 heard(out, active.request_head(&mut context)).await
             };
-            let verdict = verdict.ok_or_else(|| passage.record.downstream_gone())??;
+            let verdict = verdict.map_err(|abort| passage.record.downstream_broke(&abort))??;
             fit_length(&mut passage.request.headers, intake.body);
             if verdict == Verdict::Reroute {
                 return Ok(verdict);
@@ -167,7 +168,7 @@ impl Filters {
                 let (mut context, out) = passage.context(body);
                 heard(out, active.response_head(&mut context)).await
             };
-            passed.ok_or_else(|| passage.record.downstream_gone())??;
+            passed.map_err(|abort| passage.record.downstream_broke(&abort))??;
             fit_length(&mut passage.response.headers, body);
         }
         Ok(())
@@ -206,7 +207,7 @@ impl Intake<'_, '_> {
             passage.response.status = 100;
             let sent = passage.out.interim(passage.response).await;
             passage.response.clear();
-            sent.map_err(|_| passage.record.downstream_gone())?;
+            sent.map_err(|abort| passage.record.downstream_broke(&abort))?;
         }
         match Held::read(self.body, limit, || passage.clocks.progress()).await {
             Ok(held) => {
@@ -231,7 +232,7 @@ async fn hold_response(
         return Err(response_too_large().into());
     }
     let held = heard(passage.out, Held::read(body, limit, || passage.clocks.progress())).await;
-    match held.ok_or_else(|| passage.record.downstream_gone())? {
+    match held.map_err(|abort| passage.record.downstream_broke(&abort))? {
         Ok(held) => {
             *body = Body::Held(held);
             Ok(())
@@ -246,12 +247,12 @@ async fn hold_response(
     }
 }
 
-/// What `work` comes to; `None` if meanwhile the downstream reset the stream.
-async fn heard<T>(out: &mut Responder<'_>, work: impl Future<Output = T>) -> Option<T> {
+/// What `work` comes to, or how the downstream broke the stream off meanwhile.
+async fn heard<T>(out: &mut Responder<'_>, work: impl Future<Output = T>) -> Result<T, Abort> {
     tokio::select! {
         biased;
-        done = work => Some(done),
-        _ = out.reset_by_peer() => None,
+        done = work => Ok(done),
+        abort = out.reset_by_peer() => Err(abort),
     }
 }
 

@@ -76,12 +76,18 @@ async fn leave(down: Side, up: Side, phase: Phase) {
     rig.ended(2).await;
     let ends: Vec<_> =
         rig.told.borrow().iter().filter(|line| line.contains(" end ")).cloned().collect();
-    assert_eq!(ends, ["o end DC", "a end DC"], "{down:?} {up:?} at {there:?}");
+    // As Envoy tells a stream that was reset from a connection that went away.
+    let (flag, detail) = match down {
+        Side::H1 => ("DC", "downstream_remote_disconnect"),
+        Side::H2 => ("DR", "http2.remote_reset"),
+    };
+    let expected = ["o", "a"].map(|name| format!("{name} end {flag}"));
+    assert_eq!(ends, expected, "{down:?} {up:?} at {there:?}");
     let whole = rig.backend.seen.borrow().iter().all(|message| message.whole);
     assert!(whole || !sent, "a request that broke off was not ended");
     let log = rig.log();
     assert_eq!(log.len(), 1);
-    let expected = format!("{status} DC downstream_remote_disconnect");
+    let expected = format!("{status} {flag} {detail}");
     assert!(log[0].starts_with(&expected), "{down:?} {up:?} at {there:?}: {log:?}");
 }
 
