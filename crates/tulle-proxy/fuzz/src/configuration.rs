@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tulle_config::load::{File, load_stored};
 use tulle_model::resource::ResourceKind;
 use tulle_xds::decode;
+use tulle_xds::fields::UnknownFields;
 use tulle_xds::proto::envoy::config::bootstrap::v3::Bootstrap;
 use tulle_xds::source::{Source, load};
 
@@ -19,8 +20,10 @@ pub fn check_resource(data: &[u8]) {
     let kind = ResourceKind::ALL[usize::from(*choice) % ResourceKind::ALL.len()];
     let body = body.to_vec().into();
     let _ = decode::name_of(&body);
-    if let Err(found) = decode::resource(kind, &body) {
-        assert!(!found.to_string().is_empty(), "refused without a reason");
+    for unknown in [UnknownFields::Warn, UnknownFields::Refuse] {
+        if let Err(found) = decode::resource(kind, &body, unknown) {
+            assert!(!found.to_string().is_empty(), "refused without a reason");
+        }
     }
 }
 
