@@ -5,7 +5,8 @@
 //! A test takes what it needs from top to bottom: a [`process`] with [`ports`] of its own,
 //! [`backend`]s that answer by script and remember what they received, [`client`]s that write
 //! exact bytes and say exactly what came back; where addresses matter, each of them in a network
-//! namespace of its own ([`netns`]). The [`oracle`] puts them around two proxies and
+//! namespace of its own ([`netns`]), with its traffic [`redirected`]. The [`oracle`] puts them
+//! around two proxies and
 //! holds what it saw of both together.
 
 pub mod backend;
@@ -18,4 +19,5 @@ pub mod netns;
 pub mod oracle;
 pub mod ports;
 pub mod process;
+pub mod redirected;
 pub mod tidy;

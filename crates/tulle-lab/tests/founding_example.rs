@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -15,14 +14,13 @@ use tulle_lab::client::http1::Client;
 use tulle_lab::deadline::{SOON, until};
 use tulle_lab::netns::{Namespace, Network};
 use tulle_lab::process::{Process, binary};
+use tulle_lab::redirected::{self, open_to_all};
 
 /// The example as it was given: its bytes and their FNV-1a hash, so that nobody edits it unseen.
 const EXAMPLE: &[u8] = include_bytes!("../../tulle-config/tests/examples/route-by-header.yaml");
 const EXAMPLE_HASH: u64 = 0xf173_3cd2_f699_6256;
 /// The admin server of each sidecar, in its namespace.
 const ADMIN: &str = "127.0.0.1:15000";
-/// The user that proxies run as.
-const PROXY_UID: &str = "1337";
 
 const SERVICES: [&str; 3] = ["orderservice", "stockservice", "paymentservice"];
 /// The virtual address of each service, and another address of its /24.
@@ -56,10 +54,10 @@ impl Mesh {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().to_owned();
-        open_to_all(&root);
+        open_to_all(&root).unwrap();
         std::fs::create_dir(root.join("config")).unwrap();
         std::fs::write(root.join("config/route-by-header.yaml"), EXAMPLE).unwrap();
-        let mut others = vec![control(&root).await];
+        let mut others = vec![redirected::control(&root, "127.0.0.1:0").await.unwrap()];
         let mut sidecars = Vec::new();
         let network = Network::create("founding").unwrap();
         let mut namespaces = Vec::new();
@@ -147,10 +145,6 @@ impl Call {
     }
 }
 
-fn open_to_all(path: &Path) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
-}
-
 fn plain(namespace: &Namespace, address: &str, number: usize) -> Command {
     let service = SERVICES[(number - 1) / 2];
     let mut app = namespace.command(binary("tulle").unwrap());
@@ -159,33 +153,11 @@ fn plain(namespace: &Namespace, address: &str, number: usize) -> Command {
     app
 }
 
-async fn control(root: &Path) -> Process {
-    let socket = root.join("xds.sock");
-    let mut command = Command::new(binary("tulle-control").unwrap());
-    command.args(["serve", "--config"]).arg(root.join("config"));
-    command.arg("--xds").arg(format!("unix:{}", socket.display()));
-    command.args(["--admin", "127.0.0.1:0"]);
-    let process = Process::spawn("control", command, root).unwrap();
-    let bound =
-        until("the control plane's socket", SOON, || async { socket.exists().then_some(()) });
-    bound.await.unwrap_or_else(|error| panic!("{error}\n{}", process.tail()));
-    open_to_all(&socket);
-    process
-}
-
 async fn sidecar(namespace: &Namespace, name: &str, address: &str, root: &Path) -> Process {
-    let mut command = namespace.command("setpriv");
-    command.args(["--reuid", PROXY_UID, "--regid", PROXY_UID, "--clear-groups"]);
-    command.arg(binary("tulle-proxy").unwrap());
-    command.arg("sidecar").arg("--control");
-    command.arg(format!("unix:{}", root.join("xds.sock").display()));
-    command.args(["--workload", &format!("test/{name}"), "--address", address]);
-    command.args(["--access-log-format", "json", "--admin", ADMIN]);
-    let mut process = Process::spawn(&format!("{name}-sidecar"), command, root).unwrap();
-    process.listening(&[15001, 15006], SOON).await.unwrap();
-    let tulle = binary("tulle").unwrap().display().to_string();
-    namespace.run(&tulle, &["redirect", "apply", "--proxy-uid", PROXY_UID]).unwrap();
-    process
+    let mut proxy = redirected::sidecar(root, name, address).unwrap();
+    proxy.args(["--access-log-format", "json", "--admin", ADMIN]);
+    let name = format!("{name}-sidecar");
+    redirected::intercept(namespace, &name, &proxy, root).await.unwrap()
 }
 
 #[tokio::test]

@@ -4,18 +4,16 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tulle_lab::deadline::{SOON, until};
+use tulle_lab::deadline::SOON;
 use tulle_lab::netns::{Namespace, Network};
-use tulle_lab::process::{Process, binary};
+use tulle_lab::process::Process;
+use tulle_lab::redirected::{self, open_to_all};
 
 /// Its port has no protocol, neither by its name nor by a field.
 const MAIL: &str = "apiVersion: networking.istio.io/v1
@@ -32,8 +30,6 @@ const SERVICE: &str = "172.16.0.25:2525";
 /// Nobody knows this port.
 const DIRECT: &str = "10.0.0.1:2626";
 const GREETING: &[u8] = b"220 mail.test ESMTP\r\n";
-/// The user that proxies run as.
-const PROXY_UID: &str = "1337";
 
 struct Mesh {
     processes: Vec<Process>,
@@ -47,10 +43,10 @@ impl Mesh {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().to_owned();
-        open_to_all(&root);
+        open_to_all(&root).unwrap();
         std::fs::create_dir(root.join("config")).unwrap();
         std::fs::write(root.join("config/mail.yaml"), MAIL).unwrap();
-        let mut processes = vec![control(&root).await];
+        let mut processes = vec![redirected::control(&root, "127.0.0.1:0").await.unwrap()];
         let network = Network::create("serverfirst").unwrap();
         let server = network.plug("server", &["10.0.0.1/24"]).unwrap();
         let client = network.plug("client", &["10.0.0.7/24"]).unwrap();
@@ -59,7 +55,10 @@ impl Mesh {
         for (namespace, name, address) in
             [(&server, "mail", "10.0.0.1"), (&client, "client", "10.0.0.7")]
         {
-            processes.push(sidecar(namespace, name, address, &root).await);
+            let proxy = redirected::sidecar(&root, name, address).unwrap();
+            let name = format!("{name}-sidecar");
+            let sidecar = redirected::intercept(namespace, &name, &proxy, &root);
+            processes.push(sidecar.await.unwrap());
         }
         Self { processes, client, _server: server, _network: network, _directory: directory }
     }
@@ -99,10 +98,6 @@ impl Mesh {
     fn outputs(&self) -> String {
         self.processes.iter().map(Process::tail).collect::<Vec<_>>().join("\n")
     }
-}
-
-fn open_to_all(path: &Path) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
 }
 
 /// Greets on two ports; on 2525 it greets nobody after the first two, and answers HTTP instead.
@@ -152,34 +147,6 @@ async fn answer(mut stream: TcpStream) -> Result<()> {
         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
     }
     Ok(())
-}
-
-async fn control(root: &Path) -> Process {
-    let socket = root.join("xds.sock");
-    let mut command = Command::new(binary("tulle-control").unwrap());
-    command.args(["serve", "--config"]).arg(root.join("config"));
-    command.arg("--xds").arg(format!("unix:{}", socket.display()));
-    command.args(["--admin", "127.0.0.1:0"]);
-    let process = Process::spawn("control", command, root).unwrap();
-    let bound =
-        until("the control plane's socket", SOON, || async { socket.exists().then_some(()) });
-    bound.await.unwrap_or_else(|error| panic!("{error}\n{}", process.tail()));
-    open_to_all(&socket);
-    process
-}
-
-async fn sidecar(namespace: &Namespace, name: &str, address: &str, root: &Path) -> Process {
-    let mut command = namespace.command("setpriv");
-    command.args(["--reuid", PROXY_UID, "--regid", PROXY_UID, "--clear-groups"]);
-    command.arg(binary("tulle-proxy").unwrap());
-    command.arg("sidecar").arg("--control");
-    command.arg(format!("unix:{}", root.join("xds.sock").display()));
-    command.args(["--workload", &format!("test/{name}"), "--address", address]);
-    let mut process = Process::spawn(&format!("{name}-sidecar"), command, root).unwrap();
-    process.listening(&[15001, 15006], SOON).await.unwrap();
-    let tulle = binary("tulle").unwrap().display().to_string();
-    namespace.run(&tulle, &["redirect", "apply", "--proxy-uid", PROXY_UID]).unwrap();
-    process
 }
 
 #[tokio::test]

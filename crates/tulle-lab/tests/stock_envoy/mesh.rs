@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,11 +15,10 @@ use tulle_lab::envoy::Program;
 use tulle_lab::netns::{Namespace, Network};
 use tulle_lab::ports::PortLease;
 use tulle_lab::process::{Process, binary};
+use tulle_lab::redirected::{self, open_to_all};
 
 use crate::objects::{BOOTSTRAP, GUARDED, PLAIN, RULE, STORE, SUBSETS};
 
-/// The user that proxies run as.
-const PROXY_UID: &str = "1337";
 /// Where each Envoy answers questions about itself, in its own namespace.
 pub(crate) const ENVOY_ADMIN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 15000);
@@ -62,7 +60,7 @@ impl Mesh {
     pub(crate) async fn start(name: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
-        open_to_all(root);
+        open_to_all(root).unwrap();
         std::fs::create_dir(root.join("config")).unwrap();
         let files = [
             ("store.yaml", STORE),
@@ -256,19 +254,9 @@ async fn calls(caller: &Caller, to: &str, head: String, times: usize) -> Result<
     caller.namespace.enter(calling).await
 }
 
-fn open_to_all(path: &Path) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
-}
-
 async fn control(root: &Path, admin: SocketAddr) -> Process {
-    let socket = root.join("xds.sock");
-    let mut command = std::process::Command::new(binary("tulle-control").unwrap());
-    command.args(["serve", "--config"]).arg(root.join("config"));
-    command.arg("--xds").arg(format!("unix:{}", socket.display()));
-    command.args(["--admin", &admin.to_string()]);
-    let mut process = Process::spawn("control", command, root).unwrap();
+    let mut process = redirected::control(root, &admin.to_string()).await.unwrap();
     process.ready(admin, "/ready", SOON).await.unwrap();
-    open_to_all(&socket);
     process
 }
 
@@ -284,14 +272,8 @@ async fn app(namespace: &Namespace, instance: &str, root: &Path) -> Process {
 async fn envoy(namespace: &Namespace, name: &str, bootstrap: &str, root: &Path) -> Process {
     let file = root.join(format!("{name}.yaml"));
     std::fs::write(&file, bootstrap).unwrap();
-    let serve = Program::Envoy.serve(&file).unwrap();
-    let mut command = namespace.command("setpriv");
-    command.args(["--reuid", PROXY_UID, "--regid", PROXY_UID, "--clear-groups"]);
+    let mut serve = Program::Envoy.serve(&file).unwrap();
     // What is gone is let go of at once.
-    command.arg(serve.get_program()).args(serve.get_args()).args(["--drain-time-s", "1"]);
-    let mut process = Process::spawn(&format!("{name}-envoy"), command, root).unwrap();
-    process.listening(&[15001, 15006], SOON).await.unwrap();
-    let tulle = binary("tulle").unwrap().display().to_string();
-    namespace.run(&tulle, &["redirect", "apply", "--proxy-uid", PROXY_UID]).unwrap();
-    process
+    serve.args(["--drain-time-s", "1"]);
+    redirected::intercept(namespace, &format!("{name}-envoy"), &serve, root).await.unwrap()
 }
