@@ -12,7 +12,7 @@ use tulle_lab::client::http1::Client;
 use tulle_lab::deadline::{SOON, until};
 use tulle_lab::netns::{Namespace, Network};
 use tulle_lab::ports::PortLease;
-use tulle_lab::process::Process;
+use tulle_lab::process::{Memory, Process, memory};
 use tulle_lab::redirected::{self, open_to_all};
 
 /// The services. `one.test` and `two.test` share an address; of `loose.test` and `wild.test` only
@@ -193,6 +193,12 @@ impl Mesh {
         sent["listener"]["asked"].as_u64().unwrap()
     }
 
+    /// What the caller's sidecar and the control plane have allocated, in bytes.
+    pub fn allocated(&self) -> [u64; 2] {
+        let all = [&self.sidecar, &self.control];
+        all.map(|process| memory(process.pid(), Memory::Anonymous).unwrap())
+    }
+
     pub fn outputs(&self) -> String {
         let all = [&self.control, &self.sidecar, &self.vault_sidecar];
         all.map(Process::tail).join("\n")
@@ -232,7 +238,7 @@ async fn backend_in(namespace: &Namespace, at: &'static str) -> Backend {
     }
 }
 
-async fn get(address: SocketAddr, path: &str) -> Result<String> {
+pub async fn get(address: SocketAddr, path: &str) -> Result<String> {
     let answer = Client::connect(address).await?.get("127.0.0.1", path).await?;
     if answer.status() != 200 {
         bail!("{path}: {} {}", answer.status(), answer.text());
