@@ -85,8 +85,9 @@ pub fn table(proxies: &[Proxy], all: &[Compared], weak: &[Weakness<'_>]) -> Stri
          Written by `make peers`: the HTTP/1 requests of `crates/tulle-lab/tests/hostile`, the\n\
          same bytes to each proxy with a backend behind it. *passed*: the backend got a whole\n\
          request. *closed*, *kept*: the connection; *waits*: neither answered nor closed within\n\
-         four seconds. A request that ours passes on and two of the three others refuse is a fault,\n\
-         and so is one that two of them frame otherwise, unless it stands under [why](#why).\n\n",
+         four seconds. A request that ours passes on and two of the three others refuse is a\n\
+         fault, and so is one that two of them frame otherwise, unless it stands under\n\
+         [why](#why).\n\n",
     );
     let versions = proxies
         .iter()
