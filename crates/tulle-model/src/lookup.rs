@@ -52,6 +52,17 @@ pub enum Absence {
     TimedOut,
 }
 
+impl Absence {
+    /// Whether it is certain that there is nothing; else it is only not known what there is.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        match self {
+            Self::NotFound | Self::NotConfigured => true,
+            Self::Rejected(_) | Self::Overflow | Self::TimedOut => false,
+        }
+    }
+}
+
 impl std::fmt::Display for Absence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

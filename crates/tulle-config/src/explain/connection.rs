@@ -8,7 +8,7 @@ use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
 use tulle_model::decide::request as joints;
 use tulle_model::flag::ResponseFlag;
 use tulle_model::listener::{Listener, NetworkFilter};
-use tulle_model::lookup::{Decision, Lookup, Needed};
+use tulle_model::lookup::{Absence, Decision, Lookup, Needed};
 use tulle_model::resource::ResourceKind;
 use tulle_model::snapshot::Snapshot;
 use tulle_model::trace::Step;
@@ -84,8 +84,8 @@ fn redirected(store: &mut Store<'_>, call: &Call) -> Result<Taken, End> {
     };
     let (listener, original) = match address {
         Ok(address) => {
-            let listener = store.decide(|now, steps| joints::listener(now, &bound, address, steps));
-            (listener, Some(address))
+            let found = store.decide(|now, steps| joints::listener(now, &bound, address, steps));
+            (found.map_err(|absence| unknown(call, &absence))?, Some(address))
         }
         Err(Some(listener)) => (listener, None),
         Err(None) => (Arc::clone(&bound), None),
@@ -95,6 +95,15 @@ fn redirected(store: &mut Store<'_>, call: &Call) -> Result<Taken, End> {
             .step(Step::new("destination", "nobody declared it; what is undeclared goes this way"));
     }
     Ok(Taken { listener, original })
+}
+
+/// What becomes of a connection of which nobody can say where it was going.
+fn unknown(call: &Call, absence: &Absence) -> End {
+    let (flag, why) = (ResponseFlag::NoClusterFound, format!("destination not known: {absence}"));
+    match call.speaks.is_http() {
+        true => End::Refused { status: 503, flag, why },
+        false => End::Closed { flag, why },
+    }
 }
 
 /// The address that a host stands for; without one the listener that has its name, if any.

@@ -16,13 +16,13 @@ use crate::snapshot::Snapshot;
 use crate::trace::{Step, Trace};
 
 /// The listener that takes a connection which was going to `original` before it was redirected
-/// to `bound`.
+/// to `bound`; or why it cannot be known: then nobody is let past on a guess.
 pub fn listener(
     snapshot: &Snapshot,
     bound: &Arc<Listener>,
     original: SocketAddr,
     trace: &mut impl Trace,
-) -> Decision<Arc<Listener>> {
+) -> Decision<Result<Arc<Listener>, Absence>> {
     if bound.use_original_dst
         && let Some(listener) = snapshot.listener_at(original)
     {
@@ -30,14 +30,17 @@ pub fn listener(
             Step::new("destination", format!("{original} is that of listener {}", listener.name))
                 .by(listener.origin.as_ref())
         });
-        return Decision::Decided(Arc::clone(listener));
+        return Decision::Decided(Ok(Arc::clone(listener)));
     }
     if bound.on_demand != OnDemand::Transparent {
-        return Decision::Decided(Arc::clone(bound));
+        return Decision::Decided(Ok(Arc::clone(bound)));
     }
     match destination::by_address(snapshot, original, trace) {
-        Decision::Decided(Destination::Owned(listener)) => Decision::Decided(Arc::clone(listener)),
-        Decision::Decided(Destination::Unowned(_)) => Decision::Decided(Arc::clone(bound)),
+        Decision::Decided(Destination::Owned(owner)) => Decision::Decided(Ok(Arc::clone(owner))),
+        Decision::Decided(Destination::Unowned(why)) if why.is_certain() => {
+            Decision::Decided(Ok(Arc::clone(bound)))
+        }
+        Decision::Decided(Destination::Unowned(why)) => Decision::Decided(Err(why)),
         Decision::Need(need) => Decision::Need(need),
     }
 }
@@ -83,7 +86,10 @@ pub fn route_configuration(
     let Some(name) = name else { return of_manager(snapshot, manager) };
     match destination::by_name(snapshot, name, trace) {
         Decision::Need(need) => Decision::Need(need),
-        Decision::Decided(Destination::Unowned(_)) => of_manager(snapshot, manager),
+        Decision::Decided(Destination::Unowned(why)) if why.is_certain() => {
+            of_manager(snapshot, manager)
+        }
+        Decision::Decided(Destination::Unowned(why)) => Decision::Decided(Err(why)),
         Decision::Decided(Destination::Owned(listener)) => match http_manager(listener) {
             Some(manager) => of_manager(snapshot, manager),
             None => Decision::Decided(Err(Absence::NotFound)),
@@ -155,17 +161,20 @@ mod tests {
         let address: SocketAddr = ([10, 0, 0, 1], 80).into();
         let empty = Snapshot::new(true);
         let stays = listener(&empty, &Arc::new(bound.clone()), address, &mut ());
-        assert_eq!(decided(stays).name.as_str(), "bound");
+        assert_eq!(decided(stays).expect("known").name.as_str(), "bound");
         bound.on_demand = OnDemand::Transparent;
         let bound = Arc::new(bound);
         let need = Needed::Listener("10.0.0.1:80".into());
         assert_eq!(listener(&empty, &bound, address, &mut ()), Decision::Need(need.clone()));
-        let nobody = empty.with([Change::Absent(need, Absence::NotFound)]);
+        let nobody = empty.with([Change::Absent(need.clone(), Absence::NotFound)]);
         let stays = listener(&nobody, &bound, address, &mut ());
-        assert_eq!(decided(stays).name.as_str(), "bound");
+        assert_eq!(decided(stays).expect("known").name.as_str(), "bound");
+        let silence = empty.with([Change::Absent(need, Absence::TimedOut)]);
+        let unknown = listener(&silence, &bound, address, &mut ());
+        assert_eq!(decided(unknown), Err(Absence::TimedOut), "not let past on a guess");
         let owner = Resource::Listener(Arc::new(listener_to("10.0.0.1:80", "r")));
         let owned = listener(&with(&empty, owner), &bound, address, &mut ());
-        assert_eq!(decided(owned).name.as_str(), "10.0.0.1:80");
+        assert_eq!(decided(owned).expect("known").name.as_str(), "10.0.0.1:80");
     }
 
     #[test]
@@ -202,6 +211,9 @@ mod tests {
         let absent = Change::Absent(Needed::Routes("order".into()), Absence::NotFound);
         let found = route_configuration(&owned.with([absent]), &manager, Some("order:80"), &mut ());
         assert_eq!(decided(found), Err(Absence::NotFound));
+        let silent = Change::Absent(Needed::Listener("order:80".into()), Absence::TimedOut);
+        let found = route_configuration(&empty.with([silent]), &manager, Some("order:80"), &mut ());
+        assert_eq!(decided(found), Err(Absence::TimedOut), "nothing is answered on a guess");
     }
 
     #[test]

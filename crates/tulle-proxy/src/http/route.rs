@@ -113,6 +113,10 @@ impl Resolution {
 
 /// The route of the request, asked for if need be.
 pub async fn resolve(cx: &HttpContext, head: &RequestHead) -> Resolution {
+    if let Some(absence) = &cx.destination_unknown {
+        // What is known by the next request, its connection will be asked anew.
+        return Resolution::None(Box::new(no_configuration(absence).closing()));
+    }
     let facts = RouteFacts {
         random: cx.worker.random(),
         is_tls: head.scheme == Some(Scheme::Https),
