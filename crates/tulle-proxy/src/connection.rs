@@ -1,5 +1,6 @@
 //! One downstream connection: which listener answers, which chain takes it, TLS, then its filter.
 
+mod by_name;
 pub mod first_speaker;
 mod unknown;
 
@@ -122,7 +123,7 @@ async fn opened(
     let used = used(worker, &bound, original);
     let worker = Rc::clone(worker);
     let cut_short = Cell::new(false);
-    let unheard = Unheard { worker, listener, stream, peer, local, original, cut_short };
+    let mut unheard = Unheard { worker, listener, stream, peer, local, original, cut_short };
     if let Some(absence) = unknown {
         unknown::refuse(unheard, absence).await;
         return None;
@@ -131,6 +132,13 @@ async fn opened(
         Heed::Nobody => (Protocol::Other, None),
         Heed::Client => (unheard.inspected(series).await?, None),
         Heed::Either(early) => unheard.first_speaker(early).await?,
+    };
+    let (protocol, used) = match unheard.named(protocol).await {
+        Ok((protocol, named)) => (protocol, named.or(used)),
+        Err(absence) => {
+            unknown::refuse(unheard, absence).await;
+            return None;
+        }
     };
     let chain = unheard.chain(&protocol).cloned();
     let downstream = unheard.downstream(chain.as_deref(), &protocol);
