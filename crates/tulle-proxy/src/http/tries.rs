@@ -22,7 +22,8 @@ use crate::upstream::cluster::UpstreamCluster;
 use crate::upstream::endpoint::UpstreamEndpoint;
 use crate::upstream::limits::RetryPermit;
 
-/// Bytes of a body that are held to be sent again where the route does not say.
+/// Bytes of a body that are held to be sent again where the route does not say and the listener
+/// allows as many.
 pub const REPLAY_BYTES: u64 = 64 * 1024;
 /// Most bytes of a body that are held to be sent again, whatever the route says.
 pub const MAX_REPLAY_BYTES: u64 = 1024 * 1024;
@@ -57,7 +58,7 @@ impl Tries {
     #[must_use]
     pub fn new(x: &Exchange<'_>, forward: &Forward, host: &VirtualHost) -> Self {
         let effort = effort(forward, host, &x.request);
-        let replay_bytes = forward.body_buffer_bytes.unwrap_or(REPLAY_BYTES);
+        let replay_bytes = forward.body_buffer_bytes.unwrap_or_else(|| of_listener(x));
         let held = match &x.body {
             Body::Held(held) => Some(held.bytes().len() as u64),
             _ => None,
@@ -144,6 +145,14 @@ impl Tries {
         let nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX).max(1);
         self.random = self.random.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         tokio::time::sleep(Duration::from_nanos(self.random % nanos)).await;
+    }
+}
+
+/// Bytes of a body that are held where the route does not say.
+fn of_listener(x: &Exchange<'_>) -> u64 {
+    match x.cx.listener.buffer_limit_bytes {
+        0 => REPLAY_BYTES,
+        limit => REPLAY_BYTES.min(limit.into()),
     }
 }
 
