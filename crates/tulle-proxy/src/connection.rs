@@ -1,6 +1,8 @@
 //! One downstream connection: which listener answers, which chain takes it, TLS, then its filter.
 
+mod by_name;
 pub mod first_speaker;
+mod unknown;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -114,19 +116,29 @@ async fn opened(
         Lookup::Absent(_) | Lookup::Unknown => return None,
     };
     let original = original_dst(&bound, &stream, local);
-    let Ok(listener) = handed_over(worker, &bound, original).await else {
-        // Who owns the destination cannot be learnt now: nobody is let past on a guess.
-        Io::tcp(stream, peer).reset();
-        return None;
+    let (listener, unknown) = match handed_over(worker, &bound, original).await {
+        Ok(listener) => (listener, None),
+        Err(absence) => (Arc::clone(&bound), Some(absence)),
     };
     let used = used(worker, &bound, original);
     let worker = Rc::clone(worker);
     let cut_short = Cell::new(false);
-    let unheard = Unheard { worker, listener, stream, peer, local, original, cut_short };
+    let mut unheard = Unheard { worker, listener, stream, peer, local, original, cut_short };
+    if let Some(absence) = unknown {
+        unknown::refuse(unheard, absence).await;
+        return None;
+    }
     let (protocol, early) = match unheard.detection() {
         Heed::Nobody => (Protocol::Other, None),
         Heed::Client => (unheard.inspected(series).await?, None),
         Heed::Either(early) => unheard.first_speaker(early).await?,
+    };
+    let (protocol, used) = match unheard.named(protocol).await {
+        Ok((protocol, named)) => (protocol, named.or(used)),
+        Err(absence) => {
+            unknown::refuse(unheard, absence).await;
+            return None;
+        }
     };
     let chain = unheard.chain(&protocol).cloned();
     let downstream = unheard.downstream(chain.as_deref(), &protocol);
@@ -310,7 +322,7 @@ async fn handed_over(
 ) -> Result<Arc<Listener>, Absence> {
     let Some(original) = original else { return Ok(Arc::clone(bound)) };
     let taken = |snapshot: &Snapshot| request::listener(snapshot, bound, original, &mut ());
-    worker.store.decide(taken).await
+    worker.store.decide(taken).await.and_then(|taken| taken)
 }
 
 /// The name that the destination of the connection is asked for by, if it is.

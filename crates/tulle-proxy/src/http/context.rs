@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tulle_model::http::{FilterKind, HeaderUnderscores, HttpManager};
 use tulle_model::listener::Listener;
+use tulle_model::lookup::Absence;
 
 use crate::http::codec::h1::{CodecSettings, Underscores};
 use crate::metrics::envoy::HttpMetrics;
@@ -51,6 +52,8 @@ pub struct HttpContext {
     pub requests: Cell<u32>,
     /// Whether the router adds `x-envoy-*` headers.
     pub envoy_headers: bool,
+    /// Why it is not known where the connection was going: no request of it goes anywhere.
+    pub destination_unknown: Option<Box<Absence>>,
     /// What tests put in the place of filters, by their names.
     #[cfg(test)]
     pub probes: std::collections::HashMap<Arc<str>, Rc<crate::http::filter::tests::probe::Play>>,
@@ -91,6 +94,7 @@ impl HttpContext {
             started,
             requests,
             envoy_headers,
+            destination_unknown: None,
             #[cfg(test)]
             probes: std::collections::HashMap::new(),
         }

@@ -22,7 +22,8 @@ use crate::upstream::cluster::UpstreamCluster;
 use crate::upstream::endpoint::UpstreamEndpoint;
 use crate::upstream::limits::RetryPermit;
 
-/// Bytes of a body that are held to be sent again where the route does not say.
+/// Bytes of a body that are held to be sent again where the route does not say and the listener
+/// allows as many.
 pub const REPLAY_BYTES: u64 = 64 * 1024;
 /// Most bytes of a body that are held to be sent again, whatever the route says.
 pub const MAX_REPLAY_BYTES: u64 = 1024 * 1024;
@@ -59,7 +60,7 @@ impl Tries {
     #[must_use]
     pub fn new(x: &Exchange<'_>, forward: &Forward, host: &VirtualHost) -> Self {
         let effort = effort(forward, host, &x.request);
-        let replay_bytes = forward.body_buffer_bytes.unwrap_or(REPLAY_BYTES);
+        let replay_bytes = forward.body_buffer_bytes.unwrap_or_else(|| of_listener(x));
         let held = match &x.body {
             Body::Held(held) => Some(held.bytes().len() as u64),
             _ => None,
@@ -167,6 +168,14 @@ pub enum Next {
     /// The connection of the last attempt went away before it was processed: at once, and not
     /// counted as a retry.
     Moved,
+}
+
+/// Bytes of a body that are held where the route does not say.
+fn of_listener(x: &Exchange<'_>) -> u64 {
+    match x.cx.listener.buffer_limit_bytes {
+        0 => REPLAY_BYTES,
+        limit => REPLAY_BYTES.min(limit.into()),
+    }
 }
 
 /// The clocks of one request.
