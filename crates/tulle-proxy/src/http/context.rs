@@ -103,7 +103,13 @@ impl HttpContext {
     /// Whether this connection should be given up after the request under way.
     #[must_use]
     pub fn is_spent(&self) -> bool {
+        self.worker.tells_to_go() || self.has_served_enough()
+    }
+
+    /// Whether this connection carried all the requests that one may carry.
+    #[must_use]
+    pub fn has_served_enough(&self) -> bool {
         let limit = self.manager.limits.requests_per_connection;
-        self.worker.tells_to_go() || limit.is_some_and(|limit| self.requests.get() >= limit)
+        limit.is_some_and(|limit| self.requests.get() >= limit)
     }
 }

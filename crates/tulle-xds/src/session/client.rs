@@ -28,6 +28,11 @@ pub const TICK_EVERY: Duration = Duration::from_secs(1);
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(5);
+/// The longest pause while an outage is young. Requests wait for a name that is new for some
+/// seconds; a server that restarts meanwhile is to be found in that time.
+const BACKOFF_EARLY_LIMIT: Duration = Duration::from_secs(1);
+/// Attempts of a young outage: about the first ten seconds.
+const BACKOFF_EARLY_ATTEMPTS: u32 = 14;
 
 /// What a core knows about a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,9 +242,14 @@ impl Streams {
 }
 
 /// How long to wait before the given attempt to reconnect (0 is the first): exponential from
-/// 100 ms to 5 s, of which the upper half is random. The same seed gives the same times.
+/// 100 ms to 1 s, after about ten seconds 5 s, of which the upper half is random. The same seed
+/// gives the same times.
 pub fn backoff(attempt: u32, seed: u64) -> Duration {
-    let step = BACKOFF_FIRST.saturating_mul(1 << attempt.min(16)).min(BACKOFF_LIMIT);
+    let limit = match attempt {
+        ..BACKOFF_EARLY_ATTEMPTS => BACKOFF_EARLY_LIMIT,
+        _ => BACKOFF_LIMIT,
+    };
+    let step = BACKOFF_FIRST.saturating_mul(1 << attempt.min(16)).min(limit);
     let half = step / 2;
     let random = splitmix(seed ^ u64::from(attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let share = Duration::from_micros(random % (half.as_micros() as u64 + 1));

@@ -352,12 +352,12 @@ fn reconnecting_waits_longer_each_time_until_a_response_comes() {
     let mut talk = Talk::new();
     talk.subscribe(LDS, "a");
     let mut waits = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..16 {
         let actions = talk.feed(Event::Disconnected);
         let [Action::Connect { after }] = actions[..] else { panic!("{actions:?}") };
         waits.push(after);
     }
-    assert!(waits[0] <= Duration::from_millis(100) && waits[7] >= Duration::from_millis(2_500));
+    assert!(waits[0] <= Duration::from_millis(100) && waits[15] >= Duration::from_millis(2_500));
     talk.feed(Event::Connected);
     talk.receive(response(LDS, "1", vec![], &["a"]), &[]);
     let actions = talk.feed(Event::Disconnected);
