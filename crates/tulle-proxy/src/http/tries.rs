@@ -163,14 +163,6 @@ impl Tries {
     }
 }
 
-/// Bytes of a body that are held where the route does not say.
-fn of_listener(x: &Exchange<'_>) -> u64 {
-    match x.cx.listener.buffer_limit_bytes {
-        0 => REPLAY_BYTES,
-        limit => REPLAY_BYTES.min(limit.into()),
-    }
-}
-
 /// How the attempt after one that failed begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Next {
@@ -182,6 +174,14 @@ pub enum Next {
     /// The connection of the last attempt went away before it was processed: at once, and not
     /// counted as a retry.
     Moved,
+}
+
+/// Bytes of a body that are held where the route does not say.
+fn of_listener(x: &Exchange<'_>) -> u64 {
+    match x.cx.listener.buffer_limit_bytes {
+        0 => REPLAY_BYTES,
+        limit => REPLAY_BYTES.min(limit.into()),
+    }
 }
 
 /// The clocks of one request.

@@ -17,6 +17,10 @@ pub const UNUSED_LIMIT: Duration = Duration::from_secs(300);
 pub const UNANSWERED_LIMIT: Duration = Duration::from_secs(15);
 /// Names asked for by traffic that were answered "does not exist" and are still subscribed.
 pub const NEGATIVE_NAMES_LIMIT: usize = 4_096;
+/// Names that only traffic asked for, whatever is known of them, with or without a stream;
+/// enforced every [`TICK_EVERY`]. More than [`NEW_NAMES_PER_SECOND`] admits in two minutes, so that
+/// what is in use, and said to be once a minute, is never among the oldest.
+pub const USED_NAMES_LIMIT: usize = 16_384;
 /// New names that traffic may ask for, per second and proxy; also the burst.
 pub const NEW_NAMES_PER_SECOND: u32 = 100;
 /// Responses handed out for applying and not yet applied; a server that goes on is disconnected.

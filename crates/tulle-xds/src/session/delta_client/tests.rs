@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::client::{NEGATIVE_NAMES_LIMIT, UNANSWERED_LIMIT, UNUSED_LIMIT};
+use super::super::client::{
+    NEGATIVE_NAMES_LIMIT, UNANSWERED_LIMIT, UNUSED_LIMIT, USED_NAMES_LIMIT,
+};
 use super::super::message::WILDCARD;
 use super::*;
 
@@ -327,6 +329,34 @@ fn negative_names_are_bounded() {
     let known = (0..NEGATIVE_NAMES_LIMIT + 50).filter(|index| absent(*index)).count();
     assert_eq!(known, NEGATIVE_NAMES_LIMIT);
     assert!(!absent(0) && absent(50), "the oldest go first");
+}
+
+#[test]
+fn names_of_traffic_are_bounded_while_nobody_answers() {
+    for known in [false, true] {
+        let mut talk = Talk::connected();
+        talk.feed(Event::Use { rtype: LDS, name: "kept".into() });
+        if known {
+            talk.receive(response(LDS, "1", vec![resource("kept", "1", &[])], &[]), &[]);
+        }
+        talk.feed(Event::Disconnected);
+        for index in 0..2 * USED_NAMES_LIMIT {
+            talk.now += Duration::from_millis(11);
+            talk.feed(Event::Use { rtype: LDS, name: format!("n{index}").as_str().into() });
+            if index % 100 == 0 {
+                talk.feed(Event::Tick);
+            }
+        }
+        talk.feed(Event::Tick);
+        let again = sent(talk.feed(Event::Connected));
+        let wanted: usize = again.iter().map(|request| request.subscribe.len()).sum();
+        assert_eq!(wanted, USED_NAMES_LIMIT);
+        let newest = format!("n{}", 2 * USED_NAMES_LIMIT - 1);
+        let wants = |name: &str| again.iter().any(|one| names(&one.subscribe).contains(&name));
+        assert!(wants(&newest) && !wants("n0"), "the oldest go first");
+        assert_eq!(wants("kept"), known, "what leads to something goes last");
+        assert_eq!(talk.client.held(LDS).count(), usize::from(known));
+    }
 }
 
 #[test]
