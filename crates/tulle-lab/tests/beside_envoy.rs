@@ -24,7 +24,8 @@ fn bootstrap(listeners: [SocketAddr; 3], requests: SocketAddr, bytes: SocketAddr
     let listener = |at: usize, more: &str, network: &str| {
         let address = address(listeners[at]);
         format!(
-            "  - {{name: l{at}, address: {address}, {more} filter_chains: [{{filters: [{network}]}}]}}\n"
+            "  - {{name: l{at}, address: {address}, {more} \
+             filter_chains: [{{filters: [{network}]}}]}}\n"
         )
     };
     let http = format!(

@@ -171,7 +171,7 @@ impl Mesh {
         let what = format!("{parts:?} = {value}");
         let found = until(&what, SOON, || async {
             let asking = move || async move {
-                Ok(Client::connect(address).await?.get("127.0.0.1", "/stats/prometheus").await?)
+                Client::connect(address).await?.get("127.0.0.1", "/stats/prometheus").await
             };
             let text = self.inside(asking).await.text();
             let value = format!(" {value}");

@@ -61,6 +61,8 @@ pub struct Record {
     pub endpoint: Option<Rc<UpstreamEndpoint>>,
     /// Attempts made.
     pub attempts: u32,
+    /// The limit that refused a further attempt, by its name in the configuration.
+    pub retry_refused: Option<&'static str>,
     /// Our end of the connection of the last attempt.
     pub upstream_local: Option<SocketAddr>,
     /// What the transport to the upstream said when it failed.
@@ -95,6 +97,7 @@ impl Record {
             cluster: None,
             endpoint: None,
             attempts: 0,
+            retry_refused: None,
             upstream_local: None,
             transport_failure: None,
             complete: false,
@@ -203,6 +206,7 @@ fn count(x: &Exchange<'_>) {
             attempts: record.attempts,
             flags: record.flags,
             details: &record.details,
+            retry_refused: record.retry_refused.is_some(),
         };
         cluster.metrics().request_ends(&end);
     }

@@ -12,7 +12,6 @@ use tulle_model::route::Priority;
 use crate::http::attempt::Told;
 use crate::http::body::Body;
 use crate::http::codec::h1::Framing;
-use crate::http::edit;
 use crate::http::exchange::{Exchange, Failure, begin};
 use crate::http::failure::{self, broken_midway, expired_midway};
 use crate::http::filter::passage::Passage;
@@ -20,6 +19,7 @@ use crate::http::reply::http_status_of;
 use crate::http::route::Plan;
 use crate::http::sink::{PumpError, Sink, pump};
 use crate::http::tries::{Clocks, Expired, Tries, expiry};
+use crate::http::{edit, reason};
 use crate::timer::Timer;
 
 /// What the request's route says, for all of its attempts.
@@ -51,6 +51,7 @@ fn edit_answer(x: &mut Exchange<'_>, route: &Route<'_>) {
         });
     }
     edit::response(x, route.plan);
+    reason::tell_refused_retry(x);
 }
 
 /// What the upstream is held to have answered.

@@ -184,6 +184,8 @@ pub fn try_again(x: &mut Exchange<'_>, outcome: Attempt<'_>, tries: &Tries) -> b
             let permitted = reached_nobody || tries.begin_retry(x.record.cluster.as_deref());
             if !permitted {
                 x.record.flags.insert(ResponseFlag::UpstreamOverflow);
+                let cluster = x.record.cluster.as_deref();
+                x.record.retry_refused = cluster.map(|cluster| tries.retry_limit(cluster));
             }
             permitted
         }

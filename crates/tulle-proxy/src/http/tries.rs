@@ -104,6 +104,12 @@ impl Tries {
         permitted
     }
 
+    /// The name of the limit that refused one.
+    #[must_use]
+    pub fn retry_limit(&self, cluster: &UpstreamCluster) -> &'static str {
+        cluster.retry_limit(self.priority)
+    }
+
     /// Counts and, as long as it may be wanted again, keeps a piece of the body.
     pub fn received(&self, data: &[u8]) {
         self.clocks.progress();

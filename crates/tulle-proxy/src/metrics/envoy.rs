@@ -115,6 +115,8 @@ metrics! {
         counter rq_retry = "envoy_cluster_upstream_rq_retry", "Retries.";
         counter rq_retry_success = "envoy_cluster_upstream_rq_retry_success",
             "Retries that succeeded.";
+        counter rq_retry_overflow = "envoy_cluster_upstream_rq_retry_overflow",
+            "Retries that their limit or budget refused.";
         counter rq_retry_limit_exceeded = "envoy_cluster_upstream_rq_retry_limit_exceeded",
             "Requests that failed with their last retry.";
         counter ejections_total = "envoy_cluster_outlier_detection_ejections_enforced_total",
@@ -410,6 +412,9 @@ impl ClusterMetrics {
         for flag in end.flags.iter() {
             match flag {
                 ResponseFlag::NoHealthyUpstream => series.cx_none_healthy().inc(),
+                ResponseFlag::UpstreamOverflow if end.retry_refused => {
+                    series.rq_retry_overflow().inc();
+                }
                 ResponseFlag::UpstreamOverflow => series.rq_pending_overflow().inc(),
                 ResponseFlag::UpstreamRetryLimitExceeded => series.rq_retry_limit_exceeded().inc(),
                 ResponseFlag::UpstreamRemoteReset | ResponseFlag::UpstreamConnectionTermination => {
@@ -440,6 +445,8 @@ pub struct RequestEnd<'a> {
     pub flags: ResponseFlags,
     /// Why that status, in one word.
     pub details: &'a str,
+    /// A limit refused a further attempt.
+    pub retry_refused: bool,
 }
 
 /// A connection to an endpoint that is counted as open.

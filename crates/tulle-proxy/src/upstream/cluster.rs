@@ -12,7 +12,7 @@ use tulle_model::route::Priority;
 
 use super::connect::{Life, Security, Transport};
 use super::endpoint::{EndpointState, OpenGuard, UpstreamEndpoint};
-use super::failure::{ConnectFailure, NoEndpoint, Overflow};
+use super::failure::{ConnectFailure, LimitKind, NoEndpoint, Overflow};
 use super::http1::{self, Http1Lease};
 use super::http2::{self, Http2Lease};
 use super::limits::{self, RequestPermit, RetryPermit, UnderWay};
@@ -87,6 +87,15 @@ impl UpstreamCluster {
     /// The limit on retries is reached or their budget used up.
     pub fn retry_permit(&self, priority: Priority) -> Result<RetryPermit, Overflow> {
         self.state.under_way(priority).retry(limits_of(&self.state.config(), priority))
+    }
+
+    /// The name of the limit on retries that is in force.
+    #[must_use]
+    pub fn retry_limit(&self, priority: Priority) -> &'static str {
+        match limits_of(&self.state.config(), priority).retry_budget {
+            Some(_) => "retry_budget",
+            None => LimitKind::Retries.name(),
+        }
     }
 
     /// Whether the overload policy of the endpoints drops a request; `random` gives any number.

@@ -25,6 +25,7 @@ use super::cluster::Dropped;
 use super::dns::Names;
 use super::*;
 use crate::metrics::WorkerMetrics;
+use crate::metrics::envoy::RequestEnd;
 
 /// Far longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -833,4 +834,21 @@ async fn a_name_that_fails_later_keeps_its_addresses() {
     assert_eq!(resolver.names().len(), 1);
     assert!(resolver.learn("a", Ok(vec![])));
     assert!(resolver.names()["a"].is_empty());
+}
+
+#[test]
+fn a_refused_retry_is_counted_as_such() {
+    let cluster = World::new(to(at(1))).cluster();
+    let end = |retry_refused| RequestEnd {
+        status: 503,
+        duration: Duration::ZERO,
+        attempts: 1,
+        flags: ResponseFlag::UpstreamOverflow.into(),
+        details: "",
+        retry_refused,
+    };
+    cluster.metrics().request_ends(&end(true));
+    cluster.metrics().request_ends(&end(false));
+    let series = &cluster.metrics().series;
+    assert_eq!((series.rq_retry_overflow().value(), series.rq_pending_overflow().value()), (1, 1));
 }
