@@ -163,6 +163,7 @@ impl Proxy {
         let inquirer = Inquirer::new(workers.get());
         let worker_seed = WorkerSeed {
             configs: configuration.subscribe(),
+            departure: Plan::left(process.drain_time, process.drain_strategy),
             drain: drain.views(),
             asker: mesh.as_ref().map(|_| asker.clone()),
             clock: Clock::start(),

@@ -6,8 +6,9 @@
 
 pub mod ledger;
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 use tulle_model::access_log::AccessLog;
@@ -67,12 +68,23 @@ pub struct Configuration {
     owner: SocketOwner,
     sharing: Sharing,
     bound: Vec<Arc<BoundSocket>>,
+    leaving: Vec<Leaving>,
     sinks: Sinks,
     fallback_logs: Vec<AccessLog>,
     ledger: Ledger,
     is_listening: bool,
     revision: u64,
     workers: watch::Sender<WorkerConfig>,
+}
+
+/// An address that no listener wants any more. It is given up when no worker accepts there:
+/// until then a listener that wants it (again) gets the same sockets.
+#[derive(Debug)]
+struct Leaving {
+    listener: ListenerName,
+    wanted: SocketAddr,
+    /// Kept by those who accept.
+    socket: Weak<BoundSocket>,
 }
 
 impl Configuration {
@@ -97,6 +109,7 @@ impl Configuration {
             owner: SocketOwner::new(workers),
             sharing,
             bound: Vec::new(),
+            leaving: Vec::new(),
             sinks: Sinks::default(),
             fallback_logs: Vec::new(),
             ledger: Ledger::default(),
@@ -261,12 +274,30 @@ impl Configuration {
             }
         }
         for old in std::mem::replace(&mut self.bound, bound) {
-            let stays = self.bound.iter().any(|now| is_same(now, &old));
-            if !stays {
-                self.owner.release(old.listener.as_str(), old.wanted);
+            if !self.bound.iter().any(|now| is_same(now, &old)) {
+                tracing::info!(listener = %old.listener, address = %old.address, "it drains");
+                let (listener, wanted) = (old.listener.clone(), old.wanted);
+                let socket = Arc::downgrade(&old);
+                self.leaving.push(Leaving { listener, wanted, socket });
             }
         }
         errors
+    }
+
+    /// Gives up the addresses of listeners that left where nobody accepts any more.
+    pub fn release(&mut self) {
+        let Self { leaving, owner, bound, .. } = self;
+        leaving.retain(|left| {
+            let over = left.socket.strong_count() == 0;
+            let wanted = |socket: &Arc<BoundSocket>| {
+                socket.wanted == left.wanted
+                    && (left.wanted.port() != 0 || socket.listener == left.listener)
+            };
+            if over && !bound.iter().any(wanted) {
+                owner.release(left.listener.as_str(), left.wanted);
+            }
+            !over
+        });
     }
 
     /// The socket as it was handed out before, if it was.

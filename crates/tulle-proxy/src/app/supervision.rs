@@ -78,6 +78,7 @@ impl Supervision {
                 drop(self.starting.take());
                 tracing::info!("ready");
             }
+            configuration.borrow_mut().release();
             while noted < self.reports.panics() {
                 noted += 1;
                 if policy.note(Instant::now()) == Verdict::GiveUp {

@@ -10,6 +10,7 @@ use tulle_model::http::{FilterKind, HeaderUnderscores, HttpManager};
 use tulle_model::listener::Listener;
 
 use crate::http::codec::h1::{CodecSettings, Underscores};
+use crate::listener::presence::Presence;
 use crate::metrics::envoy::HttpMetrics;
 use crate::worker::Worker;
 
@@ -37,6 +38,8 @@ pub struct HttpContext {
     pub worker: Rc<Worker>,
     /// The listener that accepted it.
     pub listener: Arc<Listener>,
+    /// Whether that is still there.
+    pub present: Rc<Presence>,
     /// The connection manager that serves it.
     pub manager: Arc<HttpManager>,
     /// What is counted of its connection manager.
@@ -61,7 +64,7 @@ impl HttpContext {
     #[must_use]
     pub fn new(
         worker: Rc<Worker>,
-        listener: Arc<Listener>,
+        (listener, present): (Arc<Listener>, Rc<Presence>),
         manager: Arc<HttpManager>,
         downstream: Downstream,
     ) -> Self {
@@ -84,6 +87,7 @@ impl HttpContext {
         Self {
             worker,
             listener,
+            present,
             manager,
             metrics,
             downstream,
@@ -100,6 +104,7 @@ impl HttpContext {
     #[must_use]
     pub fn is_spent(&self) -> bool {
         let limit = self.manager.limits.requests_per_connection;
-        self.worker.tells_to_go() || limit.is_some_and(|limit| self.requests.get() >= limit)
+        self.worker.tells_to_go(&self.present.view())
+            || limit.is_some_and(|limit| self.requests.get() >= limit)
     }
 }
