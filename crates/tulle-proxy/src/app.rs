@@ -157,6 +157,7 @@ impl Proxy {
 
         let First { configuration, loaded, discovery } = first(settings, random)?;
         let discovery = in_mesh.or(discovery);
+        let discovery = discovery.map(|discovery| discovery.with_drains_of(process.drain_time));
         let registry = metrics::registry(settings);
         let (asker, asked) = mpsc::channel(ASK_QUEUE);
         let reports = Reports::of(workers.get());
