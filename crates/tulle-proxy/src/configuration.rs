@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 use tulle_model::access_log::AccessLog;
+use tulle_model::listener::Listener;
 use tulle_model::lookup::Needed;
 use tulle_model::name::ListenerName;
 use tulle_model::snapshot::{Change, Snapshot};
@@ -230,6 +231,23 @@ impl Configuration {
             tracing::warn!("{error}");
         }
         self.publish();
+    }
+
+    /// Whether a listener that came could be bound now. A listener that could not is refused before
+    /// anything depends on it.
+    ///
+    /// # Errors
+    /// The field of the address, why not, and what to do.
+    pub fn check_bindable(&self, listener: &Listener) -> Result<(), String> {
+        for (index, address) in listener.bind.iter().enumerate() {
+            let field = match index.checked_sub(1) {
+                None => "address".to_owned(),
+                Some(further) => format!("additional_addresses[{further}].address"),
+            };
+            let checked = self.owner.check(listener.name.as_str(), *address);
+            checked.map_err(|error| format!("{field}: {error}"))?;
+        }
+        Ok(())
     }
 
     fn prepare(&mut self) -> Vec<ApplyError> {

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tulle_lab::client::frames::{self, Frames};
-use tulle_lab::client::http1::Client;
+use tulle_lab::client::http1::{Client, Fate};
 use tulle_lab::client::tcp::{Close, Connection};
 use tulle_lab::deadline::{SOON, until};
 use tulle_lab::envoy::Program;
 use tulle_lab::message::End;
 
-use super::server::{Server, cluster, endpoints, listener, routes};
+use super::server::{Server, cluster, endpoints, kind, listener, routes};
 use super::traffic::{Load, application, call, until_answered_by};
 use super::{DELTA, Place};
 
@@ -219,4 +219,59 @@ async fn come_and_go(place: &Place, server: &mut Server, with: &[Value], without
         let back = |_, text: &str| text.contains("renamed::");
         place.until_asked("/listeners", "it is back", back).await;
     }
+}
+
+/// A listener whose address is taken is refused, with what to do, and keeps its last good version;
+/// the others of the same response are taken. The stock Envoy refuses it as well.
+async fn refuses_what_cannot_be_bound(program: Program<'_>) {
+    let mut place = Place::new();
+    let (main, other) = (place.port(), place.port());
+    let a = application("a").await;
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = (taken.local_addr().unwrap(), taken);
+    let mut server = place.server("xds").await;
+    let with = |at| [stays(main, a), vec![listener("other", at, "r")]].concat();
+    // From the start: it holds up neither the others nor the process.
+    server.set("1", &with(taken.0)).await;
+    let mut proxy = place.proxy_with(program, &place.bootstrap(&DELTA, &[]), ARGUMENTS);
+    proxy.listening(&[main.port()], SOON).await.unwrap();
+    until_answered_by(main, "a").await;
+    place.until_asked("/ready", "readiness", |code, _| code == 200).await;
+    is_refused(&place, &server, taken.0, program).await;
+    server.set("2", &with(other)).await;
+    until_answered_by(other, "a").await;
+    let whole = |_, text: &str| !text.contains("error_state");
+    place.until_asked("/config_dump?resource=dynamic_listeners", "all is well", whole).await;
+    // Moved to where it cannot be, it stays where it was.
+    let client = kept(other).await;
+    server.set("3", &with(taken.0)).await;
+    is_refused(&place, &server, taken.0, program).await;
+    assert_eq!(call(other).await, Some((200, "a".to_owned())));
+    assert_eq!(client.fate("service").await.unwrap(), Fate::Kept);
+}
+
+async fn is_refused(place: &Place, server: &Server, at: SocketAddr, program: Program<'_>) {
+    let nack = server.event("a NACK", |event| !event["error"].is_null()).await;
+    assert_eq!(kind(&nack), "Listener");
+    let told = nack["error"].as_str().unwrap();
+    assert!(told.contains("other") && told.contains(&at.to_string()), "{told}");
+    let failed = |_, text: &str| text.contains("error_state") && text.contains(&at.to_string());
+    place.until_asked("/config_dump?resource=dynamic_listeners", "its error", failed).await;
+    if program == Program::Tulle {
+        assert!(told.contains("address: cannot listen on") && told.contains("stop"), "{told}");
+        let counted = "tulle_xds_resources_rejected_total{type=\"listener\"} ";
+        let is_some =
+            |_, text: &str| text.contains(counted) && !text.contains(&format!("{counted}0"));
+        place.until_asked("/stats/prometheus", counted, is_some).await;
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_bound_is_refused() {
+    refuses_what_cannot_be_bound(Program::Tulle).await;
+}
+
+#[tokio::test]
+async fn what_envoy_cannot_bind_is_refused() {
+    refuses_what_cannot_be_bound(Program::Envoy).await;
 }
