@@ -151,13 +151,11 @@ impl Proxy {
         let (drainer, drain) = Drainer::new(readers.clone());
         let readiness = Readiness::default();
         let (tell, condition) = watch::channel(Condition::Starting);
-        let mesh = mesh::mesh(settings, random, condition, drain.clone())?;
-        let (in_mesh, mesh) = mesh.unzip();
+        let (in_mesh, mesh) = mesh::mesh(settings, random, condition, drain.clone())?.unzip();
         let lock = mesh::lock(settings, in_mesh.as_ref())?;
 
         let First { configuration, loaded, discovery } = first(settings, random)?;
         let discovery = in_mesh.or(discovery);
-        let discovery = discovery.map(|discovery| discovery.with_drains_of(process.drain_time));
         let registry = metrics::registry(settings);
         let (asker, asked) = mpsc::channel(ASK_QUEUE);
         let reports = Reports::of(workers.get());

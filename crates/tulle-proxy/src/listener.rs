@@ -197,12 +197,9 @@ impl Drop for Served {
 }
 
 /// Serves a connection, unless it panics.
-fn guarded(served: Served, serving: impl Future<Output = ()>) -> impl Future<Output = ()> {
-    async move {
-        let served = &served;
-        if panic::catch(pin!(serving)).await.is_err() {
-            served.worker.panicked();
-        }
+async fn guarded(served: Served, serving: impl Future<Output = ()>) {
+    if panic::catch(pin!(serving)).await.is_err() {
+        served.worker.panicked();
     }
 }
 
