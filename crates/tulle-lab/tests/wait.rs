@@ -35,6 +35,7 @@ spec:
 struct Mesh {
     directory: tempfile::TempDir,
     leases: Vec<PortLease>,
+    xds: SocketAddr,
     admin: SocketAddr,
 }
 
@@ -75,9 +76,10 @@ impl Mesh {
 
 async fn mesh(workload: &str) -> (Mesh, Vec<Process>, SocketAddr) {
     let admin = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut mesh = Mesh { directory: tempfile::tempdir().unwrap(), leases: Vec::new(), admin };
+    let mut mesh =
+        Mesh { directory: tempfile::tempdir().unwrap(), leases: Vec::new(), xds: admin, admin };
     let (xds, outbound, sidecar_admin) = (mesh.port(), mesh.port(), mesh.port());
-    mesh.admin = mesh.port();
+    (mesh.xds, mesh.admin) = (xds, mesh.port());
     std::fs::create_dir(mesh.config()).unwrap();
     std::fs::write(mesh.config().join("stock.yaml"), ENTRY).unwrap();
     let (config, admin) = (mesh.config(), mesh.admin);
@@ -139,4 +141,38 @@ async fn it_says_why_it_cannot_wait() {
     let (code, _, told) = mesh.wait("--timeout 1s").await;
     assert_eq!(code, 1);
     assert!(told.contains("cannot be reached (is it running?"), "{told}");
+}
+
+/// Without any Gateway object there is nothing to listen on, and the control plane has said so: a
+/// rollout must not wait for it. Before the control plane answered, nobody knows.
+#[tokio::test]
+async fn a_gateway_without_listeners_is_ready_once_the_control_plane_answered() {
+    let (mut mesh, _processes, _) = mesh("beside-a-gateway").await;
+    let nobody = mesh.port();
+    let (admin, alone) = (mesh.port(), mesh.port());
+    let gateway = |control, admin| {
+        format!(
+            "gateway --control {control} --workload shop/gw-{control} --labels app=gw \
+             --admin {admin}"
+        )
+    };
+    let arguments = gateway(mesh.xds, admin).replace("gw-127.0.0.1:", "gw-");
+    let _gateway = mesh.run("tulle-proxy", &arguments, admin).await;
+    let ready = || async { (asked(admin, "/ready").await?.0 == 200).then_some(()) };
+    until("a ready gateway", SOON, ready).await.unwrap();
+    assert_eq!(asked(admin, "/listeners").await.unwrap(), (200, String::new()));
+    assert_eq!(mesh.wait("").await.0, 0);
+
+    let arguments = gateway(nobody, alone).replace("gw-127.0.0.1:", "gw-");
+    let alone_gateway = mesh.run("tulle-proxy", &arguments, alone).await;
+    let tried =
+        || async { alone_gateway.stderr().contains("no configuration server").then_some(()) };
+    until("an attempt to connect", SOON, tried).await.unwrap();
+    assert_eq!(asked(alone, "/ready").await.unwrap().0, 503);
+}
+
+async fn asked(admin: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut client = Client::connect(admin).await.ok()?;
+    let answer = client.get("127.0.0.1", path).await.ok()?;
+    Some((answer.status(), answer.text()))
 }

@@ -241,14 +241,14 @@ impl Proxy {
         let beginning = Beginning { discovered, resolved };
         let outcome = Outcome {
             configuration: Rc::clone(&configuration),
-            progress,
+            progress: Rc::clone(&progress),
             series: DiscoverySeries::new(&registry.local()),
         };
         let ending = async {
             let gave_up = tokio::select! {
                 () = stopped => None,
                 () = shutdown.notified() => None,
-                () = supervision.watch(&configuration) => Some(supervision.give_up()),
+                () = supervision.watch(&configuration, &progress) => Some(supervision.give_up()),
             };
             tracing::info!("draining");
             drain.begin(plan);

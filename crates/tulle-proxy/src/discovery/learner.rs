@@ -32,6 +32,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Progress {
     begun: Cell<bool>,
+    knows_listeners: Cell<bool>,
     changed: Notify,
 }
 
@@ -43,8 +44,23 @@ impl Progress {
         }
     }
 
-    fn note(&self, begun: bool) {
-        if begun && !self.begun.replace(true) {
+    /// Whether the server has said which listeners are to be bound, if any.
+    #[must_use]
+    pub fn knows_listeners(&self) -> bool {
+        self.knows_listeners.get()
+    }
+
+    /// Comes back when the server has said which listeners are to be bound, if any.
+    pub async fn listeners_known(&self) {
+        while !self.knows_listeners.get() {
+            self.changed.notified().await;
+        }
+    }
+
+    fn note<C: ClientCore>(&self, session: &OnDemand<C, Held>) {
+        let news = |of: &Cell<bool>, now: bool| now && !of.replace(true);
+        let begun = news(&self.begun, session.has_begun());
+        if news(&self.knows_listeners, session.knows_listeners()) || begun {
             self.changed.notify_waiters();
         }
     }
@@ -206,7 +222,7 @@ impl Application for Learner {
     }
 
     fn rested<C: ClientCore>(&mut self, session: &OnDemand<C, Held>) {
-        self.progress.note(session.has_begun());
+        self.progress.note(session);
         self.save(session);
     }
 }

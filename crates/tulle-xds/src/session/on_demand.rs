@@ -193,6 +193,13 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
         self.beginning == Beginning::Over
     }
 
+    /// Whether the server has said which listeners there are without being asked for, and all of
+    /// them are shown.
+    pub fn knows_listeners(&self) -> bool {
+        let answer = self.core.answer(ResourceType::Listener, WILDCARD);
+        matches!(answer, Answer::Present(_)) && !self.graph.waits()
+    }
+
     /// What is shown and not our own, with the names that it was asked for under.
     pub fn kept(&self) -> impl Iterator<Item = (&Key, &P, Vec<Name>)> {
         let foreign = self.graph.all_shown().filter(|(key, _)| !self.own.contains(key));
