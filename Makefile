@@ -9,10 +9,11 @@ TEST_ARGS ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
 MUTANTS_ARGS ?=
+PEERS_ARGS ?=
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check soak fuzz mutants build tidy setup advisories
+.PHONY: help demo test bench check soak fuzz mutants peers build tidy setup advisories
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +54,11 @@ fuzz: ## every fuzz target of the proxy for FUZZ_SECONDS (60)
 mutants: ## switch features off one by one: the rows against Envoy must notice
 	@tools/setup.sh tests
 	$(CARGO) run -p tulle-lab --bin mutants -- $(MUTANTS_ARGS)
+
+peers: ## the hostile requests through Envoy, HAProxy and nginx too; docs/reference/hostile.md
+	@tools/setup.sh bench
+	$(CARGO) build --workspace --bins
+	$(CARGO_TARGET_DIR)/debug/peers $(PEERS_ARGS)
 
 build: ## debug build of every program
 	$(CARGO) build --workspace --bins

@@ -1,11 +1,12 @@
 //! Serving gRPC: the sockets proxies connect to, and which service answers on them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 use tulle_xds::proto::envoy::service::discovery::v3::aggregated_discovery_service_server as ads;
@@ -24,6 +25,9 @@ use limit::limited;
 pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// How long it may take to answer that.
 pub const KEEPALIVE_LIMIT: Duration = Duration::from_secs(10);
+/// Connections that wait to be accepted: after a restart every proxy comes back within a second.
+/// The system may allow fewer (net.core.somaxconn).
+const BACKLOG: u32 = 16_384;
 /// Connections of proxies; each has two streams.
 pub const MAX_CONNECTIONS: usize = 20_000;
 /// Streams on one connection.
@@ -56,7 +60,7 @@ impl Socket {
     /// The address is taken or not ours.
     pub async fn bind(endpoint: &Endpoint) -> io::Result<Self> {
         match endpoint {
-            Endpoint::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
+            Endpoint::Tcp(address) => Ok(Self::Tcp(listen(*address)?)),
             Endpoint::Unix(path) => {
                 remove_stale(path)?;
                 let listener = UnixListener::bind(path)?;
@@ -75,6 +79,13 @@ impl Socket {
             Self::Unix(_, file) => Ok(Endpoint::Unix(file.0.clone())),
         }
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Removes the socket of a process that is gone; one that answers stays, and binding fails.

@@ -4,15 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 use tulle_lab::client::http1::Client;
 use tulle_lab::client::http2::{self, Http2Request};
 use tulle_lab::deadline::{SOON, until};
-use tulle_lab::ports::PortLease;
-use tulle_lab::process::{Process, binary};
+use tulle_lab::explicit::{Place, Sidecar};
+use tulle_lab::process::Process;
 
 const ENTRY: &str = "apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -64,101 +62,38 @@ spec:
 
 /// Everything that runs; gone when dropped.
 struct Mesh {
-    directory: tempfile::TempDir,
-    processes: Vec<Process>,
-    leases: Vec<PortLease>,
-    admin: SocketAddr,
-    outbound: SocketAddr,
+    place: Place,
+    _processes: [Process; 4],
+    order: Sidecar,
 }
 
 impl Mesh {
     async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("config")).unwrap();
-        let local = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut mesh = Self {
-            directory,
-            processes: Vec::new(),
-            leases: Vec::new(),
-            admin: local,
-            outbound: local,
-        };
-        mesh.write("stock.yaml", ENTRY);
-        mesh.write("rule.yaml", &rule("first"));
-        mesh.write("others.yaml", &others());
-        let (xds, admin, app) = (mesh.port(), mesh.port(), mesh.port());
-        let (inbound, outbound) = (mesh.port(), mesh.port());
-        let (grpc, inbound_grpc) = (mesh.port(), mesh.port());
-        (mesh.admin, mesh.outbound) = (admin, outbound);
-        let config = mesh.directory.path().join("config").display().to_string();
-        let control = format!("serve --config {config} --xds {xds} --admin {admin}");
-        let app_args = format!("demo-app --listen {app} --name stock --log");
-        let grpc_args = format!("demo-app --listen {grpc} --name stock --log");
-        let stock = format!(
-            "sidecar --control {xds} --workload shop/stock-1 --labels app=stock --explicit \
-             --outbound {} --inbound-port {inbound}:{} --service stock --port http:8080:{} \
-             --inbound-port {inbound_grpc}:{} --port grpc:9090:{} --admin {}",
-            mesh.port(),
-            app.port(),
-            app.port(),
-            grpc.port(),
-            grpc.port(),
-            mesh.port(),
+        let mut place = Place::new().unwrap();
+        place.write("stock.yaml", ENTRY).unwrap();
+        place.write("rule.yaml", &rule("first")).unwrap();
+        place.write("others.yaml", &others()).unwrap();
+        let mut port = || place.port().unwrap();
+        let (app, inbound, grpc, inbound_grpc) = (port(), port(), port(), port());
+        let control = place.control().await.unwrap();
+        let serve = |app: SocketAddr| format!("demo-app --listen {app} --name stock --log");
+        let http_app = place.run("app", "tulle", &serve(app), app).await.unwrap();
+        let grpc_app = place.run("grpc-app", "tulle", &serve(grpc), grpc).await.unwrap();
+        let (app, grpc) = (app.port(), grpc.port());
+        let is = format!(
+            "--labels app=stock --service stock \
+             --inbound-port {inbound}:{app} --port http:8080:{app} \
+             --inbound-port {inbound_grpc}:{grpc} --port grpc:9090:{grpc}",
         );
-        let order = format!(
-            "sidecar --control {xds} --workload shop/order-1 --explicit --outbound {outbound} \
-             --admin {}",
-            mesh.port(),
-        );
-        let ready = |address: SocketAddr| [address.port()];
-        mesh.run("control", "tulle-control", &control, &ready(admin)).await;
-        mesh.run("app", "tulle", &app_args, &ready(app)).await;
-        mesh.run("grpc-app", "tulle", &grpc_args, &ready(grpc)).await;
-        mesh.run("stock", "tulle-proxy", &stock, &ready(inbound)).await;
-        mesh.run("order", "tulle-proxy", &order, &ready(outbound)).await;
-        let is_ready = |json: &Value| json.pointer("/0/agent/ready") == Some(&true.into());
-        mesh.asked("/api/v1/proxies/shop/stock-1", is_ready).await;
-        mesh
-    }
-
-    fn port(&mut self) -> SocketAddr {
-        self.leases.push(PortLease::take().unwrap());
-        self.leases.last().unwrap().address()
-    }
-
-    async fn run(&mut self, name: &str, program: &str, arguments: &str, ports: &[u16]) {
-        let mut command = Command::new(binary(program).unwrap());
-        command.args(arguments.split_whitespace());
-        if program == "tulle-proxy" {
-            // Its lock: other meshes of this test have workloads of the same name.
-            command.arg("--state").arg(self.directory.path().join(format!("{name}-state")));
-        }
-        let mut process = Process::spawn(name, command, self.directory.path()).unwrap();
-        process.listening(ports, SOON).await.unwrap();
-        self.processes.push(process);
-    }
-
-    /// Replaces a file as a whole.
-    fn write(&self, name: &str, text: &str) {
-        let config: &Path = &self.directory.path().join("config");
-        std::fs::write(config.join(".new"), text).unwrap();
-        std::fs::rename(config.join(".new"), config.join(name)).unwrap();
-    }
-
-    /// Waits until `holds` of what the control plane answers to `path`.
-    async fn asked(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let found = until(path, SOON, || async {
-            let mut client = Client::connect(self.admin).await.ok()?;
-            let answer = client.get("127.0.0.1", path).await.ok()?;
-            let json: Value = serde_json::from_str(&answer.text()).ok()?;
-            holds(&json).then_some(json)
-        });
-        found.await.unwrap()
+        let stock = place.sidecar("stock-1", &is).await.unwrap().process;
+        let order = place.sidecar("order-1", "").await.unwrap();
+        place.ready("stock-1").await.unwrap();
+        Self { place, _processes: [control, http_app, grpc_app, stock], order }
     }
 
     /// The status and the answer of a call by the outbound side of `order`.
     async fn call(&self, host: &str) -> (u16, Value) {
-        let mut client = Client::connect(self.outbound).await.unwrap();
+        let mut client = Client::connect(self.order.outbound).await.unwrap();
         let answer = client.get(host, "/a?b=c").await.unwrap();
         (answer.status(), serde_json::from_str(&answer.text()).unwrap_or_default())
     }
@@ -185,15 +120,13 @@ async fn a_request_and_an_edit_go_all_the_way() {
     assert_eq!(received["x-forwarded-proto"], "http");
     assert!(received["x-request-id"].is_string(), "{received}");
 
-    mesh.write("rule.yaml", &rule("second"));
+    mesh.place.write("rule.yaml", &rule("second")).unwrap();
     mesh.until_marked("second").await;
 
-    mesh.write(
-        "rule.yaml",
-        &rule("third").replace("  - headers", "  - timeout: fast\n    headers"),
-    );
+    let bad = rule("third").replace("  - headers", "  - timeout: fast\n    headers");
+    mesh.place.write("rule.yaml", &bad).unwrap();
     let found = |json: &Value| json.to_string().contains("rule.yaml");
-    let findings = mesh.asked("/api/v1/findings", found).await;
+    let findings = mesh.place.told("/api/v1/findings", found).await.unwrap();
     let findings = findings["findings"].as_array().unwrap();
     let bad = findings.iter().find(|one| one.to_string().contains("rule.yaml")).unwrap();
     assert_eq!((&bad["line"], &bad["column"]), (&7.into(), &14.into()), "{bad}");
@@ -208,7 +141,11 @@ async fn only_what_is_called_is_on_the_wire() {
     assert_eq!(mesh.call("stock:8080").await.0, 200);
     let (status, _) = mesh.call("nobody:8080").await;
     assert_eq!(status, 404, "no route");
-    let sent = mesh.asked("/api/v1/proxies/shop/order-1/sent", |json| json.is_object()).await;
+    let sent = mesh
+        .place
+        .told("/api/v1/proxies/shop/order-1/sent", |json| json.is_object())
+        .await
+        .unwrap();
     let text = sent.to_string();
     assert!(text.contains("outbound|8080||stock"), "{text}");
     assert!(!text.contains("other-"), "{text}");
@@ -224,7 +161,7 @@ async fn only_what_is_called_is_on_the_wire() {
 #[tokio::test]
 async fn http2_and_grpc_go_all_the_way() {
     let mesh = Mesh::start().await;
-    let client = http2::Client::connect(mesh.outbound).await.unwrap();
+    let client = http2::Client::connect(mesh.order.outbound).await.unwrap();
     let answer = client.exchange(&Http2Request::get("stock:8080", "/")).await.unwrap();
     assert_eq!(answer.status, 200);
     let json: Value = serde_json::from_slice(&answer.body).unwrap();

@@ -38,7 +38,8 @@ pub struct Listener {
     pub on_demand: OnDemand,
     /// Which way its traffic flows.
     pub direction: Direction,
-    /// Soft limit on bytes held per connection and direction.
+    /// Bytes of a request that may be held to be sent again, where the route does not say; zero
+    /// for no limit but the proxy's own. What is held on its way is less in any case.
     pub buffer_limit_bytes: u32,
     /// Length of the accept queue.
     pub backlog: u32,

@@ -52,6 +52,28 @@ pub enum Absence {
     TimedOut,
 }
 
+impl Absence {
+    /// Whether it is certain that there is nothing; else it is only not known what there is.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        match self {
+            Self::NotFound | Self::NotConfigured => true,
+            Self::Rejected(_) | Self::Overflow | Self::TimedOut => false,
+        }
+    }
+
+    /// Whether a connection to an address that is known to be nobody's goes on to it, when this is
+    /// all that is known of a name which it gives besides. Not where there is something of that
+    /// name that could not be used.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NotFound | Self::NotConfigured | Self::Overflow | Self::TimedOut => true,
+            Self::Rejected(_) => false,
+        }
+    }
+}
+
 impl std::fmt::Display for Absence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

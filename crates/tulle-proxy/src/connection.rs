@@ -1,6 +1,8 @@
 //! One downstream connection: which listener answers, which chain takes it, TLS, then its filter.
 
+mod by_name;
 pub mod first_speaker;
+mod unknown;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -148,23 +150,35 @@ async fn opened(
         Lookup::Absent(_) | Lookup::Unknown => present.presence().config()?,
     };
     let original = original_dst(&bound, &stream, local);
-    let Ok(listener) = handed_over(worker, &bound, original).await else {
-        // Who owns the destination cannot be learnt now: nobody is let past on a guess.
-        Io::tcp(stream, peer).reset();
-        return None;
+    let (listener, unknown) = match handed_over(worker, &bound, original).await {
+        Ok(listener) => (listener, None),
+        Err(absence) => (Arc::clone(&bound), Some(absence)),
     };
-    if !Arc::ptr_eq(&listener, &bound) {
-        worker.presences.take_over(&listener.name, present);
-    }
     let used = used(worker, &bound, original);
     let worker = Rc::clone(worker);
     let cut_short = Cell::new(false);
-    let unheard = Unheard { worker, listener, stream, peer, local, original, cut_short };
+    let came_in = Rc::clone(present.presence());
+    let mut unheard =
+        Unheard { worker, listener, present: came_in, stream, peer, local, original, cut_short };
+    if let Some(absence) = unknown {
+        unknown::refuse(unheard, absence).await;
+        return None;
+    }
     let (protocol, early) = match unheard.detection() {
         Heed::Nobody => (Protocol::Other, None),
         Heed::Client => (unheard.inspected(series).await?, None),
         Heed::Either(early) => unheard.first_speaker(early).await?,
     };
+    let (protocol, used) = match unheard.named(protocol).await {
+        Ok((protocol, named)) => (protocol, named.or(used)),
+        Err(absence) => {
+            unknown::refuse(unheard, absence).await;
+            return None;
+        }
+    };
+    if !Arc::ptr_eq(&unheard.listener, &bound) {
+        unheard.worker.presences.take_over(&unheard.listener.name, present);
+    }
     let chain = unheard.chain(&protocol).cloned();
     let downstream = unheard.downstream(chain.as_deref(), &protocol);
     let Unheard { worker, listener, stream, cut_short, .. } = unheard;
@@ -184,6 +198,8 @@ async fn opened(
 struct Unheard {
     worker: Rc<Worker>,
     listener: Arc<Listener>,
+    /// The listener that is bound where it came in.
+    present: Rc<Presence>,
     stream: TcpStream,
     peer: SocketAddr,
     /// Our end of the socket.
@@ -347,7 +363,7 @@ async fn handed_over(
 ) -> Result<Arc<Listener>, Absence> {
     let Some(original) = original else { return Ok(Arc::clone(bound)) };
     let taken = |snapshot: &Snapshot| request::listener(snapshot, bound, original, &mut ());
-    worker.store.decide(taken).await
+    worker.store.decide(taken).await.and_then(|taken| taken)
 }
 
 /// The name that the destination of the connection is asked for by, if it is.

@@ -170,6 +170,12 @@ impl View {
         self.phase <= last
     }
 
+    /// Whether every connection is told to go away, whatever it does.
+    #[must_use]
+    pub fn tells_all_to_go(&self, now: Instant) -> bool {
+        self.tells_to_go(now, u32::MAX)
+    }
+
     /// Whether a connection is to be told to go away with the response it is about to send.
     /// `dice` is a fresh uniform number.
     #[must_use]

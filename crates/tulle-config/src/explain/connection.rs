@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tulle_model::decide::destination::{self, Destination};
 use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
-use tulle_model::decide::request as joints;
+use tulle_model::decide::request::{self as joints, Named, Opening};
 use tulle_model::flag::ResponseFlag;
-use tulle_model::listener::{Listener, NetworkFilter};
-use tulle_model::lookup::{Decision, Lookup, Needed};
+use tulle_model::listener::{Inspection, Listener, NetworkFilter};
+use tulle_model::lookup::{Absence, Decision, Lookup, Needed};
 use tulle_model::resource::ResourceKind;
 use tulle_model::snapshot::Snapshot;
 use tulle_model::trace::Step;
@@ -18,6 +18,7 @@ use super::store::Store;
 use super::{End, request, upstream};
 use crate::client::Role;
 use crate::translate::{VIRTUAL_OUTBOUND, names};
+use crate::world::View;
 
 /// Stands for an address that nobody knows.
 pub(super) const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -27,6 +28,16 @@ pub(super) struct Taken {
     pub(super) listener: Arc<Listener>,
     /// Where it was going before it was redirected.
     pub(super) original: Option<SocketAddr>,
+    /// What its bytes were looked at for.
+    inspected: Inspection,
+    /// What it is taken for.
+    speaks: Speaks,
+}
+
+impl Taken {
+    fn by(listener: Arc<Listener>, original: Option<SocketAddr>, call: &Call) -> Self {
+        Self { inspected: listener.inspect, listener, original, speaks: call.speaks }
+    }
 }
 
 pub(super) fn explain(store: &mut Store<'_>, call: &Call) -> End {
@@ -56,7 +67,7 @@ fn at_gateway(store: &mut Store<'_>, call: &Call) -> Result<Taken, End> {
                 Step::new("destination", format!("port {port} is that of listener {name}"))
                     .by(listener.origin.as_ref()),
             );
-            return Ok(Taken { listener, original: None });
+            return Ok(Taken::by(listener, None, call));
         }
     }
     let why = format!("no Gateway that selects this proxy opens port {port}");
@@ -72,54 +83,93 @@ fn at_explicit_port(store: &mut Store<'_>, call: &Call) -> Result<Taken, End> {
         store.step(Step::new("destination", why));
         return Err(closed(why));
     }
-    Ok(Taken { listener: bound, original: None })
+    Ok(Taken::by(bound, None, call))
 }
 
-/// Where interception brings everything; the address decides.
+/// Where interception brings everything; the address decides, and where nobody owns it the name.
 fn redirected(store: &mut Store<'_>, call: &Call) -> Result<Taken, End> {
     let bound = bound(store)?;
     let address = match &call.to {
-        Dialled::Address(address) => Ok(*address),
-        Dialled::Host(host, port) => address_of(store, host, *port),
+        Dialled::Address(address) => Some(*address),
+        Dialled::Host(host, port) => address_of(store, call, host, *port),
     };
-    let (listener, original) = match address {
-        Ok(address) => {
-            let listener = store.decide(|now, steps| joints::listener(now, &bound, address, steps));
-            (listener, Some(address))
+    let listener = match address {
+        Some(address) => {
+            let found = store.decide(|now, steps| joints::listener(now, &bound, address, steps));
+            found.map_err(|absence| unknown(call, &absence))?
         }
-        Err(Some(listener)) => (listener, None),
-        Err(None) => (Arc::clone(&bound), None),
+        None => Arc::clone(&bound),
     };
-    if Arc::ptr_eq(&listener, &bound) || listener.name == bound.name {
-        store
-            .step(Step::new("destination", "nobody declared it; what is undeclared goes this way"));
+    let original = address.unwrap_or(SocketAddr::new(UNKNOWN, call.to.port()));
+    let mut taken = Taken::by(listener, Some(original), call);
+    if taken.listener.name == bound.name {
+        by_name(store, call, &mut taken)?;
     }
-    Ok(Taken { listener, original })
+    Ok(taken)
 }
 
-/// The address that a host stands for; without one the listener that has its name, if any.
-fn address_of(
-    store: &mut Store<'_>,
-    host: &str,
-    port: u16,
-) -> Result<SocketAddr, Option<Arc<Listener>>> {
+/// Nobody owns the address: whoever has the name that the connection gives takes it.
+fn by_name(store: &mut Store<'_>, call: &Call, taken: &mut Taken) -> Result<(), End> {
+    let server_name = server_name(taken, call);
+    let opening = match call.speaks {
+        Speaks::Tls => Opening::Tls(&server_name),
+        Speaks::Http1 => Opening::Request(&call.request),
+        Speaks::Http2 => Opening::Requests,
+        Speaks::Bytes => Opening::Bytes,
+    };
+    let original = taken.original.unwrap_or(SocketAddr::new(UNKNOWN, call.to.port()));
+    let bound = &taken.listener;
+    let named = match call.speaks {
+        // Its requests are told of one by one.
+        Speaks::Http1 => {
+            store.decide(|now, _| joints::named(now, bound, original, opening, &mut ()))
+        }
+        _ => store.decide(|now, steps| joints::named(now, bound, original, opening, steps)),
+    };
+    let named = named.map_err(|absence| unknown(call, &absence))?;
+    match named {
+        Named::Listener(listener) => taken.listener = listener,
+        Named::Requests => {}
+        Named::Nobody => {
+            let text = "nobody declared it; what is undeclared goes this way";
+            store.step(Step::new("destination", text));
+            if call.speaks.is_http() {
+                taken.speaks = Speaks::Bytes;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What becomes of a connection of which nobody can say where it was going.
+fn unknown(call: &Call, absence: &Absence) -> End {
+    let (flag, why) = (ResponseFlag::NoClusterFound, format!("destination not known: {absence}"));
+    match call.speaks.is_http() {
+        true => End::Refused { status: 503, flag, why },
+        false => End::Closed { flag, why },
+    }
+}
+
+/// The address that a host stands for, if it is one that the mesh knows.
+fn address_of(store: &mut Store<'_>, call: &Call, host: &str, port: u16) -> Option<SocketAddr> {
     let name = format!("{host}:{port}");
-    let found = store.decide(|now, steps| match destination::by_name(now, &name, steps) {
+    let found = store.decide(|now, _| match destination::by_name(now, &name, &mut ()) {
         Decision::Decided(Destination::Owned(owner)) => Decision::Decided(Some(Arc::clone(owner))),
         Decision::Decided(Destination::Unowned(_)) => Decision::Decided(None),
         Decision::Need(need) => Decision::Need(need),
     });
-    match found {
-        None => Err(None),
-        Some(listener) => match listener.address {
-            Some(address) => {
-                let text = format!("{host} is taken to resolve to {}", address.ip());
-                store.step(Step::new("destination", text).by(listener.origin.as_ref()));
-                Ok(address)
-            }
-            None => Err(Some(listener)),
-        },
-    }
+    let owner = found?;
+    let service = View::new(store.world()).service(host, &call.from.namespace);
+    let network = service.and_then(|service| service.networks.first());
+    let inside = network.map(|network| SocketAddr::new(network.addr(), port));
+    let (address, text) = match (owner.address, network) {
+        (Some(address), _) => (Some(address), format!("resolve to {}", address.ip())),
+        (None, Some(network)) => (inside, format!("resolve to an address of {network}")),
+        (None, None) => (None, "resolve to an address that nobody owns".to_owned()),
+    };
+    let text = format!("{host} is taken to {text}");
+    store.step(Step::new("destination", text).by(owner.origin.as_ref()));
+    address
 }
 
 fn bound(store: &mut Store<'_>) -> Result<Arc<Listener>, End> {
@@ -137,19 +187,19 @@ fn by_own_name(now: &Snapshot, name: &str) -> Decision<Option<Arc<Listener>>> {
 
 /// Lets the chain that takes the connection handle it.
 fn by_chain(store: &mut Store<'_>, call: &Call, taken: &Taken) -> End {
-    let Taken { listener, original } = taken;
+    let Taken { listener, original, inspected, speaks } = taken;
     store.decided.listener = listener.name.to_string();
     store.decided.origin = listener.origin.clone();
     let own = listener.address.or(listener.bind.first().copied());
-    let protocols = protocols(listener, call.speaks);
-    let server_name = server_name(listener, call);
+    let protocols = protocols(*inspected, *speaks);
+    let server_name = server_name(taken, call);
     let source = SocketAddr::new(call.from.addresses.first().copied().unwrap_or(UNKNOWN), 0);
     let facts = ConnectionFacts {
         destination: original.or(own).unwrap_or(SocketAddr::new(UNKNOWN, call.to.port())),
         source,
         direct_source: source,
         server_name: &server_name,
-        is_tls: call.speaks == Speaks::Tls && listener.inspect.tls,
+        is_tls: *speaks == Speaks::Tls && inspected.tls,
         application_protocols: protocols,
     };
     let Some(chain) = filter_chain(listener, &facts).cloned() else {
@@ -165,7 +215,7 @@ fn by_chain(store: &mut Store<'_>, call: &Call, taken: &Taken) -> End {
         Step::new("filter chain", format!("{}: {handled}", chain.name)).by(chain.origin.as_ref()),
     );
     match &chain.network {
-        NetworkFilter::Http(manager) if call.speaks.is_http() => {
+        NetworkFilter::Http(manager) if speaks.is_http() => {
             request::explain(store, call, taken, manager)
         }
         NetworkFilter::Http(_) => End::Closed {
@@ -183,17 +233,17 @@ fn by_chain(store: &mut Store<'_>, call: &Call, taken: &Taken) -> End {
 }
 
 /// What the inspectors of the listener find.
-fn protocols(listener: &Listener, speaks: Speaks) -> &'static [&'static str] {
+fn protocols(inspected: Inspection, speaks: Speaks) -> &'static [&'static str] {
     match speaks {
-        Speaks::Http1 if listener.inspect.http => &["http/1.1"],
-        Speaks::Http2 if listener.inspect.http => &["h2c"],
+        Speaks::Http1 if inspected.http => &["http/1.1"],
+        Speaks::Http2 if inspected.http => &["h2c"],
         _ => &[],
     }
 }
 
-fn server_name(listener: &Listener, call: &Call) -> String {
+fn server_name(taken: &Taken, call: &Call) -> String {
     match &call.to {
-        Dialled::Host(host, _) if call.speaks == Speaks::Tls && listener.inspect.tls => {
+        Dialled::Host(host, _) if taken.speaks == Speaks::Tls && taken.inspected.tls => {
             host.to_ascii_lowercase()
         }
         _ => String::new(),

@@ -34,8 +34,8 @@ pub(super) fn explain(
     at_the_mesh(&mut head, manager.trust.use_remote_address, taken.listener.direction);
     let caller = believe(&mut head, &manager.trust, Peer { ip, is_tls: false });
     let name = joints::destination_name(&taken.listener, taken.original, &head);
-    let found = store
-        .decide(|now, steps| joints::route_configuration(now, manager, name.as_deref(), steps));
+    let found =
+        store.decide(|now, steps| joints::route_configuration(now, manager, name.as_ref(), steps));
     let config = match found {
         Ok(config) => config,
         Err(absence) => return no_routes(store, &absence),

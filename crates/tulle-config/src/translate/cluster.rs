@@ -48,7 +48,10 @@ const RETRY_BUDGET: RetryBudget =
 /// The cluster of a name.
 pub(super) fn translate(context: &Context<'_>, name: &ClusterName) -> Option<Resource> {
     let cluster = match name.as_str() {
-        PASSTHROUGH => original_destination(name),
+        PASSTHROUGH => Cluster {
+            protocol: UpstreamProtocol::Downstream(Http2Settings::default()),
+            ..original_destination(name)
+        },
         INBOUND_PASSTHROUGH => {
             Cluster { sources: PASSTHROUGH_SOURCES.into(), ..original_destination(name) }
         }

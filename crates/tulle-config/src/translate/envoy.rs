@@ -16,7 +16,7 @@ use tulle_model::route::{RouteConfiguration, VirtualHost};
 use super::cluster::{BLACK_HOLE, INBOUND_PASSTHROUGH, PASSTHROUGH};
 use super::outbound::{self, Part, VIRTUAL_OUTBOUND};
 use super::target::Target;
-use super::{Context, inbound, route};
+use super::{Context, inbound};
 use crate::client::Role;
 use crate::istio::Protocol;
 use crate::world::{OutboundPolicy, Port, Service};
@@ -124,7 +124,7 @@ fn fill_any(context: &Context<'_>, listener: &mut Listener, number: u16) -> bool
     if by_host {
         let origin = listener.origin.clone();
         let mut chain = outbound::request_chain(&number.to_string(), origin);
-        chain.matches.application_protocols = outbound::http_protocols();
+        chain.matches = outbound::plain_http();
         listener.inspect.http = true;
         chains.push(chain);
     }
@@ -166,16 +166,7 @@ pub(super) fn routes(context: &Context<'_>, name: &str) -> Option<RouteConfigura
     }
     let origin = hosts.first().and_then(|host| host.origin.clone())?;
     if context.world.settings().outbound == OutboundPolicy::AllowAny {
-        let forward = route::to_application(ClusterName::from(PASSTHROUGH), origin.clone());
-        let forward = tulle_model::route::Route { origin: None, ..forward };
-        let domains = vec!["*".into()];
-        hosts.push(Arc::new(route::virtual_host(
-            context,
-            "undeclared",
-            domains,
-            vec![Arc::new(forward)],
-            None,
-        )));
+        hosts.push(Arc::new(outbound::undeclared_host(context)));
     }
     let mut configuration = outbound::configuration(name, hosts);
     configuration.origin = Some(origin);

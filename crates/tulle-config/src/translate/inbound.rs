@@ -120,7 +120,7 @@ fn chains(context: &Context<'_>, number: u16, port: &InboundPort) -> Vec<Arc<Fil
         Protocol::Tcp | Protocol::Tls => vec![Arc::new(tcp())],
         Protocol::Auto => {
             let mut http = http();
-            http.matches.application_protocols = outbound::http_protocols();
+            http.matches = ChainMatch { destination_port: Some(number), ..outbound::plain_http() };
             vec![Arc::new(http), Arc::new(tcp())]
         }
     }

@@ -48,17 +48,40 @@ pub(super) fn virtual_outbound(context: &Context<'_>) -> Option<Listener> {
         timeout: None,
         continue_on_timeout: false,
     };
+    listener.chains.push(undeclared_requests(context));
     listener.default_chain = Some(undeclared(context));
     Some(listener)
 }
 
+/// Where what nobody declared goes.
+fn undeclared_cluster(context: &Context<'_>) -> ClusterName {
+    match context.world.settings().outbound {
+        OutboundPolicy::AllowAny => PASSTHROUGH.into(),
+        OutboundPolicy::RegistryOnly => BLACK_HOLE.into(),
+    }
+}
+
+/// Takes requests to addresses nobody declared: each goes to the destination of its host, if there
+/// is one.
+fn undeclared_requests(context: &Context<'_>) -> Arc<FilterChain> {
+    let routes = configuration("undeclared", vec![Arc::new(undeclared_host(context))]);
+    let filter = network_filter::outbound(VIRTUAL_OUTBOUND, network_filter::inline(routes));
+    let mut chain = made("undeclared requests", NetworkFilter::Http(filter), None);
+    chain.matches = plain_http();
+    Arc::new(chain)
+}
+
+/// The virtual host of requests whose host nobody has.
+pub(super) fn undeclared_host(context: &Context<'_>) -> VirtualHost {
+    let route = route::to_strangers(undeclared_cluster(context));
+    let (domains, routes) = (vec!["*".into()], vec![Arc::new(route)]);
+    route::virtual_host(context, "undeclared", domains, routes, None)
+}
+
 /// What happens to destinations nobody declared.
 pub(super) fn undeclared(context: &Context<'_>) -> Arc<FilterChain> {
-    let cluster = match context.world.settings().outbound {
-        OutboundPolicy::AllowAny => PASSTHROUGH,
-        OutboundPolicy::RegistryOnly => BLACK_HOLE,
-    };
-    let proxy = network_filter::tcp(cluster, vec![(cluster.into(), 1)], None);
+    let cluster = undeclared_cluster(context);
+    let proxy = network_filter::tcp(cluster.as_str(), vec![(cluster.clone(), 1)], None);
     chain("undeclared", NetworkFilter::Tcp(proxy), None)
 }
 
@@ -99,9 +122,13 @@ pub(super) fn serve(context: &Context<'_>, listener: &mut Listener, target: &Tar
     }
 }
 
-/// What a chain for plain HTTP matches.
-pub(super) fn http_protocols() -> Vec<Arc<str>> {
-    HTTP_PROTOCOLS.iter().map(|name| Arc::from(*name)).collect()
+/// What a chain for plain HTTP matches: TLS that offers the same protocols is none.
+pub(super) fn plain_http() -> ChainMatch {
+    ChainMatch {
+        application_protocols: HTTP_PROTOCOLS.iter().map(|name| Arc::from(*name)).collect(),
+        transport_protocol: "raw_buffer".into(),
+        ..ChainMatch::default()
+    }
 }
 
 /// One port of one service behind a listener.
@@ -132,7 +159,7 @@ fn fill(context: &Context<'_>, listener: &mut Listener, routes: &str, parts: &[P
             return;
         }
         listener.inspect.http = true;
-        http.matches.application_protocols = http_protocols();
+        http.matches = plain_http();
         listener.chains.push(Arc::new(http));
     }
     let several = parts.len() > 1;

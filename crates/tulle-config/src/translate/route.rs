@@ -222,15 +222,20 @@ fn build(
 /// The only route of a service without rules.
 pub(super) fn to_service(context: &Context<'_>, cluster: ClusterName, origin: Origin) -> Route {
     let hash = hash_policies(super::cluster::balancer_of(context, &cluster).as_ref());
-    everything(Forward { timeout: None, hash, ..Forward::to(cluster) }, origin)
+    everything(Forward { timeout: None, hash, ..Forward::to(cluster) }, Some(origin))
 }
 
 /// The only route of a port of the own application.
 pub(super) fn to_application(cluster: ClusterName, origin: Origin) -> Route {
-    everything(Forward { timeout: None, ..Forward::to(cluster) }, origin)
+    everything(Forward { timeout: None, ..Forward::to(cluster) }, Some(origin))
 }
 
-fn everything(forward: Forward, origin: Origin) -> Route {
+/// The only route to what nobody declared.
+pub(super) fn to_strangers(cluster: ClusterName) -> Route {
+    everything(Forward { timeout: None, ..Forward::to(cluster) }, None)
+}
+
+fn everything(forward: Forward, origin: Option<Origin>) -> Route {
     Route {
         name: "default".into(),
         matches: RouteMatch::prefix("/"),
@@ -238,7 +243,7 @@ fn everything(forward: Forward, origin: Origin) -> Route {
         request_headers: Default::default(),
         response_headers: Default::default(),
         overrides: Vec::new(),
-        origin: Some(origin),
+        origin,
     }
 }
 

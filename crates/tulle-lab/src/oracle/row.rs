@@ -82,6 +82,8 @@ pub enum Http1Step {
     ReadToEnd,
     /// Lets time pass, where time is what the row is about.
     Wait(Duration),
+    /// Says whether the connection took longer than this so far.
+    LongerThan(Duration),
     /// Ends the sending direction.
     HalfClose,
     /// Resets the connection; the last step.

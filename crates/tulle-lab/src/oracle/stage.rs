@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -278,6 +278,7 @@ fn host_address() -> IpAddr {
 
 async fn http1_client(address: SocketAddr, steps: &[Http1Step]) -> Result<Vec<String>> {
     let mut client = client::http1::Client::connect(address).await?.patient(PATIENCE);
+    let begun = Instant::now();
     let mut lines = Vec::new();
     for step in steps {
         match step {
@@ -297,6 +298,9 @@ async fn http1_client(address: SocketAddr, steps: &[Http1Step]) -> Result<Vec<St
                 lines.push(format!("rest \"{}\" closed {close:?}", bytes.escape_ascii()));
             }
             Http1Step::Wait(time) => tokio::time::sleep(*time).await,
+            Http1Step::LongerThan(time) => {
+                lines.push(format!("longer than {time:?}: {}", begun.elapsed() > *time));
+            }
             Http1Step::HalfClose => client.half_close().await,
             Http1Step::Reset => {
                 client.reset();

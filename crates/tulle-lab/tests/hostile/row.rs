@@ -25,8 +25,10 @@ pub struct Row {
     pub sent: Vec<u8>,
     /// The listener it is sent to.
     pub at: &'static str,
-    method: &'static str,
-    answers: Vec<Answer>,
+    /// The method of the request.
+    pub method: &'static str,
+    /// What the upstream answers; `200 ok` without.
+    pub answers: Vec<Answer>,
     verdict: &'static str,
     upstream: Vec<&'static str>,
 }

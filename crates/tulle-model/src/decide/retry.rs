@@ -12,8 +12,10 @@ use crate::route::{Forward, VirtualHost};
 pub enum Attempt<'a> {
     /// No connection was made.
     ConnectFailed,
-    /// The peer said that it did not process the request (REFUSED_STREAM, GOAWAY).
+    /// The peer said that it did not process the request (REFUSED_STREAM).
     Refused,
+    /// Its connection went away before the request was processed (GOAWAY, RFC 9113 §6.8).
+    WentAway,
     /// The connection broke before any byte of the request was written.
     ResetBeforeRequest,
     /// A reused connection broke before any byte of the answer.
@@ -29,6 +31,8 @@ pub enum Attempt<'a> {
 pub struct AttemptFacts {
     /// Retries already made.
     pub retries: u32,
+    /// How often it was already moved to another connection.
+    pub moves: u32,
     /// Its method may be repeated (RFC 9110 §9.2.2).
     pub idempotent: bool,
     /// All that was sent of its body can be sent again.
@@ -40,6 +44,8 @@ pub struct AttemptFacts {
 pub enum RetryDecision {
     /// Try again.
     Retry,
+    /// Send it on another connection; it was never tried.
+    Move,
     /// The policy does not cover this outcome: it is final.
     Final,
     /// The policy covers it, but the body is no longer held.
@@ -48,11 +54,18 @@ pub enum RetryDecision {
     LimitReached,
 }
 
+/// Connections that may go away under one request before that counts as a failure of the peer: a
+/// server that sends every connection away is not to be asked for ever.
+pub const MAX_MOVES: u32 = 8;
+
 /// What follows after `attempt`.
 #[must_use]
 pub fn retry(policy: &RetryPolicy, attempt: Attempt<'_>, facts: AttemptFacts) -> RetryDecision {
     if !policy.on.intersects(covered_by(policy, attempt, facts)) {
         return RetryDecision::Final;
+    }
+    if matches!(attempt, Attempt::WentAway) && facts.moves < MAX_MOVES && facts.replayable {
+        return RetryDecision::Move;
     }
     if facts.retries >= policy.max_retries {
         return RetryDecision::LimitReached;
@@ -70,7 +83,7 @@ fn covered_by(policy: &RetryPolicy, attempt: Attempt<'_>, facts: AttemptFacts) -
         Attempt::ConnectFailed => {
             broken.union(RetryOn::CONNECT_FAILURE).union(RetryOn::RESET_BEFORE_REQUEST)
         }
-        Attempt::Refused => broken.union(RetryOn::REFUSED_STREAM),
+        Attempt::Refused | Attempt::WentAway => broken.union(RetryOn::REFUSED_STREAM),
         Attempt::ResetBeforeRequest => broken.union(RetryOn::RESET_BEFORE_REQUEST),
         Attempt::IdleConnectionClosed if facts.idempotent => {
             broken.union(RetryOn::IDLE_CONNECTION_RESET)
@@ -167,7 +180,8 @@ fn milliseconds(head: &RequestHead, id: KnownId) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    const FRESH: AttemptFacts = AttemptFacts { retries: 0, idempotent: true, replayable: true };
+    const FRESH: AttemptFacts =
+        AttemptFacts { retries: 0, moves: 0, idempotent: true, replayable: true };
 
     fn check(on: RetryOn, attempt: Attempt<'_>, facts: AttemptFacts, expected: RetryDecision) {
         let policy = RetryPolicy::new(on, 2);
@@ -203,6 +217,19 @@ mod tests {
         grpc.headers.append("grpc-status", b"14").expect("a good header");
         let on = RetryOn::GRPC_UNAVAILABLE;
         check(on, Attempt::Answered(&grpc), FRESH, RetryDecision::Retry);
+    }
+
+    #[test]
+    fn what_went_away_is_moved_for_a_while_and_then_counts() {
+        let spent = AttemptFacts { retries: 2, idempotent: false, ..FRESH };
+        check(RetryOn::SAFE, Attempt::WentAway, spent, RetryDecision::Move);
+        let moved = AttemptFacts { moves: MAX_MOVES, ..FRESH };
+        check(RetryOn::SAFE, Attempt::WentAway, moved, RetryDecision::Retry);
+        let both = AttemptFacts { moves: MAX_MOVES, ..spent };
+        check(RetryOn::SAFE, Attempt::WentAway, both, RetryDecision::LimitReached);
+        let gone = AttemptFacts { replayable: false, ..FRESH };
+        check(RetryOn::SAFE, Attempt::WentAway, gone, RetryDecision::BodyGone);
+        check(RetryOn::CONNECT_FAILURE, Attempt::WentAway, FRESH, RetryDecision::Final);
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn pick(
     cluster: &Rc<UpstreamCluster>,
     tries: &mut Tries,
 ) -> Result<Rc<UpstreamEndpoint>, LocalReply> {
-    if tries.retries > 0 {
+    if tries.retries + tries.moves > 0 {
         // Noted only now: most requests never need a list of what they tried.
         tries.tried.extend(x.record.endpoint.clone());
     }
@@ -371,7 +371,10 @@ fn finish(
             Ok(Attempted::Again)
         }
         Told::Broken { abort, touched, answered } => {
-            cluster.report(endpoint, Outcome::Broke);
+            // Who sends a connection away in order is not ill.
+            if !matches!(abort, Abort::WentAway) {
+                cluster.report(endpoint, Outcome::Broke);
+            }
             let facts = BrokenFacts { touched, answered, reused, attempts: x.record.attempts };
             let (attempt, reply) = failure::broken(&abort, facts);
             again_or(x, tries, attempt, reply)

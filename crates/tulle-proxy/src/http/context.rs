@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tulle_model::http::{FilterKind, HeaderUnderscores, HttpManager};
 use tulle_model::listener::Listener;
+use tulle_model::lookup::Absence;
 
 use crate::http::codec::h1::{CodecSettings, Underscores};
 use crate::listener::presence::Presence;
@@ -54,6 +55,8 @@ pub struct HttpContext {
     pub requests: Cell<u32>,
     /// Whether the router adds `x-envoy-*` headers.
     pub envoy_headers: bool,
+    /// Why it is not known where the connection was going: no request of it goes anywhere.
+    pub destination_unknown: Option<Box<Absence>>,
     /// What tests put in the place of filters, by their names.
     #[cfg(test)]
     pub probes: std::collections::HashMap<Arc<str>, Rc<crate::http::filter::tests::probe::Play>>,
@@ -95,6 +98,7 @@ impl HttpContext {
             started,
             requests,
             envoy_headers,
+            destination_unknown: None,
             #[cfg(test)]
             probes: std::collections::HashMap::new(),
         }
@@ -103,8 +107,13 @@ impl HttpContext {
     /// Whether this connection should be given up after the request under way.
     #[must_use]
     pub fn is_spent(&self) -> bool {
+        self.worker.tells_to_go(&self.present.view()) || self.has_served_enough()
+    }
+
+    /// Whether this connection carried all the requests that one may carry.
+    #[must_use]
+    pub fn has_served_enough(&self) -> bool {
         let limit = self.manager.limits.requests_per_connection;
-        self.worker.tells_to_go(&self.present.view())
-            || limit.is_some_and(|limit| self.requests.get() >= limit)
+        limit.is_some_and(|limit| self.requests.get() >= limit)
     }
 }

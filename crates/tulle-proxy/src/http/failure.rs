@@ -55,7 +55,9 @@ pub struct BrokenFacts {
 #[must_use]
 pub fn broken(abort: &Abort, facts: BrokenFacts) -> (Attempt<'static>, LocalReply) {
     let (reason, flag, status) = match abort {
-        Abort::Refused => ("remote refused stream reset", ResponseFlag::UpstreamRemoteReset, 503),
+        Abort::Refused | Abort::WentAway => {
+            ("remote refused stream reset", ResponseFlag::UpstreamRemoteReset, 503)
+        }
         Abort::Reset => ("remote reset", ResponseFlag::UpstreamRemoteReset, 503),
         Abort::Protocol(_) | Abort::TooLarge(_) => {
             ("protocol error", ResponseFlag::UpstreamProtocolError, 502)
@@ -66,6 +68,7 @@ pub fn broken(abort: &Abort, facts: BrokenFacts) -> (Attempt<'static>, LocalRepl
     };
     let attempt = match abort {
         Abort::Refused => Attempt::Refused,
+        Abort::WentAway => Attempt::WentAway,
         Abort::Protocol(_) | Abort::TooLarge(_) => Attempt::Reset,
         _ if !facts.touched => Attempt::ResetBeforeRequest,
         _ if facts.reused && !facts.answered => Attempt::IdleConnectionClosed,
@@ -119,7 +122,7 @@ pub fn downstream(record: &mut Record, abort: &Abort) -> Failure {
             reply.close = true;
             reply.into()
         }
-        Abort::Reset | Abort::Refused | Abort::Truncated | Abort::Io(_) => {
+        Abort::Reset | Abort::Refused | Abort::WentAway | Abort::Truncated | Abort::Io(_) => {
             record.downstream_broke(abort)
         }
     }
@@ -144,7 +147,9 @@ pub fn expired_midway(x: &mut Exchange<'_>, expired: Expired) {
 /// Notes an upstream that broke in the middle of its answer.
 pub fn broken_midway(x: &mut Exchange<'_>, abort: &Abort) {
     let (flag, reason) = match abort {
-        Abort::Reset | Abort::Refused => (ResponseFlag::UpstreamRemoteReset, "remote_reset"),
+        Abort::Reset | Abort::Refused | Abort::WentAway => {
+            (ResponseFlag::UpstreamRemoteReset, "remote_reset")
+        }
         Abort::Protocol(_) | Abort::TooLarge(_) => {
             (ResponseFlag::UpstreamProtocolError, "protocol_error")
         }

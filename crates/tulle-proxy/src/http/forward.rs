@@ -17,7 +17,7 @@ use crate::http::exchange::{Exchange, Failure};
 use crate::http::hash;
 use crate::http::reply::LocalReply;
 use crate::http::route::Plan;
-use crate::http::tries::Tries;
+use crate::http::tries::{Next, Tries};
 use crate::upstream::cluster::{Dropped, UpstreamCluster};
 
 /// Sends the request to its cluster and its answer back, trying again as the route allows.
@@ -167,13 +167,18 @@ pub fn try_again(x: &mut Exchange<'_>, outcome: Attempt<'_>, tries: &Tries) -> b
     let Some(policy) = &tries.policy else { return false };
     let facts = AttemptFacts {
         retries: tries.retries,
+        moves: tries.moves,
         idempotent: x.request.method.is_idempotent(),
         replayable: tries.is_replayable(),
     };
     tries.end_retry();
     let reached_nobody = matches!(outcome, Attempt::ConnectFailed | Attempt::ResetBeforeRequest);
-    tries.at_once.set(reached_nobody);
+    tries.next.set(if reached_nobody { Next::AtOnce } else { Next::Paused });
     match retry(policy, outcome, facts) {
+        RetryDecision::Move => {
+            tries.next.set(Next::Moved);
+            true
+        }
         RetryDecision::Retry => {
             // The budget keeps retries from adding load; an attempt that reached nobody added none.
             let permitted = reached_nobody || tries.begin_retry(x.record.cluster.as_deref());

@@ -9,7 +9,7 @@ use h2::{Reason, RecvStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tulle_model::flag::ResponseFlag;
-use tulle_runtime::drain::Phase;
+use tulle_runtime::drain::{Phase, View};
 
 use crate::buffer::ReadBuffer;
 use crate::http::body::Body;
@@ -30,7 +30,7 @@ use crate::timer::Timer;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Streams that a peer may have reset and we still hold.
 const MAX_RESET_STREAMS: usize = 50;
-/// How long a connection that came while the process drains is served before it is told to go.
+/// How long a connection that came while all are told to go is served before it is told, too.
 /// Told at once, its first streams would be refused: what a peer has queued goes out after its
 /// answer to our PING, when the second GOAWAY is on its way.
 const LATE_SERVICE: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
     if settings.allow_connect {
         builder.enable_connect_protocol();
     }
-    let came_late = cx.worker.drain.view().phase > Phase::Serving;
+    let came_late = cx.worker.drain.view().tells_all_to_go(Instant::now().into_std());
     let late_until = came_late.then(|| Instant::now() + LATE_SERVICE);
     let handshake = tokio::time::timeout(HANDSHAKE, builder.handshake::<_, Bytes>(&io));
     if let Ok(Ok(connection)) = handshake.await {
@@ -77,7 +77,7 @@ struct H2Server<'c> {
     streams: JoinSet<bool>,
     draining: Draining,
     premature_resets: u32,
-    /// When a connection is told to go that came while the process was draining.
+    /// When a connection is told to go that came while all were.
     late_until: Option<Instant>,
 }
 
@@ -104,7 +104,11 @@ impl H2Server<'_> {
             let life = timeouts.max_connection_duration.map(|life| self.cx.started + life);
             let deadline = idle.into_iter().chain(life).chain(self.late_until).min();
             let announced = self.draining == Draining::Announced;
-            let from = self.late_until.map_or(Phase::LameDuck, |_| Phase::Closing);
+            let is_late = self.late_until.is_some();
+            let told = |view: &View| match is_late {
+                true => view.phase >= Phase::Closing,
+                false => view.tells_all_to_go(Instant::now().into_std()),
+            };
             tokio::select! {
                 biased;
                 accepted = self.connection.accept() => match accepted {
@@ -125,16 +129,15 @@ impl H2Server<'_> {
                         Err(_) => {}
                     }
                 }
-                () = worker.drain.wait_until(|view| view.phase >= from), if !announced => {
-                    self.announce();
-                }
+                () = worker.drain.wait_until(told), if !announced => self.announce(),
                 () = timer.wait(deadline), if !announced => self.announce(),
                 () = &mut lost => {
                     worker.metrics.worker.keepalive_timeouts().inc();
                     break;
                 }
             }
-            if self.cx.is_spent() && self.draining == Draining::No {
+            let spent = if is_late { self.cx.has_served_enough() } else { self.cx.is_spent() };
+            if spent && self.draining == Draining::No {
                 self.announce();
             }
         }

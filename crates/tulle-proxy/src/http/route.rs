@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tulle_model::decide::request;
+use tulle_model::decide::request::{self, DestinationName};
 use tulle_model::decide::route::{RouteFacts, Routed, route, weighted};
 use tulle_model::flag::ResponseFlag;
 use tulle_model::head::{KnownId, RequestHead, Scheme};
@@ -113,22 +113,41 @@ impl Resolution {
 
 /// The route of the request, asked for if need be.
 pub async fn resolve(cx: &HttpContext, head: &RequestHead) -> Resolution {
+    if let Some(absence) = &cx.destination_unknown {
+        // What is known by the next request, its connection will be asked anew.
+        return Resolution::None(Box::new(no_configuration(absence).closing()));
+    }
     let facts = RouteFacts {
         random: cx.worker.random(),
         is_tls: head.scheme == Some(Scheme::Https),
         is_internal: head.headers.contains(KnownId::XEnvoyInternal),
     };
     let name = request::destination_name(&cx.listener, cx.downstream.original, head);
-    let find = |snapshot: &Snapshot| {
-        request::route_configuration(snapshot, &cx.manager, name.as_deref(), &mut ())
-    };
-    let config = cx.worker.store.decide(find).await;
-    match config.and_then(|found| found) {
+    match configuration(cx, name.as_ref()).await {
         Ok(config) => {
-            let used = name.and_then(|name| cx.worker.store.use_name(&name));
+            let used = name.and_then(|name| cx.worker.store.use_name(&name.text));
             resolved(&config, head, facts, used)
         }
         Err(absence) => Resolution::None(Box::new(no_configuration(&absence))),
+    }
+}
+
+/// The route configuration for a destination of this name.
+async fn configuration(
+    cx: &HttpContext,
+    name: Option<&DestinationName>,
+) -> Result<Arc<RouteConfiguration>, Absence> {
+    let store = &cx.worker.store;
+    let find = |name| {
+        store.decide(move |snapshot: &Snapshot| {
+            request::route_configuration(snapshot, &cx.manager, name, &mut ())
+        })
+    };
+    match find(name).await {
+        Err(absence) if absence.may_pass() && name.is_some_and(|name| name.passes) => {
+            find(None).await?
+        }
+        found => found?,
     }
 }
 

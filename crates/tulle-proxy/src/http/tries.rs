@@ -22,7 +22,8 @@ use crate::upstream::cluster::UpstreamCluster;
 use crate::upstream::endpoint::UpstreamEndpoint;
 use crate::upstream::limits::RetryPermit;
 
-/// Bytes of a body that are held to be sent again where the route does not say.
+/// Bytes of a body that are held to be sent again where the route does not say and the listener
+/// allows as many.
 pub const REPLAY_BYTES: u64 = 64 * 1024;
 /// Most bytes of a body that are held to be sent again, whatever the route says.
 pub const MAX_REPLAY_BYTES: u64 = 1024 * 1024;
@@ -32,8 +33,10 @@ pub const MAX_REPLAY_BYTES: u64 = 1024 * 1024;
 pub struct Tries {
     /// The policy, if anything may be tried again.
     pub policy: Option<Arc<RetryPolicy>>,
-    /// Attempts after the first.
+    /// Attempts after the first, without those that were moved.
     pub retries: u32,
+    /// How often it was moved to another connection.
+    pub moves: u32,
     /// Endpoints that were tried, for those who want another.
     pub tried: Vec<Rc<UpstreamEndpoint>>,
     /// How the request is framed, in each attempt.
@@ -42,8 +45,8 @@ pub struct Tries {
     pub clocks: Clocks,
     replay_bytes: u64,
     priority: Priority,
-    /// Nothing of the last attempt reached anybody: the next one need not wait.
-    pub at_once: Cell<bool>,
+    /// How the next attempt begins, if there is one.
+    pub next: Cell<Next>,
     retrying: RefCell<Option<RetryPermit>>,
     held: RefCell<Vec<u8>>,
     lost: Cell<bool>,
@@ -57,7 +60,7 @@ impl Tries {
     #[must_use]
     pub fn new(x: &Exchange<'_>, forward: &Forward, host: &VirtualHost) -> Self {
         let effort = effort(forward, host, &x.request);
-        let replay_bytes = forward.body_buffer_bytes.unwrap_or(REPLAY_BYTES);
+        let replay_bytes = forward.body_buffer_bytes.unwrap_or_else(|| of_listener(x));
         let held = match &x.body {
             Body::Held(held) => Some(held.bytes().len() as u64),
             _ => None,
@@ -67,11 +70,12 @@ impl Tries {
             clocks: Clocks::new(x, forward, &effort),
             policy: effort.policy,
             retries: 0,
+            moves: 0,
             tried: Vec::new(),
             framing: request_framing(x),
             replay_bytes: replay_bytes.min(MAX_REPLAY_BYTES),
             priority: forward.priority,
-            at_once: Cell::new(false),
+            next: Cell::default(),
             retrying: RefCell::default(),
             held: RefCell::default(),
             lost: Cell::new(held.is_some_and(too_long)),
@@ -132,10 +136,16 @@ impl Tries {
     }
 
     /// Counts a retry and waits before it: fully jittered, doubling. The first one does not wait
-    /// where nothing reached anybody, so that a dead endpoint does not use up the retry budget.
+    /// where nothing reached anybody, so that a dead endpoint does not use up the retry budget;
+    /// nor does a request that is only moved.
     pub async fn pause(&mut self) {
+        let next = self.next.take();
+        if next == Next::Moved {
+            self.moves += 1;
+            return;
+        }
         self.retries += 1;
-        if self.at_once.take() && self.retries == 1 {
+        if next == Next::AtOnce && self.retries == 1 {
             return;
         }
         let Some(policy) = &self.policy else { return };
@@ -144,6 +154,27 @@ impl Tries {
         let nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX).max(1);
         self.random = self.random.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         tokio::time::sleep(Duration::from_nanos(self.random % nanos)).await;
+    }
+}
+
+/// How the attempt after one that failed begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Next {
+    /// After a pause.
+    #[default]
+    Paused,
+    /// Nothing of the last attempt reached anybody: the first retry need not wait.
+    AtOnce,
+    /// The connection of the last attempt went away before it was processed: at once, and not
+    /// counted as a retry.
+    Moved,
+}
+
+/// Bytes of a body that are held where the route does not say.
+fn of_listener(x: &Exchange<'_>) -> u64 {
+    match x.cx.listener.buffer_limit_bytes {
+        0 => REPLAY_BYTES,
+        limit => REPLAY_BYTES.min(limit.into()),
     }
 }
 

@@ -21,11 +21,11 @@ pub const MAX_INSPECTED_BYTES: usize = 64 * 1024;
 
 /// What is known after some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Verdict<T = Protocol> {
     /// Not enough bytes; it takes at least so many in all.
     NeedMore(usize),
     /// Enough.
-    Found(Protocol),
+    Found(T),
 }
 
 /// What a connection begins with.

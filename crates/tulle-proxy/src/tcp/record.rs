@@ -73,6 +73,12 @@ impl<'c> TcpRecord<'c> {
         }
     }
 
+    /// Notes that nobody knows where it was going.
+    pub fn destination_unknown(&mut self) {
+        self.flags.insert(ResponseFlag::NoClusterFound);
+        self.details = "on_demand_configuration_missing";
+    }
+
     /// Notes how it ended.
     pub fn ends(&mut self, end: &TcpEnd) {
         self.flags = end.flags();

@@ -90,6 +90,7 @@ impl UpstreamCluster {
     }
 
     /// Whether the overload policy of the endpoints drops a request; `random` gives any number.
+    /// Connections of a TCP proxy are not dropped: Envoy's does not ask either.
     #[must_use]
     pub fn drops(&self, random: impl FnMut() -> u64) -> Option<Dropped> {
         let dropped = self.state.members.drops(random)?;

@@ -52,7 +52,7 @@ pub fn cluster(message: pb::Cluster, at: &At<'_>) -> Option<Cluster> {
             filters "upstream connections have no filters",
             upstream_config "the upstream follows the downstream";
         warned: stats_matcher "all are counted",
-            per_connection_buffer_limit_bytes "the limit of the listener counts",
+            per_connection_buffer_limit_bytes "at most 16 KiB of an answer or its window are held",
             per_connection_buffer_high_watermark_timeout "a slow reader is waited for",
             dns_jitter "the rate is exact", dns_failure_refresh_rate "`dns_refresh_rate` counts",
             respect_dns_ttl "`dns_refresh_rate` counts",

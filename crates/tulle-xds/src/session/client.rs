@@ -17,6 +17,10 @@ pub const UNUSED_LIMIT: Duration = Duration::from_secs(300);
 pub const UNANSWERED_LIMIT: Duration = Duration::from_secs(15);
 /// Names asked for by traffic that were answered "does not exist" and are still subscribed.
 pub const NEGATIVE_NAMES_LIMIT: usize = 4_096;
+/// Names that only traffic asked for, whatever is known of them, with or without a stream;
+/// enforced every [`TICK_EVERY`]. More than [`NEW_NAMES_PER_SECOND`] admits in two minutes, so that
+/// what is in use, and said to be once a minute, is never among the oldest.
+pub const USED_NAMES_LIMIT: usize = 16_384;
 /// New names that traffic may ask for, per second and proxy; also the burst.
 pub const NEW_NAMES_PER_SECOND: u32 = 100;
 /// Responses handed out for applying and not yet applied; a server that goes on is disconnected.
@@ -28,6 +32,11 @@ pub const TICK_EVERY: Duration = Duration::from_secs(1);
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(5);
+/// The longest pause while an outage is young. Requests wait for a name that is new for some
+/// seconds; a server that restarts meanwhile is to be found in that time.
+const BACKOFF_EARLY_LIMIT: Duration = Duration::from_secs(1);
+/// Attempts of a young outage: about the first ten seconds.
+const BACKOFF_EARLY_ATTEMPTS: u32 = 14;
 
 /// What a core knows about a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,9 +246,14 @@ impl Streams {
 }
 
 /// How long to wait before the given attempt to reconnect (0 is the first): exponential from
-/// 100 ms to 5 s, of which the upper half is random. The same seed gives the same times.
+/// 100 ms to 1 s, after about ten seconds 5 s, of which the upper half is random. The same seed
+/// gives the same times.
 pub fn backoff(attempt: u32, seed: u64) -> Duration {
-    let step = BACKOFF_FIRST.saturating_mul(1 << attempt.min(16)).min(BACKOFF_LIMIT);
+    let limit = match attempt {
+        ..BACKOFF_EARLY_ATTEMPTS => BACKOFF_EARLY_LIMIT,
+        _ => BACKOFF_LIMIT,
+    };
+    let step = BACKOFF_FIRST.saturating_mul(1 << attempt.min(16)).min(limit);
     let half = step / 2;
     let random = splitmix(seed ^ u64::from(attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let share = Duration::from_micros(random % (half.as_micros() as u64 + 1));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{
     Answer, NEGATIVE_NAMES_LIMIT, NEW_NAMES_PER_SECOND, UNANSWERED_LIMIT, UNUSED_LIMIT,
+    USED_NAMES_LIMIT,
 };
 use super::message::{Name, WILDCARD};
 
@@ -172,6 +173,24 @@ impl Interest {
             want.idle().then_some((want.used_at, name))
         });
         idle.min().map(|(_, name)| name.clone())
+    }
+
+    /// The names of traffic beyond [`USED_NAMES_LIMIT`]: those that lead to nothing before those
+    /// that do, of these the ones not used for longest.
+    pub(super) fn used_too_many(&self) -> Vec<Name> {
+        if self.names.len() <= USED_NAMES_LIMIT {
+            return Vec::new();
+        }
+        let of_traffic = self
+            .names
+            .iter()
+            .filter(|(name, want)| want.by_traffic && want.idle() && &***name != WILDCARD);
+        let mut oldest: Vec<_> = of_traffic
+            .map(|(name, want)| (matches!(want.answer, Answer::Present(_)), want.used_at, name))
+            .collect();
+        let excess = oldest.len().saturating_sub(USED_NAMES_LIMIT);
+        oldest.sort_unstable();
+        oldest.into_iter().take(excess).map(|(_, _, name)| name.clone()).collect()
     }
 
     fn select(&self, pick: impl Fn(&Want) -> bool) -> Vec<Name> {

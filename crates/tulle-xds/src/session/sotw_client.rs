@@ -204,19 +204,22 @@ impl SotwClient {
     }
 
     fn tick(&mut self, now: Instant, out: &mut Out) {
-        if !self.streams.connected() {
-            return;
-        }
+        let connected = self.streams.connected();
         for (rtype, lane) in self.lanes.iter_mut() {
-            lane.waits = false;
+            lane.waits &= !connected;
             let mut changes = Changes { rtype, out };
             // Not while a response is applied: what it repeats is not decoded and must stay held.
             if !self.unapplied.iter().any(|unapplied| unapplied.rtype == rtype) {
-                for name in lane.interest.expired(now) {
+                let mut dropped = lane.interest.used_too_many();
+                if connected {
+                    dropped.extend(lane.interest.expired(now));
+                }
+                for name in dropped {
                     lane.lose_interest(&name, &mut changes);
                 }
             }
-            for name in lane.interest.unanswered(now) {
+            let unanswered = if connected { lane.interest.unanswered(now) } else { Vec::new() };
+            for name in unanswered {
                 lane.learn(&name, Answer::Absent(AbsentReason::Unanswered), &mut changes);
             }
         }

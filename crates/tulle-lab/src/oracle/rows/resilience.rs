@@ -119,8 +119,15 @@ fn faults() -> Vec<Row> {
                 Http1Step::Wait(Duration::from_millis(250)),
                 Http1Step::Reset,
             ]),
-        fault("fault-rate", "a slow answer is the same answer", "/slow", "")
-            .answer("a", [Answer::status(200, &"x".repeat(1000))]),
+        // A second at the configured rate.
+        Row::new("fault-rate", "a slow answer is the same answer and takes its time")
+            .steps([
+                Http1Step::Send(b"GET /slow HTTP/1.1\r\nhost: fault.test\r\n\r\n".to_vec()),
+                Http1Step::Response("GET"),
+                Http1Step::LongerThan(Duration::from_millis(500)),
+                Http1Step::Probe,
+            ])
+            .answer("a", [Answer::status(200, &"x".repeat(4096))]),
     ]
 }
 

@@ -12,9 +12,12 @@ pub enum Abort {
     /// The peer reset the stream or the connection.
     #[error("reset by the peer")]
     Reset,
-    /// The peer says that it did not process the stream (REFUSED_STREAM, GOAWAY).
+    /// The peer says that it did not process the stream (REFUSED_STREAM).
     #[error("refused before it was processed")]
     Refused,
+    /// The connection went away and the stream was not processed on it (GOAWAY).
+    #[error("the connection went away before it was processed")]
+    WentAway,
     /// The connection ended in the middle.
     #[error("ended in the middle")]
     Truncated,
@@ -44,7 +47,7 @@ impl From<h2::Error> for Abort {
     fn from(error: h2::Error) -> Self {
         match error.reason() {
             Some(h2::Reason::REFUSED_STREAM) => Self::Refused,
-            Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Self::Refused,
+            Some(h2::Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Self::WentAway,
             Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::FRAME_SIZE_ERROR)
                 if !error.is_remote() =>
             {

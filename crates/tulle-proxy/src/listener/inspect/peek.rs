@@ -45,6 +45,21 @@ pub async fn protocol_of(
     if !wanted.tls && !wanted.http {
         return Ok(Inspected { protocol: Protocol::Other, bytes: 0 });
     }
+    let judge = |bytes: &[u8], ended| inspect(bytes, wanted, ended);
+    let (protocol, bytes) = judged(stream, scratch, judge).await?;
+    Ok(Inspected { protocol, bytes })
+}
+
+/// Waits until `judge` has seen enough of the first bytes of `stream`; says what it found and how
+/// many bytes were there. It is told whether no more will come, or can be looked at.
+///
+/// # Errors
+/// The connection broke.
+pub async fn judged<T>(
+    stream: &TcpStream,
+    scratch: &Scratch,
+    mut judge: impl FnMut(&[u8], bool) -> Verdict<T>,
+) -> io::Result<(T, usize)> {
     let mut at_least = 1;
     loop {
         let ended = stream.ready(Interest::READABLE).await?.is_read_closed();
@@ -55,10 +70,10 @@ pub async fn protocol_of(
                 // by byte is not copied and parsed for each of them.
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            look(stream, wanted, ended, scratch)
+            look(stream, ended, scratch, &mut judge)
         });
         match verdict {
-            Ok((Verdict::Found(protocol), bytes)) => return Ok(Inspected { protocol, bytes }),
+            Ok((Verdict::Found(found), bytes)) => return Ok((found, bytes)),
             Ok((Verdict::NeedMore(more), _)) => at_least = more as u64,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -76,17 +91,17 @@ pub fn look_no_more(stream: TcpStream) -> io::Result<TcpStream> {
     TcpStream::from_std(stream.into_std()?)
 }
 
-fn look(
+fn look<T>(
     stream: &TcpStream,
-    wanted: &Inspection,
     ended: bool,
     scratch: &Scratch,
-) -> io::Result<(Verdict, usize)> {
+    judge: &mut impl FnMut(&[u8], bool) -> Verdict<T>,
+) -> io::Result<(Verdict<T>, usize)> {
     let mut buffer = scratch.0.borrow_mut();
     let (bytes, _) = rustix::net::recv(stream.as_fd(), &mut **buffer, RecvFlags::PEEK)?;
     // No bytes from a readable stream: the client has ended it.
-    let ended = ended || bytes == 0;
-    Ok((inspect(&buffer[..bytes.min(MAX_INSPECTED_BYTES)], wanted, ended), bytes))
+    let ended = ended || bytes == 0 || bytes >= MAX_INSPECTED_BYTES;
+    Ok((judge(&buffer[..bytes.min(MAX_INSPECTED_BYTES)], ended), bytes))
 }
 
 #[cfg(test)]

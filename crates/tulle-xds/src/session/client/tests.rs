@@ -7,16 +7,32 @@ fn backoff_grows_to_its_limit_and_is_a_function_of_its_arguments() {
     for seed in 0..1_000 {
         for attempt in 0..40 {
             let wait = backoff(attempt, seed);
-            let step = BACKOFF_FIRST.saturating_mul(1 << attempt.min(16)).min(BACKOFF_LIMIT);
+            let limit = Duration::from_secs(if attempt < 14 { 1 } else { 5 });
+            let step = BACKOFF_FIRST.saturating_mul(1 << attempt.min(16)).min(limit);
             assert!(wait >= step / 2 && wait <= step, "attempt {attempt}, seed {seed}: {wait:?}");
             assert_eq!(wait, backoff(attempt, seed));
         }
     }
 }
 
+/// A request waits five seconds for a name: a server that is back after three must be found.
+#[test]
+fn a_restart_is_found_within_a_second() {
+    for seed in 0..1_000 {
+        let mut at = Duration::ZERO;
+        let attempts = (0..).map(|attempt| {
+            at += backoff(attempt, seed);
+            at
+        });
+        let back = Duration::from_secs(3);
+        let found = attempts.take(100).find(|at| *at >= back).expect("attempts go on");
+        assert!(found - back <= Duration::from_secs(1), "seed {seed}: {found:?}");
+    }
+}
+
 #[test]
 fn backoff_spreads_a_crowd() {
-    let mut waits: Vec<Duration> = (0..100).map(|seed| backoff(9, seed)).collect();
+    let mut waits: Vec<Duration> = (0..100).map(|seed| backoff(20, seed)).collect();
     waits.sort();
     waits.dedup();
     assert!(waits.len() > 95);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::client::{NEGATIVE_NAMES_LIMIT, UNANSWERED_LIMIT, UNUSED_LIMIT};
+use super::super::client::{
+    NEGATIVE_NAMES_LIMIT, UNANSWERED_LIMIT, UNUSED_LIMIT, USED_NAMES_LIMIT,
+};
 use super::super::message::WILDCARD;
 use super::*;
 
@@ -330,6 +332,34 @@ fn negative_names_are_bounded() {
 }
 
 #[test]
+fn names_of_traffic_are_bounded_while_nobody_answers() {
+    for known in [false, true] {
+        let mut talk = Talk::connected();
+        talk.feed(Event::Use { rtype: LDS, name: "kept".into() });
+        if known {
+            talk.receive(response(LDS, "1", vec![resource("kept", "1", &[])], &[]), &[]);
+        }
+        talk.feed(Event::Disconnected);
+        for index in 0..2 * USED_NAMES_LIMIT {
+            talk.now += Duration::from_millis(11);
+            talk.feed(Event::Use { rtype: LDS, name: format!("n{index}").as_str().into() });
+            if index % 100 == 0 {
+                talk.feed(Event::Tick);
+            }
+        }
+        talk.feed(Event::Tick);
+        let again = sent(talk.feed(Event::Connected));
+        let wanted: usize = again.iter().map(|request| request.subscribe.len()).sum();
+        assert_eq!(wanted, USED_NAMES_LIMIT);
+        let newest = format!("n{}", 2 * USED_NAMES_LIMIT - 1);
+        let wants = |name: &str| again.iter().any(|one| names(&one.subscribe).contains(&name));
+        assert!(wants(&newest) && !wants("n0"), "the oldest go first");
+        assert_eq!(wants("kept"), known, "what leads to something goes last");
+        assert_eq!(talk.client.held(LDS).count(), usize::from(known));
+    }
+}
+
+#[test]
 fn traffic_cannot_invent_names_without_limit() {
     let mut talk = Talk::connected();
     let mut refused = 0;
@@ -352,12 +382,12 @@ fn reconnecting_waits_longer_each_time_until_a_response_comes() {
     let mut talk = Talk::new();
     talk.subscribe(LDS, "a");
     let mut waits = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..16 {
         let actions = talk.feed(Event::Disconnected);
         let [Action::Connect { after }] = actions[..] else { panic!("{actions:?}") };
         waits.push(after);
     }
-    assert!(waits[0] <= Duration::from_millis(100) && waits[7] >= Duration::from_millis(2_500));
+    assert!(waits[0] <= Duration::from_millis(100) && waits[15] >= Duration::from_millis(2_500));
     talk.feed(Event::Connected);
     talk.receive(response(LDS, "1", vec![], &["a"]), &[]);
     let actions = talk.feed(Event::Disconnected);
