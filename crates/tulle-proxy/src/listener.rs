@@ -259,6 +259,6 @@ mod tests {
         let own = size_of::<HttpContext>() + size_of::<H1Connection>();
         assert!(task <= 384, "its task: {task} bytes");
         assert!(serving <= 648, "serving it: {serving} bytes");
-        assert!(own <= 512, "its context and itself: {own} bytes");
+        assert!(own <= 520, "its context and itself: {own} bytes");
     }
 }
