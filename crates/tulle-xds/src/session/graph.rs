@@ -4,7 +4,8 @@
 //! when everything it refers to is shown or known to be absent (warming); until then the last good
 //! version stays. A resource that is gone stays shown while something shown still refers to it. A
 //! listener that was removed is no longer shown, and yet its connections are served until they are
-//! gone: what it refers to is kept until [`Graph::let_go`]. The graph also says which names are needed: everything that a shown or waiting version refers to.
+//! gone: what it refers to is kept until [`Graph::let_go`]. The graph also says which names are
+//! needed: everything that a shown or waiting version refers to.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
