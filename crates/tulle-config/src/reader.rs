@@ -158,6 +158,14 @@ impl<'a> Field<'a> {
         matches!(&self.node.value, Value::List(items) if items.is_empty())
     }
 
+    /// How many items a list has; none if it is no list.
+    pub fn length(&self) -> usize {
+        match &self.node.value {
+            Value::List(items) => items.len(),
+            Value::Null | Value::Scalar(_) | Value::Map(_) => 0,
+        }
+    }
+
     /// The text of a scalar, without a finding if it is none.
     pub fn quiet_text(&self) -> Option<&'a str> {
         match &self.node.value {

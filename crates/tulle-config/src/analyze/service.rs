@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::Finding;
 use crate::diagnostic::Code;
-use crate::istio::{Address, Labels, Protocol, Resolution, ServiceEntry, ServicePort};
+use crate::istio::{Address, HostPattern, Labels, Protocol, Resolution, ServiceEntry};
 use crate::object::{Object, ObjectId, Spec};
 use crate::world::{Service, World, selects};
 
@@ -27,67 +27,85 @@ pub(super) fn check(world: &World, findings: &mut Vec<Finding>) {
     selectors(world, &entries, findings);
 }
 
-/// One host of one namespace in several entries is one service: the entries must agree.
+/// What was said first of a host in a namespace.
+struct First<'a> {
+    by: &'a ObjectId,
+    resolution: Resolution,
+    ports: BTreeMap<u16, (&'a ObjectId, &'a Protocol)>,
+}
+
+/// One host of one namespace in several entries is one service: the entries must agree with what
+/// was said first.
 fn contradictions(entries: &[(&ObjectId, &ServiceEntry)], findings: &mut Vec<Finding>) {
-    let mut first: BTreeMap<(&str, String), Vec<(&ObjectId, &ServiceEntry)>> = BTreeMap::new();
+    let mut known: BTreeMap<(&str, String), First<'_>> = BTreeMap::new();
     for (id, entry) in entries {
         for (index, host) in entry.hosts.iter().enumerate() {
-            let earlier = first.entry((&*id.namespace, host.to_string())).or_default();
-            for (other, before) in earlier.iter() {
-                if before.resolution != entry.resolution {
-                    let path = format!("spec.hosts[{index}]");
-                    let message = format!("{host} has another resolution in {other}");
-                    let help = "give both the same resolution, or one host each";
-                    findings.push(Finding::new(Code::ConflictingPort, id, path, message, help));
-                }
-                findings.extend(other_protocol((id, entry), (other, before)));
+            let first = known.entry((&*id.namespace, host.to_string()));
+            let first = first.or_insert_with(|| First {
+                by: id,
+                resolution: entry.resolution,
+                ports: BTreeMap::new(),
+            });
+            if first.resolution != entry.resolution {
+                let path = format!("spec.hosts[{index}]");
+                let message = format!("{host} has another resolution in {}", first.by);
+                let help = "give both the same resolution, or one host each";
+                findings.push(Finding::new(Code::ConflictingPort, id, path, message, help));
             }
-            earlier.push((id, entry));
+            findings.extend(other_protocol(id, entry, &first.ports));
+            for port in &entry.ports {
+                first.ports.entry(port.number).or_insert((id, &port.protocol));
+            }
         }
     }
 }
 
+/// The first port of an entry whose protocol was said otherwise before.
 fn other_protocol(
-    (id, entry): (&ObjectId, &ServiceEntry),
-    (other, before): (&ObjectId, &ServiceEntry),
+    id: &ObjectId,
+    entry: &ServiceEntry,
+    known: &BTreeMap<u16, (&ObjectId, &Protocol)>,
 ) -> Option<Finding> {
-    let differs = |(_, port): &(usize, &ServicePort)| {
-        before.port(port.number).is_some_and(|one| one.protocol != port.protocol)
-    };
-    let (index, port) = entry.ports.iter().enumerate().find(differs)?;
-    let path = format!("spec.ports[{index}]");
-    let message = format!("port {} has another protocol in {other}, which wins", port.number);
-    let help = "give both the same protocol";
-    Some(Finding::new(Code::ConflictingPort, id, path, message, help))
+    let mut ports = entry.ports.iter().enumerate();
+    ports.find_map(|(index, port)| {
+        let (other, _) = known.get(&port.number).filter(|(_, known)| **known != port.protocol)?;
+        let path = format!("spec.ports[{index}]");
+        let message = format!("port {} has another protocol in {other}, which wins", port.number);
+        let help = "give both the same protocol";
+        Some(Finding::new(Code::ConflictingPort, id, path, message, help))
+    })
 }
 
-/// Opaque connections to a shared address cannot be told apart.
+/// Opaque connections to a shared address cannot be told apart: one finding for each address of an
+/// entry.
 fn shared_addresses(entries: &[(&ObjectId, &ServiceEntry)], findings: &mut Vec<Finding>) {
-    let mut taken: BTreeMap<(IpNet, u16), (&ObjectId, String)> = BTreeMap::new();
+    let mut taken: BTreeMap<(IpNet, u16), (&ObjectId, &HostPattern)> = BTreeMap::new();
     for (id, entry) in entries {
         let opaque = entry.ports.iter().filter(|port| matches!(port.protocol, Protocol::Tcp));
         let opaque: Vec<u16> = opaque.map(|port| port.number).collect();
+        let Some(host) = entry.hosts.first() else { continue };
         for (index, network) in entry.addresses.iter().enumerate() {
-            for (port, host) in opaque.iter().flat_map(|p| entry.hosts.iter().map(move |h| (p, h)))
-            {
-                let owner = (*id, host.to_string());
-                let (first, theirs) =
-                    taken.entry((*network, *port)).or_insert_with(|| owner.clone());
-                if *theirs == owner.1 {
-                    continue;
-                }
-                let path = format!("spec.addresses[{index}]");
-                let address = match network.prefix_len() == network.max_prefix_len() {
-                    true => network.addr().to_string(),
-                    false => network.to_string(),
-                };
-                let message = format!(
-                    "{address} port {port} is TCP for {theirs} of {first} and for {host}: \
-                     connections all go to the former"
-                );
-                let help = "give each its own address or port";
-                findings.push(Finding::new(Code::SharedAddress, id, path, message, help));
-            }
+            let others = opaque.iter().filter_map(|port| {
+                let (first, theirs) = *taken.entry((*network, *port)).or_insert((id, host));
+                let other = entry.hosts.iter().find(|host| *host != theirs)?;
+                Some((port, first, theirs, other))
+            });
+            // Every port is noted, whichever is told.
+            let Some((port, first, theirs, host)) = others.collect::<Vec<_>>().into_iter().next()
+            else {
+                continue;
+            };
+            let address = match network.prefix_len() == network.max_prefix_len() {
+                true => network.addr().to_string(),
+                false => network.to_string(),
+            };
+            let message = format!(
+                "{address} port {port} is TCP for {theirs} of {first} and for {host}: connections \
+                 all go to the former"
+            );
+            let path = format!("spec.addresses[{index}]");
+            let help = "give each its own address or port";
+            findings.push(Finding::new(Code::SharedAddress, id, path, message, help));
         }
     }
 }

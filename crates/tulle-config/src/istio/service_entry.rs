@@ -63,9 +63,27 @@ pub enum Resolution {
     Dns,
 }
 
+/// Most items of the lists of a service entry, as in Istio's own definition of the kind.
+const LIMITS: [(&str, usize); 4] =
+    [("hosts", 256), ("addresses", 256), ("ports", 256), ("endpoints", 4096)];
+
+/// Whether every list is as long as it may be at most.
+fn within_limits(fields: &Fields<'_>) -> bool {
+    let lists = LIMITS.iter().filter_map(|(name, limit)| Some((fields.get(name)?, name, limit)));
+    let long: Vec<_> = lists.filter(|(field, _, limit)| field.length() > **limit).collect();
+    for (field, name, limit) in &long {
+        let message = format!("{} {name}, at most {limit} are taken", field.length());
+        field.problem(Code::InvalidValue, message, "write several service entries");
+    }
+    long.is_empty()
+}
+
 /// Reads the spec of a `ServiceEntry`.
 pub(super) fn read(spec: &Field<'_>) -> Option<ServiceEntry> {
     let fields = spec.fields("ServiceEntry")?;
+    if !within_limits(&fields) {
+        return None;
+    }
     let entry = ServiceEntry {
         hosts: hosts(&fields, "hosts"),
         addresses: addresses(&fields),

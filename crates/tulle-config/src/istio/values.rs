@@ -304,10 +304,10 @@ impl GatewayName {
 
 /// Reads a list of host patterns; equal ones are refused.
 pub(super) fn hosts(fields: &Fields<'_>, name: &'static str) -> Vec<HostPattern> {
-    let mut hosts: Vec<HostPattern> = Vec::new();
+    let (mut hosts, mut known) = (Vec::new(), BTreeSet::new());
     for item in fields.items(name) {
         let Some(host) = item.parsed(Code::InvalidHost, HostPattern::parse) else { continue };
-        if hosts.contains(&host) {
+        if !known.insert(host.clone()) {
             item.problem(Code::DuplicateValue, format!("{host} is listed twice"), "remove one");
             continue;
         }

@@ -140,16 +140,19 @@ fn authority(number: u32, outbound: SocketAddr) -> (SocketAddr, String) {
     (outbound, format!("invented-{number}.{family}.test"))
 }
 
-/// The lines of invented requests by status and flags.
+/// The lines of invented requests by status and flags, once there is one of each.
 async fn logged(proxy: &Process) -> BTreeMap<(u64, String), u32> {
-    let mut lines = BTreeMap::new();
-    for line in log_lines(proxy, INVENTED as usize).await {
-        if line["path"] == "/invented" {
-            let flags = line["response_flags"].as_str().unwrap().to_owned();
-            *lines.entry((line["response_code"].as_u64().unwrap(), flags)).or_default() += 1;
+    let all = until("a line of each request", SOON, || async {
+        let mut lines = BTreeMap::new();
+        for line in log_lines(proxy, 1).await {
+            if line["path"] == "/invented" {
+                let flags = line["response_flags"].as_str().unwrap().to_owned();
+                *lines.entry((line["response_code"].as_u64().unwrap(), flags)).or_default() += 1;
+            }
         }
-    }
-    lines
+        (lines.values().sum::<u32>() == INVENTED).then_some(lines)
+    });
+    all.await.unwrap()
 }
 
 #[tokio::test]
@@ -218,12 +221,15 @@ async fn invented_hosts_and_addresses_cost_no_more_than_their_limit() {
     let mesh = Mesh::start().await;
     let (asked, series) = (mesh.asked().await, mesh.metrics().await.lines().count());
     let allocated = mesh.allocated();
+    let start = Instant::now();
     let statuses = flood_in(&mesh, host).await;
     println!("{statuses:?}");
-    let shared = INVENTED / 3;
-    let all = Statuses::from([(200, INVENTED - shared), (404, shared)]);
-    assert_eq!(statuses, all);
-    assert_eq!(mesh.asked().await - asked, HOSTS_AT.len() as u64, "what was dialled");
+    // Where somebody owns the address a name is nothing that is asked for.
+    let third = INVENTED / 3;
+    assert_eq!(statuses[&404], third, "{statuses:?}");
+    assert!(statuses[&200] >= INVENTED - 2 * third, "{statuses:?}");
+    let grown = mesh.asked().await - asked;
+    assert!(grown <= admitted(start) && grown > HOSTS_AT.len() as u64, "{grown} names");
     check_cost(&mesh.metrics().await, series, mesh.allocated(), allocated);
 
     let (asked, start) = (mesh.asked().await, Instant::now());
@@ -237,6 +243,8 @@ async fn invented_hosts_and_addresses_cost_no_more_than_their_limit() {
     });
     println!("{statuses:?} {grown}, {:?}", start.elapsed());
     assert!(grown >= u64::from(NEW_NAMES_PER_SECOND), "{grown} names");
-    assert_eq!(statuses, Statuses::from([(0, INVENTED)]), "nobody listens there");
+    // Nobody listens there: closed where that is known, refused where it could not be asked.
+    assert_eq!(statuses.len(), 2, "{statuses:?}");
+    assert_eq!(statuses[&0] + statuses[&503], INVENTED, "{statuses:?}");
     check_cost(&mesh.metrics().await, series, mesh.allocated(), allocated);
 }

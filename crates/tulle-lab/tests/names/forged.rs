@@ -102,11 +102,18 @@ fn rows() -> Vec<Row> {
             counted: "unknown",
         });
     }
-    // Nobody's address: it is passed on as it is, whatever the name.
-    for dialled in STRANGER {
-        for name in ["cart.test", "bank.test", "bank.test:80", "wild.test", "nobody.test"] {
-            rows.push(row(dialled, Host(name), dialled, PASSED, "unknown"));
-        }
+    // Nobody's address: a name that somebody has leads to him, and where he is nowhere in
+    // particular to the dialled address; everything else is passed on as it is.
+    let bank = Line::Request("bank.test:80", "of-bank", "outbound|80||bank.test", "-");
+    let wild = Line::Request("wild.test:8080", "default", "outbound|8080||wild.test", "-");
+    let [low, high] = STRANGER;
+    rows.push(row(low, Host("cart.test"), CART, TO_CART, "cart.test"));
+    for name in ["bank.test", "bank.test:80"] {
+        rows.push(row(low, Host(name), "10.0.0.2:8080", bank, "bank.test"));
+    }
+    rows.push(row(high, Host("wild.test"), high, wild, "wild.test"));
+    for (dialled, name) in [(low, "wild.test"), (low, "nobody.test"), (high, "bank.test")] {
+        rows.push(row(dialled, Host(name), dialled, PASSED, "unknown"));
     }
     // A service without endpoints of its own owns addresses: the dialled one, whatever the name.
     for name in ["loose.test", "bank.test", "nobody.test"] {
@@ -145,6 +152,10 @@ impl std::fmt::Display for Row {
 }
 
 impl Row {
+    fn is_to_nobody(&self) -> bool {
+        STRANGER.contains(&self.dialled)
+    }
+
     /// Who received it, once, with the name that the caller gave; and nobody else anything.
     async fn check_received(&self, mesh: &Mesh, path: &str) {
         let Some(at) = self.at else {
@@ -193,8 +204,13 @@ async fn the_dialled_address_decides_and_a_name_only_among_its_owners() {
         *before.entry(row.counted.to_owned()).or_default() += 1;
         assert_eq!(after, before, "{row}: counted for somebody else");
         before = after;
-        // Nothing is asked for but what was dialled, and what is bound.
-        dialled.insert(row.dialled);
+        // Nothing is asked for but what is bound, what was dialled, and the names that callers of
+        // nobody's address gave, where they are not known already.
+        dialled.insert(row.dialled.to_owned());
+        if let Some((_, port)) = row.dialled.rsplit_once(':').filter(|_| row.is_to_nobody()) {
+            let host = row.ask.name().trim_end_matches(":80");
+            dialled.extend((host != "cart.test").then(|| format!("{host}:{port}")));
+        }
         assert_eq!(mesh.asked().await, 1 + dialled.len() as u64, "{row}");
         if row.dialled == VAULT {
             inbound += 1;
@@ -205,7 +221,7 @@ async fn the_dialled_address_decides_and_a_name_only_among_its_owners() {
     }
     assert_eq!(log_lines(&mesh.vault_sidecar, inbound).await.len(), inbound, "{}", mesh.outputs());
     let metrics = mesh.metrics().await;
-    for name in ["nobody.test", "wild.test", "172.16.0.2"] {
+    for name in ["nobody.test", "172.16.0.2"] {
         assert!(!metrics.contains(name), "a label says {name}, which nobody has");
     }
 }
