@@ -151,8 +151,7 @@ impl Proxy {
         let (drainer, drain) = Drainer::new(readers.clone());
         let readiness = Readiness::default();
         let (tell, condition) = watch::channel(Condition::Starting);
-        let mesh = mesh::mesh(settings, random, condition, drain.clone())?;
-        let (in_mesh, mesh) = mesh.unzip();
+        let (in_mesh, mesh) = mesh::mesh(settings, random, condition, drain.clone())?.unzip();
         let lock = mesh::lock(settings, in_mesh.as_ref())?;
 
         let First { configuration, loaded, discovery } = first(settings, random)?;
@@ -163,6 +162,7 @@ impl Proxy {
         let inquirer = Inquirer::new(workers.get());
         let worker_seed = WorkerSeed {
             configs: configuration.subscribe(),
+            departure: Plan::left(process.drain_time, process.drain_strategy),
             drain: drain.views(),
             asker: mesh.as_ref().map(|_| asker.clone()),
             clock: Clock::start(),
@@ -241,14 +241,14 @@ impl Proxy {
         let beginning = Beginning { discovered, resolved };
         let outcome = Outcome {
             configuration: Rc::clone(&configuration),
-            progress,
+            progress: Rc::clone(&progress),
             series: DiscoverySeries::new(&registry.local()),
         };
         let ending = async {
             let gave_up = tokio::select! {
                 () = stopped => None,
                 () = shutdown.notified() => None,
-                () = supervision.watch(&configuration) => Some(supervision.give_up()),
+                () = supervision.watch(&configuration, &progress) => Some(supervision.give_up()),
             };
             tracing::info!("draining");
             drain.begin(plan);

@@ -6,11 +6,13 @@
 
 pub mod ledger;
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 use tulle_model::access_log::AccessLog;
+use tulle_model::listener::Listener;
 use tulle_model::lookup::Needed;
 use tulle_model::name::ListenerName;
 use tulle_model::snapshot::{Change, Snapshot};
@@ -67,12 +69,23 @@ pub struct Configuration {
     owner: SocketOwner,
     sharing: Sharing,
     bound: Vec<Arc<BoundSocket>>,
+    leaving: Vec<Leaving>,
     sinks: Sinks,
     fallback_logs: Vec<AccessLog>,
     ledger: Ledger,
     is_listening: bool,
     revision: u64,
     workers: watch::Sender<WorkerConfig>,
+}
+
+/// An address that no listener wants any more. It is given up when no worker accepts there:
+/// until then a listener that wants it (again) gets the same sockets.
+#[derive(Debug)]
+struct Leaving {
+    listener: ListenerName,
+    wanted: SocketAddr,
+    /// Kept by those who accept.
+    socket: Weak<BoundSocket>,
 }
 
 impl Configuration {
@@ -97,6 +110,7 @@ impl Configuration {
             owner: SocketOwner::new(workers),
             sharing,
             bound: Vec::new(),
+            leaving: Vec::new(),
             sinks: Sinks::default(),
             fallback_logs: Vec::new(),
             ledger: Ledger::default(),
@@ -219,6 +233,23 @@ impl Configuration {
         self.publish();
     }
 
+    /// Whether a listener that came could be bound now. A listener that could not is refused before
+    /// anything depends on it.
+    ///
+    /// # Errors
+    /// The field of the address, why not, and what to do.
+    pub fn check_bindable(&self, listener: &Listener) -> Result<(), String> {
+        for (index, address) in listener.bind.iter().enumerate() {
+            let field = match index.checked_sub(1) {
+                None => "address".to_owned(),
+                Some(further) => format!("additional_addresses[{further}].address"),
+            };
+            let checked = self.owner.check(listener.name.as_str(), *address);
+            checked.map_err(|error| format!("{field}: {error}"))?;
+        }
+        Ok(())
+    }
+
     fn prepare(&mut self) -> Vec<ApplyError> {
         let (prepared, errors) = self.preparer.prepare(&self.snapshot, &self.names);
         self.prepared = prepared;
@@ -261,12 +292,30 @@ impl Configuration {
             }
         }
         for old in std::mem::replace(&mut self.bound, bound) {
-            let stays = self.bound.iter().any(|now| is_same(now, &old));
-            if !stays {
-                self.owner.release(old.listener.as_str(), old.wanted);
+            if !self.bound.iter().any(|now| is_same(now, &old)) {
+                tracing::info!(listener = %old.listener, address = %old.address, "it drains");
+                let (listener, wanted) = (old.listener.clone(), old.wanted);
+                let socket = Arc::downgrade(&old);
+                self.leaving.push(Leaving { listener, wanted, socket });
             }
         }
         errors
+    }
+
+    /// Gives up the addresses of listeners that left where nobody accepts any more.
+    pub fn release(&mut self) {
+        let Self { leaving, owner, bound, .. } = self;
+        leaving.retain(|left| {
+            let over = left.socket.strong_count() == 0;
+            let wanted = |socket: &Arc<BoundSocket>| {
+                socket.wanted == left.wanted
+                    && (left.wanted.port() != 0 || socket.listener == left.listener)
+            };
+            if over && !bound.iter().any(wanted) {
+                owner.release(left.listener.as_str(), left.wanted);
+            }
+            !over
+        });
     }
 
     /// The socket as it was handed out before, if it was.

@@ -27,13 +27,14 @@ use crate::io::Io;
 use crate::listener::inspect::Protocol;
 use crate::listener::inspect::peek::{look_no_more, protocol_of};
 use crate::listener::original_dst::original_destination;
+use crate::listener::presence::{Presence, PresenceGuard};
 use crate::metrics::envoy::{ListenerConnectionGuard, ListenerSeries};
 use crate::store::uses::Use;
 use crate::tcp::dial::{Dialler, NotConnected};
 use crate::tcp::record::TcpRecord;
 use crate::tcp::{self, TcpEnd};
 use crate::upstream::TcpLease;
-use crate::worker::Worker;
+use crate::worker::{InboundGuard, Worker};
 
 /// Longest TLS handshake where the chain sets no limit.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -45,10 +46,19 @@ pub struct Incoming {
     pub stream: TcpStream,
     /// Its peer.
     pub peer: SocketAddr,
-    /// The listener that is bound where it came in.
+    /// Where it came in.
+    pub doorway: Doorway,
+}
+
+/// The listener that is bound where a connection came in.
+#[derive(Debug)]
+pub struct Doorway {
+    /// Its name.
     pub listener: ListenerName,
-    /// Counts it at its listener.
+    /// Counts the connection there.
     pub counted: ListenerConnectionGuard,
+    /// Whether it is still there.
+    pub present: PresenceGuard,
 }
 
 /// A connection that is open: it is known what serves it.
@@ -61,7 +71,7 @@ struct Opened {
     speaks_h2: bool,
     /// The way to its upstream, where that was dialled early for this chain.
     early: Option<Box<Early>>,
-    /// What the connection was handed over to stays known for as long as it lives.
+    /// What it was handed over to.
     used: Option<Use>,
 }
 
@@ -69,22 +79,47 @@ struct Opened {
 ///
 /// Most of its life a connection waits, so what it needs only while it is opened, and what only
 /// some kinds of connection need, is boxed: this future is what every idle connection costs.
-pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
-    let Incoming { stream, peer, listener, counted } = incoming;
-    let _inbound = is_inbound(&worker, &listener).then(|| worker.inbound.enter());
-    let opening = Box::pin(opened(&worker, stream, peer, &listener, &counted));
-    let opened = opening.await.map(|opened| opened.serve(worker));
-    let Some((serving, _used)) = opened else { return };
-    serving.await;
+pub fn serve(worker: Rc<Worker>, incoming: Incoming) -> impl Future<Output = ()> {
+    let opening = Box::pin(open(worker, incoming));
+    async move {
+        let Some((serving, _kept)) = opening.await else { return };
+        serving.await;
+    }
+}
+
+/// What is kept for as long as a connection is served.
+struct Kept {
+    _doorway: Doorway,
+    _inbound: Option<InboundGuard>,
+    /// What the connection was handed over to stays known for as long as it lives.
+    _used: Option<Use>,
+}
+
+/// A connection that is served from now on.
+type Serving = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Opens a connection; `None` if it is over already.
+async fn open(worker: Rc<Worker>, incoming: Incoming) -> Option<(Serving, Kept)> {
+    let Incoming { stream, peer, mut doorway } = incoming;
+    let inbound = is_inbound(&worker, &doorway.listener).then(|| worker.inbound.enter());
+    let mut opened = opened(&worker, stream, peer, &mut doorway).await?;
+    let used = opened.used.take();
+    let serving = opened.serve(worker, doorway.present.presence());
+    Some((serving, Kept { _doorway: doorway, _inbound: inbound, _used: used }))
 }
 
 impl Opened {
-    /// What is left to do for it, and what has to be kept meanwhile.
-    fn serve(self, worker: Rc<Worker>) -> (Pin<Box<dyn Future<Output = ()>>>, Option<Use>) {
-        let Self { listener, chain, downstream, io, speaks_h2, early, used } = self;
-        let serving: Pin<Box<dyn Future<Output = ()>>> = match &chain.network {
+    /// What is left to do for it.
+    fn serve(self, worker: Rc<Worker>, present: &Rc<Presence>) -> Serving {
+        let Self { listener, chain, downstream, io, speaks_h2, early, .. } = self;
+        match &chain.network {
             NetworkFilter::Http(manager) => {
-                let cx = HttpContext::new(worker, listener, Arc::clone(manager), downstream);
+                let cx = HttpContext::new(
+                    worker,
+                    (listener, Rc::clone(present)),
+                    Arc::clone(manager),
+                    downstream,
+                );
                 Box::pin(http::serve(Rc::new(cx), io, speaks_h2))
             }
             NetworkFilter::Tcp(proxy) => match early {
@@ -95,8 +130,7 @@ impl Opened {
                     Box::pin(serve_tcp(dialler, downstream, io))
                 }
             },
-        };
-        (serving, used)
+        }
     }
 }
 
@@ -105,15 +139,15 @@ async fn opened(
     worker: &Rc<Worker>,
     stream: TcpStream,
     peer: SocketAddr,
-    listener: &ListenerName,
-    counted: &ListenerConnectionGuard,
+    doorway: &mut Doorway,
 ) -> Option<Opened> {
+    let Doorway { listener, counted, present } = doorway;
     let series = counted.series();
     let local = stream.local_addr().ok()?;
     let bound = match worker.store.load().listener(listener.as_str()) {
         Lookup::Present(listener) => Arc::clone(listener),
-        // It was removed between accept and here: nobody is left to answer.
-        Lookup::Absent(_) | Lookup::Unknown => return None,
+        // It left since the kernel made the connection.
+        Lookup::Absent(_) | Lookup::Unknown => present.presence().config()?,
     };
     let original = original_dst(&bound, &stream, local);
     let (listener, unknown) = match handed_over(worker, &bound, original).await {
@@ -123,7 +157,9 @@ async fn opened(
     let used = used(worker, &bound, original);
     let worker = Rc::clone(worker);
     let cut_short = Cell::new(false);
-    let mut unheard = Unheard { worker, listener, stream, peer, local, original, cut_short };
+    let came_in = Rc::clone(present.presence());
+    let mut unheard =
+        Unheard { worker, listener, present: came_in, stream, peer, local, original, cut_short };
     if let Some(absence) = unknown {
         unknown::refuse(unheard, absence).await;
         return None;
@@ -140,6 +176,9 @@ async fn opened(
             return None;
         }
     };
+    if !Arc::ptr_eq(&unheard.listener, &bound) {
+        unheard.worker.presences.take_over(&unheard.listener.name, present);
+    }
     let chain = unheard.chain(&protocol).cloned();
     let downstream = unheard.downstream(chain.as_deref(), &protocol);
     let Unheard { worker, listener, stream, cut_short, .. } = unheard;
@@ -159,6 +198,8 @@ async fn opened(
 struct Unheard {
     worker: Rc<Worker>,
     listener: Arc<Listener>,
+    /// The listener that is bound where it came in.
+    present: Rc<Presence>,
     stream: TcpStream,
     peer: SocketAddr,
     /// Our end of the socket.

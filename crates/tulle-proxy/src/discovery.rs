@@ -12,7 +12,7 @@ pub mod server;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tulle_xds::driver::client::Client;
@@ -62,6 +62,18 @@ impl Session {
         let mut session = OnDemand::new(DeltaClient::new(seed));
         session.subscribe_wildcard(ResourceType::Listener, false, now);
         Self::Delta(Box::new(session))
+    }
+}
+
+impl Discovery {
+    /// The same, for a proxy that lets listeners drain for so long.
+    #[must_use]
+    pub fn with_drains_of(mut self, drain_time: Duration) -> Self {
+        match &mut self.session {
+            Session::Delta(session) => session.keep_for_drains(drain_time),
+            Session::Sotw(session) => session.keep_for_drains(drain_time),
+        }
+        self
     }
 }
 

@@ -36,6 +36,32 @@ struct Inner {
     stream: Stream,
 }
 
+/// Work on a connection. If that is broken off, because its future is dropped, the connection ends
+/// by a reset: an orderly end would say that everything was sent.
+#[derive(Debug)]
+pub struct WholeGuard<'c>(Option<&'c Io>);
+
+impl<'c> WholeGuard<'c> {
+    /// Work on `io` begins.
+    #[must_use]
+    pub fn begin(io: &'c Io) -> Self {
+        Self(Some(io))
+    }
+
+    /// The work is done; whoever did it ends the connection as it deserves.
+    pub fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for WholeGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(io) = self.0 {
+            io.ends_by_reset();
+        }
+    }
+}
+
 /// The closed set of transports.
 #[derive(Debug)]
 enum Stream {
@@ -261,14 +287,17 @@ impl Io {
 
     /// Closes the connection so that the peer sees a reset, not an end.
     pub fn reset(self) {
-        match self.inner.into_inner().stream {
+        self.ends_by_reset();
+    }
+
+    /// From now on the peer sees a reset, not an end, when the connection is dropped.
+    fn ends_by_reset(&self) {
+        let Ok(inner) = self.inner.try_borrow() else { return };
+        match &inner.stream {
             // An error means that there is nothing left to reset.
             Stream::Tcp(tcp) => drop(tcp.set_zero_linger()),
-            Stream::Unix(unix) => drop(unix),
-            Stream::Tls(tls) => match *tls {
-                tokio_rustls::TlsStream::Client(tls) => tls.into_inner().0.reset(),
-                tokio_rustls::TlsStream::Server(tls) => tls.into_inner().0.reset(),
-            },
+            Stream::Unix(_) => {}
+            Stream::Tls(tls) => tls.get_ref().0.ends_by_reset(),
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod inspect;
 pub mod original_dst;
+pub mod presence;
 pub mod socket;
 
 use std::cell::RefCell;
@@ -16,13 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tulle_model::name::{Direction, ListenerName};
-use tulle_runtime::drain::View;
 use tulle_runtime::drain::load::ConnectionGuard;
+use tulle_runtime::drain::{Plan, View};
 use tulle_runtime::panic;
 
-use crate::connection::{self, Incoming};
+use crate::connection::{self, Doorway, Incoming};
+use crate::listener::presence::Presence;
 use crate::listener::socket::{AcceptError, Accepted, accept, listen};
 use crate::metrics::envoy::ListenerMetrics;
 use crate::worker::Worker;
@@ -44,26 +45,36 @@ pub struct BoundSocket {
 }
 
 /// The accept loops of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AcceptLoops {
-    running: RefCell<HashMap<(ListenerName, SocketAddr), JoinHandle<()>>>,
+    departure: Plan,
+    running: RefCell<HashMap<(ListenerName, SocketAddr), Rc<Presence>>>,
 }
 
 impl AcceptLoops {
-    /// Starts a loop for each new socket, stops those whose socket is gone; others go on.
+    /// None yet; those whose listener leaves end by `departure`.
+    #[must_use]
+    pub fn new(departure: Plan) -> Self {
+        Self { departure, running: RefCell::default() }
+    }
+
+    /// Starts a loop for each new socket, ends those whose socket is gone; others go on, and so do
+    /// their connections.
     ///
     /// # Errors
     /// A socket that cannot be used.
     pub fn sync(&self, worker: &Rc<Worker>, bound: &[Arc<BoundSocket>]) -> io::Result<()> {
-        let mut running = self.running.borrow_mut();
-        running.retain(|(name, address), task| {
+        let (mut running, snapshot) = (self.running.borrow_mut(), worker.store.load());
+        running.retain(|(name, address), present| {
             let stays =
                 bound.iter().any(|socket| socket.listener == *name && socket.address == *address);
+            present.configure(snapshot.listener(name.as_str()).present());
             if !stays {
-                task.abort();
+                Rc::clone(present).leave(worker, self.departure);
             }
             stays
         });
+        worker.presences.sync(worker, &snapshot, self.departure);
         for socket in bound {
             let key = (socket.listener.clone(), socket.address);
             if running.contains_key(&key) {
@@ -74,9 +85,17 @@ impl AcceptLoops {
             let listener = listen(own.try_clone()?)?;
             let name = socket.listener.clone();
             let metrics = worker.metrics.listener(&socket.address.to_string());
-            let accepting = Accepting { worker: Rc::clone(worker), listener, name, metrics };
-            let task = tokio::task::spawn_local(accepting.run());
-            running.insert(key, task);
+            let present = Rc::<Presence>::default();
+            present.configure(snapshot.listener(name.as_str()).present());
+            running.insert(key, Rc::clone(&present));
+            let worker = Rc::clone(worker);
+            let (reports, socket) = (worker.reports.clone(), Arc::clone(socket));
+            let accepting = Accepting { worker, listener, name, metrics, present };
+            tokio::task::spawn_local(async move {
+                accepting.run().await;
+                drop(socket);
+                reports.let_go();
+            });
         }
         Ok(())
     }
@@ -88,21 +107,26 @@ struct Accepting {
     listener: TcpListener,
     name: ListenerName,
     metrics: Rc<ListenerMetrics>,
+    present: Rc<Presence>,
 }
 
 impl Accepting {
-    /// Accepts until the socket breaks or a drain says that this listener is to stop: what has
-    /// connected by then is accepted, whoever dials later is refused.
+    /// Accepts until the socket breaks, the listener leaves or a drain says that it is to stop:
+    /// what has connected by then is accepted, whoever dials later is refused.
     async fn run(self) {
         let name = &self.name;
         let direction = self.direction();
         let mut stopped =
             pin!(self.worker.drain.wait_until(|view: &View| !view.accepts(direction)));
+        let mut left = pin!(self.present.left());
         loop {
             let accepted = tokio::select! {
                 biased;
                 accepted = accept(&self.listener) => accepted,
                 () = &mut stopped => return self.refuse_from_now_on().await,
+                // Nobody listens any more once all workers closed theirs. Whoever gets the address
+                // next may take the socket over, so that it is not shut down.
+                () = &mut left => return self.accept_waiting().await,
             };
             match accepted {
                 Ok(accepted) => self.serve(accepted),
@@ -129,41 +153,54 @@ impl Accepting {
     /// Each connection is a task of its own.
     fn serve(&self, accepted: Accepted) {
         let Accepted { stream, peer } = accepted;
-        let counted = self.metrics.connection();
-        let incoming = Incoming { stream, peer, listener: self.name.clone(), counted };
-        let worker = Rc::clone(&self.worker);
-        let serving = move || connection::serve(worker, incoming);
-        let guard = self.worker.load.connection();
-        tokio::task::spawn_local(guarded(Rc::clone(&self.worker), guard, serving));
+        let (listener, counted) = (self.name.clone(), self.metrics.connection());
+        let doorway = Doorway { listener, counted, present: self.present.enter(None) };
+        let number = doorway.present.number();
+        let incoming = Incoming { stream, peer, doorway };
+        let task = guarded(self.served(), connection::serve(Rc::clone(&self.worker), incoming));
+        self.present.served_by(number, tokio::task::spawn_local(task).abort_handle());
+    }
+
+    fn served(&self) -> Served {
+        Served { _counted: self.worker.load.connection(), worker: Rc::clone(&self.worker) }
+    }
+
+    /// Takes what is connected already.
+    async fn accept_waiting(&self) {
+        let waiting = Duration::ZERO;
+        while let Ok(Ok(accepted)) = tokio::time::timeout(waiting, accept(&self.listener)).await {
+            self.serve(accepted);
+        }
     }
 
     /// Takes what is connected already, then has the kernel refuse everybody: a connection that
     /// nobody will accept must not look like one that was made.
     async fn refuse_from_now_on(&self) {
-        let waiting = Duration::ZERO;
-        while let Ok(Ok(accepted)) = tokio::time::timeout(waiting, accept(&self.listener)).await {
-            self.serve(accepted);
-        }
+        self.accept_waiting().await;
         // All duplicates of the socket stop listening with it. It may have been stopped by another
         // worker before.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
     }
 }
 
-/// Holds `guard` until a connection has ended, if need be by a panic. It makes the future that
-/// serves the connection by itself, so that it is stored once.
-async fn guarded<F>(worker: Rc<Worker>, guard: ConnectionGuard, serve: impl FnOnce() -> F)
-where
-    F: Future<Output = ()>,
-{
-    {
-        let serving = std::pin::pin!(serve());
-        if panic::catch(serving).await.is_err() {
-            worker.panicked();
-        }
+/// A connection that is served, if need be until a panic or until its task is aborted.
+struct Served {
+    _counted: ConnectionGuard,
+    worker: Rc<Worker>,
+}
+
+impl Drop for Served {
+    /// At the end of a connection others may have to look again.
+    fn drop(&mut self) {
+        self.worker.drain.look_again();
     }
-    drop(guard);
-    worker.drain.look_again();
+}
+
+/// Serves a connection, unless it panics.
+async fn guarded(served: Served, serving: impl Future<Output = ()>) {
+    if panic::catch(pin!(serving)).await.is_err() {
+        served.worker.panicked();
+    }
 }
 
 #[cfg(test)]
@@ -197,11 +234,11 @@ mod tests {
             in_mesh: false,
             seed: 0,
         });
-        let guard = worker.load.connection();
-        guarded(Rc::clone(&worker), guard, || async { panic!("planted") }).await;
+        let served = || Served { _counted: worker.load.connection(), worker: Rc::clone(&worker) };
+        guarded(served(), async { panic!("planted") }).await;
         assert_eq!((reports.panics(), worker.load.load().connections), (1, 0));
         assert_eq!(worker.metrics.worker.panics().value(), 1);
-        guarded(Rc::clone(&worker), worker.load.connection(), || async {}).await;
+        guarded(served(), async {}).await;
         assert_eq!(reports.panics(), 1);
     }
 
@@ -215,13 +252,13 @@ mod tests {
     /// [`PlacePool`]: crate::http::h1_server::place::PlacePool
     #[test]
     fn an_idle_connection_is_small() {
-        let task = future_bytes(|(worker, guard, incoming): (Rc<Worker>, _, Incoming)| {
-            guarded(Rc::clone(&worker), guard, move || connection::serve(worker, incoming))
+        let task = future_bytes(|(worker, served, incoming): (Rc<Worker>, _, Incoming)| {
+            guarded(served, connection::serve(worker, incoming))
         });
         let serving = future_bytes(|(cx, io)| crate::http::serve(cx, io, false));
         let own = size_of::<HttpContext>() + size_of::<H1Connection>();
         assert!(task <= 384, "its task: {task} bytes");
         assert!(serving <= 648, "serving it: {serving} bytes");
-        assert!(own <= 512, "its context and itself: {own} bytes");
+        assert!(own <= 520, "its context and itself: {own} bytes");
     }
 }

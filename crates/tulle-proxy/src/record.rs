@@ -177,6 +177,9 @@ pub fn begin(x: &mut Exchange<'_>) {
 pub fn close(x: &mut Exchange<'_>) {
     if !x.record.complete && x.record.flags.is_empty() {
         x.record.downstream_gone();
+        if x.cx.present.view().cut {
+            x.record.details = Cow::Borrowed("downstream_local_disconnect");
+        }
     }
     if !x.record.answered {
         // It was only meant to be.

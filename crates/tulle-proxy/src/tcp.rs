@@ -21,7 +21,7 @@ use tulle_model::name::ClusterName;
 use xxhash_rust::xxh64::xxh64;
 
 use crate::buffer::BufferPool;
-use crate::io::Io;
+use crate::io::{Io, WholeGuard};
 use crate::upstream::{
     ConnectFailure, NoEndpoint, Outcome, PickInput, TcpLease, UpstreamCluster, UpstreamEndpoint,
 };
@@ -122,10 +122,14 @@ pub async fn pass_on(
         let sent = async { sending.run(buffers).await.map_err(Break::swapped) };
         tokio::try_join!(receiving.run(buffers), sent)
     };
+    let (down_whole, up_whole) = (WholeGuard::begin(&down), WholeGuard::begin(&up));
     let ended = tokio::select! {
-        ended = both => ended,
-        () = silence(filter.idle_timeout, &active) => return TcpEnd::Idle,
+        ended = both => Some(ended),
+        () = silence(filter.idle_timeout, &active) => None,
     };
+    down_whole.done();
+    up_whole.done();
+    let Some(ended) = ended else { return TcpEnd::Idle };
     let Err(broken) = ended else { return TcpEnd::Closed };
     // A side that has had its end is only closed: a reset might overtake its last bytes.
     let (up_had_end, down_had_end) = (sending.has_ended(), receiving.has_ended());

@@ -20,6 +20,7 @@ use crate::buffer::BufferPool;
 use crate::http::h1_server::place::PlacePool;
 use crate::http::heads::HeadPool;
 use crate::listener::inspect::peek::Scratch;
+use crate::listener::presence::Presences;
 use crate::metrics::WorkerMetrics;
 use crate::store::Store;
 use crate::upstream::Upstreams;
@@ -47,6 +48,8 @@ pub struct Worker {
     pub clock: Clock,
     /// Draining.
     pub drain: DrainView,
+    /// Listeners that connections are handed over to.
+    pub presences: Presences,
     /// Connections of others to the workload.
     pub inbound: InboundCount,
     /// Connections that are dialled early and on which nobody has spoken.
@@ -116,6 +119,7 @@ impl Worker {
             scratch: Scratch::default(),
             clock: Clock::default(),
             drain: DrainView::default(),
+            presences: Presences::default(),
             inbound: InboundCount::default(),
             undecided: Rc::default(),
             logs,
@@ -146,11 +150,13 @@ impl Worker {
         view.cut || (view.close_idle && !in_use)
     }
 
-    /// Whether a connection is to be told to go away with the answer it is about to send.
+    /// Whether a connection is to be told to go away with the answer it is about to send, because
+    /// the process ends or its listener, which `listener` is seen of.
     #[must_use]
-    pub fn tells_to_go(&self) -> bool {
-        let view = self.drain.view();
-        view != View::SERVING && view.tells_to_go(Instant::now(), self.random() as u32)
+    pub fn tells_to_go(&self, listener: &View) -> bool {
+        [&self.drain.view(), listener].into_iter().any(|view| {
+            *view != View::SERVING && view.tells_to_go(Instant::now(), self.random() as u32)
+        })
     }
 
     /// What a filter chain's TLS was built to; `None` if it could not be built.

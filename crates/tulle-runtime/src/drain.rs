@@ -81,11 +81,19 @@ impl Plan {
         }
     }
 
-    /// The end of listeners while the process lives (`/drain_listeners?graceful`, a listener that
-    /// left the configuration): accept for the whole time.
+    /// The end of all listeners while the process lives (`/drain_listeners?graceful`): accept for
+    /// the whole time.
     #[must_use]
     pub fn listeners(time: Duration, strategy: Strategy) -> Self {
         Self { time, settle: time, withdraw: false, strategy, close_idle: false, cut_after: None }
+    }
+
+    /// The end of one listener that left the configuration, and accepts nothing any more: whoever
+    /// is there may stay for the whole time, and is cut after it.
+    #[must_use]
+    pub fn left(time: Duration, strategy: Strategy) -> Self {
+        let (settle, cut_after) = (Duration::ZERO, Some(Duration::ZERO));
+        Self { time, settle, withdraw: false, strategy, close_idle: false, cut_after }
     }
 
     /// The end of listeners at once (`/drain_listeners`): connections finish, nothing is accepted.

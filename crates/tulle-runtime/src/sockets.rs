@@ -123,6 +123,18 @@ impl SocketOwner {
         Ok(Bound { address: entry.real, listeners: listeners.map_err(fail)? })
     }
 
+    /// Whether `owner` could bind `address` now. Nobody can connect to what is tried.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn check(&self, owner: &str, address: SocketAddr) -> Result<(), BindError> {
+        if self.bound.iter().any(|entry| entry.is_for(owner, address)) {
+            return Ok(());
+        }
+        let tried = new_socket(address).and_then(|socket| socket.bind(&address.into()));
+        tried.map_err(|source| BindError { address, source })
+    }
+
     /// Gives an address up: what is not accepted yet is reset. Once the duplicates are closed
     /// too, nothing listens there. For listeners that left the configuration and have drained.
     pub fn release(&mut self, owner: &str, address: SocketAddr) {

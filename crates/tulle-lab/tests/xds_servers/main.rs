@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod leaving;
 mod server;
 mod traffic;
 
@@ -117,6 +118,10 @@ impl Place {
     }
 
     fn proxy(&self, program: Program<'_>, bootstrap: &Value) -> Process {
+        self.proxy_with(program, bootstrap, &[])
+    }
+
+    fn proxy_with(&self, program: Program<'_>, bootstrap: &Value, more: &[&str]) -> Process {
         let ordinal = std::fs::read_dir(self.directory.path()).unwrap().count();
         let name = format!("{}-{ordinal}", program.name());
         let file = self.directory.path().join(format!("{name}.json"));
@@ -127,7 +132,7 @@ impl Place {
             command = Command::new(program.path().unwrap());
             command.arg("-c").arg(&file).args(["--concurrency", "1"]);
         }
-        command.args(["--service-node", "lab-1"]);
+        command.args(["--service-node", "lab-1"]).args(more);
         Process::spawn(&name, command, self.directory.path()).unwrap()
     }
 

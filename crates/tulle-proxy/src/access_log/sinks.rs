@@ -41,24 +41,26 @@ pub struct SinkError {
 }
 
 impl Sinks {
-    /// Opens what `snapshot` and `more` name and is not open, gives up what they no longer do.
+    /// Opens what `snapshot` and `more` name and is not open. What they no longer name stays open
+    /// while there is room: connections that began before the change still write to it.
     pub fn sync(&mut self, snapshot: &Snapshot, more: &[AccessLog]) -> Vec<SinkError> {
         let wanted = wanted(snapshot, more);
-        let stays = |sink: &&LogSink| wanted.contains(*sink);
-        let kept = self.open.keys().filter(stays).count();
-        if kept == self.open.len() && kept == wanted.len() {
+        if wanted.iter().all(|sink| self.open.contains_key(sink)) {
             return Vec::new();
         }
         let mut errors = Vec::new();
-        let mut open = HashMap::new();
-        for sink in wanted {
-            match self.open.get(&sink).map_or_else(|| open_sink(&sink), |open| Ok(open.clone())) {
-                Ok(opened) if open.len() < MAX_SINKS => drop(open.insert(sink, opened)),
-                Ok(_) => {
-                    let source = io::Error::other(format!("more than {MAX_SINKS} access logs"));
-                    errors.push(SinkError { sink, source });
-                }
-                Err(source) => errors.push(SinkError { sink, source }),
+        let mut open = HashMap::clone(&self.open);
+        for sink in &wanted {
+            if open.contains_key(sink) {
+                continue;
+            }
+            let opened = match has_room(&mut open, &wanted) {
+                true => open_sink(sink),
+                false => Err(io::Error::other(format!("more than {MAX_SINKS} access logs"))),
+            };
+            match opened {
+                Ok(opened) => drop(open.insert(sink.clone(), opened)),
+                Err(source) => errors.push(SinkError { sink: sink.clone(), source }),
             }
         }
         self.open = Arc::new(open);
@@ -96,6 +98,15 @@ impl Sinks {
 pub fn hostname() -> Arc<str> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().into()
+}
+
+/// Whether another one may be opened, if need be in the place of one that nobody names any more.
+fn has_room(open: &mut HashMap<LogSink, Arc<Sink>>, wanted: &HashSet<LogSink>) -> bool {
+    if open.len() < MAX_SINKS {
+        return true;
+    }
+    let unwanted = open.keys().find(|sink| !wanted.contains(*sink)).cloned();
+    unwanted.is_some_and(|sink| open.remove(&sink).is_some())
 }
 
 fn open_sink(sink: &LogSink) -> io::Result<Arc<Sink>> {

@@ -240,6 +240,25 @@ fn a_worker_writes_what_its_configuration_names() {
     assert_eq!(std::fs::read_to_string(&path).expect("written"), "200\n503\n");
 }
 
+/// Connections of a listener that left write to its log; it gives way only when there are too many.
+#[test]
+fn a_log_that_is_no_longer_named_stays_open_while_there_is_room() {
+    let directory = tempfile::tempdir().expect("writable");
+    let path = |number: usize| directory.path().join(number.to_string()).display().to_string();
+    let named = |number: usize| Snapshot::new(false).with([listener(&path(number), "x\n")]);
+    let mut sinks = Sinks::default();
+    for number in 0..sinks::MAX_SINKS {
+        assert!(sinks.sync(&named(number), &[]).is_empty());
+    }
+    assert_eq!(sinks.open().len(), sinks::MAX_SINKS);
+    assert!(sinks.open().contains_key(&LogSink::File(path(0).into())));
+    let one_more = sinks::MAX_SINKS;
+    assert!(sinks.sync(&named(one_more), &[]).is_empty());
+    let open = sinks.open();
+    assert_eq!(open.len(), sinks::MAX_SINKS);
+    assert!(open.contains_key(&LogSink::File(path(one_more).into())));
+}
+
 #[test]
 fn a_log_that_cannot_be_written_is_named_and_harms_no_other() {
     let directory = tempfile::tempdir().expect("writable");

@@ -72,6 +72,7 @@ pub fn mesh(
         state,
         unknown: settings.process().unknown_fields(),
     };
+    let discovery = discovery.with_drains_of(settings.process().drain_time);
     let agent = Agent::new(target, hello, condition, drain);
     Ok(Some((discovery, Mesh { agent, inbound })))
 }

@@ -66,6 +66,11 @@ impl Reporter {
         self.numbers.changed.notify_one();
     }
 
+    /// Says that it accepts no more from some socket.
+    pub fn let_go(&self) {
+        self.numbers.changed.notify_one();
+    }
+
     /// Says that a connection panicked.
     pub fn panicked(&self) {
         self.numbers.panics.fetch_add(1, Ordering::AcqRel);

@@ -103,7 +103,8 @@ pub fn discovery(
     let (session, told) = session(bootstrap, ads, seed);
     let unknown = settings.process.unknown_fields();
     let changes = told.into_iter().filter_map(change).collect();
-    Ok(Some((Discovery { server, node, session, state: None, unknown }, changes)))
+    let discovery = Discovery { server, node, session, state: None, unknown };
+    Ok(Some((discovery.with_drains_of(settings.process.drain_time), changes)))
 }
 
 fn session(bootstrap: &Bootstrap, ads: &Ads, seed: u64) -> (Session, Vec<Told<Held>>) {

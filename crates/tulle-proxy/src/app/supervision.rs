@@ -15,6 +15,7 @@ use crate::agent::Condition;
 use crate::app::mesh::{Mesh, takes_in};
 use crate::app::reports::Reports;
 use crate::configuration::Configuration;
+use crate::discovery::learner::Progress;
 use crate::discovery::node::bindable;
 use crate::settings::Settings;
 
@@ -33,7 +34,7 @@ pub struct Supervision {
 pub enum Awaited {
     /// What the bootstrap binds, which is bound when listening begins.
     Nothing,
-    /// Any listener.
+    /// Any listener, or the control plane's word that there is none.
     Any,
     /// These addresses, and that connections to these registered ports are taken in.
     Addresses(Vec<SocketAddr>, Vec<u16>),
@@ -70,30 +71,36 @@ impl Supervision {
     }
 
     /// Follows the workers until they panic too often.
-    pub async fn watch(&self, configuration: &RefCell<Configuration>) {
+    pub async fn watch(&self, configuration: &RefCell<Configuration>, progress: &Progress) {
         let mut policy = PanicPolicy::default();
         let mut noted: u64 = 0;
         loop {
-            if self.starting.borrow().is_some() && self.is_complete(&configuration.borrow()) {
+            if self.starting.borrow().is_some()
+                && self.is_complete(&configuration.borrow(), progress)
+            {
                 drop(self.starting.take());
                 tracing::info!("ready");
             }
+            configuration.borrow_mut().release();
             while noted < self.reports.panics() {
                 noted += 1;
                 if policy.note(Instant::now()) == Verdict::GiveUp {
                     return;
                 }
             }
-            self.reports.changed().await;
+            tokio::select! {
+                () = self.reports.changed() => {}
+                () = progress.listeners_known(), if !progress.knows_listeners() => {}
+            }
         }
     }
 
     /// Whether every awaited address is bound and every worker accepts there.
-    fn is_complete(&self, configuration: &Configuration) -> bool {
+    fn is_complete(&self, configuration: &Configuration, progress: &Progress) -> bool {
         let sockets = configuration.sockets();
         let bound = match &self.awaited {
             Awaited::Nothing => true,
-            Awaited::Any => !sockets.is_empty(),
+            Awaited::Any => !sockets.is_empty() || progress.knows_listeners(),
             Awaited::Addresses(addresses, ports) => {
                 let is_bound =
                     |address: &SocketAddr| sockets.iter().any(|socket| socket.wanted == *address);

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tulle_model::access_log::AccessLog;
 use tulle_runtime::drain::load::LoadReader;
-use tulle_runtime::drain::{Phase, View};
+use tulle_runtime::drain::{Phase, Plan, View};
 use tulle_runtime::telemetry::Registry;
 
 use crate::access_log::sinks::{WorkerLogs, hostname};
@@ -38,6 +38,8 @@ const FORGET: Duration = Duration::from_secs(60);
 pub struct WorkerSeed {
     /// Each new configuration.
     pub configs: watch::Receiver<WorkerConfig>,
+    /// How connections of a listener that leaves the configuration end.
+    pub departure: Plan,
     /// Each new view of the drain.
     pub drain: watch::Receiver<View>,
     /// Where names are asked for.
@@ -101,7 +103,7 @@ fn run(index: usize, seed: WorkerSeed, reader: LoadReader) {
 async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
     let config = seed.configs.borrow_and_update().clone();
     let worker = build(index, &seed, reader, &config);
-    let loops = AcceptLoops::default();
+    let loops = AcceptLoops::new(seed.departure);
     apply(&worker, &loops, &config);
     let _stalls =
         AbortOnDrop(tokio::task::spawn_local(watch_stalls(worker.metrics.worker.clone())));

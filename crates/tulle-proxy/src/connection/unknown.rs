@@ -65,8 +65,8 @@ async fn tell(
         None => return Io::tcp(unheard.stream, unheard.peer).reset(),
     };
     let downstream = unheard.downstream(None, protocol);
-    let Unheard { worker, listener, stream, peer, .. } = unheard;
-    let mut cx = HttpContext::new(worker, listener, manager, downstream);
+    let Unheard { worker, listener, present, stream, peer, .. } = unheard;
+    let mut cx = HttpContext::new(worker, (listener, present), manager, downstream);
     cx.destination_unknown = Some(Box::new(absence));
     Box::pin(http::serve(Rc::new(cx), Io::tcp(stream, peer), *protocol == Protocol::H2)).await;
 }

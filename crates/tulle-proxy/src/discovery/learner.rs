@@ -19,7 +19,7 @@ use tulle_xds::session::delta_client::DeltaClient;
 use tulle_xds::session::message::{Resource, ResourceType};
 use tulle_xds::session::on_demand::{Change as Told, Kept, OnDemand};
 
-use crate::configuration::Configuration;
+use crate::configuration::{ApplyError, Configuration};
 use crate::discovery::Outcome;
 use crate::discovery::held::{Held, change, needed};
 use crate::discovery::saved::{SavedResource, SavedState};
@@ -32,6 +32,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Progress {
     begun: Cell<bool>,
+    knows_listeners: Cell<bool>,
     changed: Notify,
 }
 
@@ -43,8 +44,23 @@ impl Progress {
         }
     }
 
-    fn note(&self, begun: bool) {
-        if begun && !self.begun.replace(true) {
+    /// Whether the server has said which listeners are to be bound, if any.
+    #[must_use]
+    pub fn knows_listeners(&self) -> bool {
+        self.knows_listeners.get()
+    }
+
+    /// Comes back when the server has said which listeners are to be bound, if any.
+    pub async fn listeners_known(&self) {
+        while !self.knows_listeners.get() {
+            self.changed.notified().await;
+        }
+    }
+
+    fn note<C: ClientCore>(&self, session: &OnDemand<C, Held>) {
+        let news = |of: &Cell<bool>, now: bool| now && !of.replace(true);
+        let begun = news(&self.begun, session.has_begun());
+        if news(&self.knows_listeners, session.knows_listeners()) || begun {
             self.changed.notify_waiters();
         }
     }
@@ -119,10 +135,18 @@ impl Learner {
         }
         let changes: Vec<Change> = told.into_iter().filter_map(change).collect();
         let mut configuration = self.configuration.borrow_mut();
-        for error in configuration.apply(changes) {
-            tracing::error!("{error}");
-        }
+        let errors = configuration.apply(changes);
         configuration.ledger_mut().note_versions(versions);
+        for error in errors {
+            tracing::error!("{error}");
+            // Somebody took its address since it was accepted.
+            if let ApplyError::Bind { listener, source } = error {
+                let ledger = configuration.ledger_mut();
+                let needed = Needed::Listener(listener);
+                let refusal = (ledger.version(&needed), source.to_string().into());
+                ledger.note_refusal(needed, Some(refusal));
+            }
+        }
     }
 
     fn note_refusal(&self, rtype: ResourceType, name: &str, refusal: Option<(Arc<str>, Arc<str>)>) {
@@ -156,7 +180,14 @@ impl Application for Learner {
     fn decode(&mut self, rtype: ResourceType, resource: &Resource) -> Result<Held, String> {
         let Resource { name, version, body, .. } = resource;
         let body = body.as_ref().ok_or("it has no body")?;
-        let why = match decode::resource(rtype.into(), body, self.unknown) {
+        let decoded = decode::resource(rtype.into(), body, self.unknown);
+        let decoded = decoded.map_err(|found| found.to_string()).and_then(|decoded| {
+            if let tulle_model::resource::Resource::Listener(listener) = &decoded.value {
+                self.configuration.borrow().check_bindable(listener)?;
+            }
+            Ok(decoded)
+        });
+        let why = match decoded {
             Ok(decoded) => {
                 for warning in &decoded.warnings {
                     tracing::warn!(resource = %name, "{warning}");
@@ -166,7 +197,7 @@ impl Application for Learner {
                 let body = self.state.as_ref().map(|_| body.clone()).unwrap_or_default();
                 return Ok(Held { resource: decoded.value, version: version.clone(), body });
             }
-            Err(found) => found.to_string(),
+            Err(why) => why,
         };
         tracing::warn!(resource = %name, version = %version, why, "a resource is refused");
         self.series.rejected(rtype);
@@ -191,7 +222,7 @@ impl Application for Learner {
     }
 
     fn rested<C: ClientCore>(&mut self, session: &OnDemand<C, Held>) {
-        self.progress.note(session.has_begun());
+        self.progress.note(session);
         self.save(session);
     }
 }

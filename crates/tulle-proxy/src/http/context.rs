@@ -11,6 +11,7 @@ use tulle_model::listener::Listener;
 use tulle_model::lookup::Absence;
 
 use crate::http::codec::h1::{CodecSettings, Underscores};
+use crate::listener::presence::Presence;
 use crate::metrics::envoy::HttpMetrics;
 use crate::worker::Worker;
 
@@ -38,6 +39,8 @@ pub struct HttpContext {
     pub worker: Rc<Worker>,
     /// The listener that accepted it.
     pub listener: Arc<Listener>,
+    /// Whether that is still there.
+    pub present: Rc<Presence>,
     /// The connection manager that serves it.
     pub manager: Arc<HttpManager>,
     /// What is counted of its connection manager.
@@ -64,7 +67,7 @@ impl HttpContext {
     #[must_use]
     pub fn new(
         worker: Rc<Worker>,
-        listener: Arc<Listener>,
+        (listener, present): (Arc<Listener>, Rc<Presence>),
         manager: Arc<HttpManager>,
         downstream: Downstream,
     ) -> Self {
@@ -87,6 +90,7 @@ impl HttpContext {
         Self {
             worker,
             listener,
+            present,
             manager,
             metrics,
             downstream,
@@ -103,7 +107,7 @@ impl HttpContext {
     /// Whether this connection should be given up after the request under way.
     #[must_use]
     pub fn is_spent(&self) -> bool {
-        self.worker.tells_to_go() || self.has_served_enough()
+        self.worker.tells_to_go(&self.present.view()) || self.has_served_enough()
     }
 
     /// Whether this connection carried all the requests that one may carry.

@@ -18,7 +18,7 @@ use crate::http::filter::Filters;
 use crate::http::linger::linger;
 use crate::http::reply::LocalReply;
 use crate::http::responder::{H1Wire, Responder};
-use crate::io::Io;
+use crate::io::{Io, WholeGuard};
 use crate::record::Record;
 use crate::timer::Timer;
 
@@ -209,7 +209,9 @@ impl H1Connection {
             expects_continue: parsed.expects_continue,
             received: parsed.framing.is_empty(),
         };
+        let whole = WholeGuard::begin(&self.io);
         serve(&mut exchange).await;
+        whole.done();
         let unfinished = !exchange.body.is_finished();
         let cut = exchange.out.must_reset();
         let (out, keep_alive) = exchange.take_out().into_h1();

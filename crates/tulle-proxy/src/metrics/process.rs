@@ -22,6 +22,9 @@ metrics! {
             "HTTP/2 connections of downstreams that left a PING unanswered.";
         counter accept_errors = "tulle_worker_accept_errors_total",
             "Times that accepting rested because descriptors or memory ran out.";
+        counter listener_connections_cut = "tulle_listener_connections_cut_total",
+            "Connections that were closed because their listener had left the configuration and \
+             the drain time was over.";
     }
 }
 

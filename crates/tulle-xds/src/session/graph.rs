@@ -2,10 +2,12 @@
 //!
 //! Listener → route configuration → cluster → endpoints. A new version of a resource is shown only
 //! when everything it refers to is shown or known to be absent (warming); until then the last good
-//! version stays. A resource that is gone stays shown while something shown still refers to it. The
-//! graph also says which names are needed: everything that a shown or waiting version refers to.
+//! version stays. A resource that is gone stays shown while something shown still refers to it. A
+//! listener that was removed is no longer shown, and yet its connections are served until they are
+//! gone: what it refers to is kept until [`Graph::let_go`]. The graph also says which names are
+//! needed: everything that a shown or waiting version refers to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::message::{Name, ResourceType};
 
@@ -46,6 +48,8 @@ pub struct Graph<P> {
     nodes: BTreeMap<Key, Node<P>>,
     /// Nodes about which something may follow.
     unsettled: BTreeSet<Key>,
+    /// Listeners that were removed and whose connections are still served, oldest first.
+    draining: VecDeque<(Key, Revision<P>)>,
     steps: Vec<Step<P>>,
 }
 
@@ -76,7 +80,12 @@ struct Revision<P> {
 
 impl<P> Default for Graph<P> {
     fn default() -> Graph<P> {
-        Graph { nodes: BTreeMap::new(), unsettled: BTreeSet::new(), steps: Vec::new() }
+        Graph {
+            nodes: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            draining: VecDeque::new(),
+            steps: Vec::new(),
+        }
     }
 }
 
@@ -128,6 +137,18 @@ impl<P: Referrer + Clone> Graph<P> {
         if node.state == State::Held {
             node.state = State::Unknown;
             self.drop_waiting(key);
+        }
+    }
+
+    /// How many listeners were removed and still hold what they refer to.
+    pub fn draining(&self) -> usize {
+        self.draining.len()
+    }
+
+    /// The listener that was removed first has no connections any more.
+    pub fn let_go(&mut self) {
+        if let Some((key, old)) = self.draining.pop_front() {
+            self.unshow(&key, old, Why::Hidden);
         }
     }
 
@@ -216,7 +237,11 @@ impl<P: Referrer + Clone> Graph<P> {
         }
         let Some(old) = node.shown.take() else { return };
         self.steps.push(Step::Hide(key.clone()));
-        self.unshow(key, old, Why::Hidden);
+        // One that is only not asked for any more has no connections.
+        match (key.0, node.state) {
+            (ResourceType::Listener, State::Absent) => self.draining.push_back((key.clone(), old)),
+            _ => self.unshow(key, old, Why::Hidden),
+        }
     }
 
     fn unshow(&mut self, key: &Key, old: Revision<P>, why: Why) {

@@ -5,7 +5,7 @@
 //! when everything it needs is there. Works over both protocol variants. With a wildcard that
 //! covers a whole type (stock LDS and CDS), names of that type are not subscribed one by one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::client::{
@@ -115,6 +115,10 @@ pub struct OnDemand<C, P> {
     own: BTreeSet<Key>,
     /// The answers that were passed on, of names that are still subscribed.
     told: BTreeMap<Name, Answer>,
+    /// How long connections of a listener that was removed are served.
+    drain_time: Duration,
+    /// When those of each such listener are gone, oldest first.
+    drained: VecDeque<Instant>,
     beginning: Beginning,
 }
 
@@ -156,8 +160,15 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
             covered: PerType::default(),
             own: BTreeSet::new(),
             told: BTreeMap::new(),
+            drain_time: Duration::ZERO,
+            drained: VecDeque::new(),
             beginning: Beginning::Awaited(None),
         }
+    }
+
+    /// Keeps what a listener refers to that was removed for so long: its connections still need it.
+    pub fn keep_for_drains(&mut self, drain_time: Duration) {
+        self.drain_time = drain_time;
     }
 
     /// Subscribes to the wildcard of a type for good. `covers`: it brings every resource of the
@@ -180,6 +191,13 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
     /// covers its type was answered, and nothing that was accepted waits for something.
     pub fn has_begun(&self) -> bool {
         self.beginning == Beginning::Over
+    }
+
+    /// Whether the server has said which listeners there are without being asked for, and all of
+    /// them are shown.
+    pub fn knows_listeners(&self) -> bool {
+        let answer = self.core.answer(ResourceType::Listener, WILDCARD);
+        matches!(answer, Answer::Present(_)) && !self.graph.waits()
     }
 
     /// What is shown and not our own, with the names that it was asked for under.
@@ -213,6 +231,7 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
             Input::Response(response) => Event::Response(response),
             Input::Tick => {
                 self.give_up_beginning(now);
+                self.let_go_drained(now);
                 Event::Tick
             }
             Input::Use(name) => Event::Use { rtype: ResourceType::Listener, name },
@@ -262,6 +281,12 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
                 self.act(action, &mut turn);
             }
             let steps = self.graph.settle();
+            while self.drained.len() < self.graph.draining() {
+                self.drained.push_back(turn.now + self.drain_time);
+            }
+            if self.drain_time.is_zero() {
+                self.let_go_drained(turn.now);
+            }
             if steps.is_empty() && turn.actions.is_empty() {
                 break;
             }
@@ -299,6 +324,13 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
         }
     }
 
+    fn let_go_drained(&mut self, now: Instant) {
+        while self.drained.front().is_some_and(|over| *over <= now) {
+            self.drained.pop_front();
+            self.graph.let_go();
+        }
+    }
+
     fn act(&mut self, action: Action<C::Request>, turn: &mut Turn<C::Request, P>) {
         match action {
             Action::Send(request) => turn.outputs.push(Output::Send(request)),
@@ -309,12 +341,23 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
                 let key = (rtype, name);
                 match self.covered[rtype] {
                     _ if self.own.contains(&key) => {}
-                    Covered::No => self.graph.forget(&key),
+                    // One that nobody uses has no connections; any other was removed.
+                    Covered::No if rtype != ResourceType::Listener || self.is_unused(&key.1) => {
+                        self.graph.forget(&key);
+                    }
+                    Covered::No => self.graph.absent(&key),
                     Covered::Asked | Covered::Answered => self.graph.absent(&key),
                 }
             }
             Action::Answered { rtype, name, answer } => self.answered(rtype, name, answer, turn),
         }
+    }
+
+    /// Whether a listener was asked for under a name that nobody is interested in any more.
+    fn is_unused(&self, canonical: &Name) -> bool {
+        let led_here = |told: &Answer| matches!(told, Answer::Present(to) if to == canonical);
+        let mut asked = self.told.iter().filter(|(_, told)| led_here(told));
+        asked.any(|(name, _)| self.core.answer(ResourceType::Listener, name) == Answer::Unknown)
     }
 
     fn answered(

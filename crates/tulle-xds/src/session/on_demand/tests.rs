@@ -193,6 +193,22 @@ fn all_goes_within_seconds_after_five_unused_minutes() {
 }
 
 #[test]
+fn what_a_removed_listener_refers_to_serves_its_connections_until_they_are_gone() {
+    let mut mesh = Mesh::new();
+    mesh.client.keep_for_drains(Duration::from_secs(10));
+    mesh.connect();
+    mesh.feed(Input::Use("x".into()));
+    mesh.changes();
+    mesh.edit(|shelf| shelf.remove(Listener, "l").remove(Route, "r").remove(Cluster, "a"));
+    assert_eq!(mesh.changes(), ["-Listener l", "x: Absent(NotFound)"]);
+    mesh.wait(9);
+    assert!(mesh.changes().is_empty(), "there may be connections yet");
+    mesh.wait(4);
+    let expected = ["-Route r", "-Cluster a", "-Cluster b", "-Endpoints a", "-Endpoints b"];
+    assert_eq!(mesh.changes(), expected);
+}
+
+#[test]
 fn a_use_keeps_everything() {
     let mut mesh = Mesh::new();
     mesh.connect();

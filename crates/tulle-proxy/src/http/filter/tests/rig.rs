@@ -150,7 +150,12 @@ impl Rig {
                 let manager = manager_of(&listener);
                 let downstream = downstream(peer, address);
                 let listener = Arc::clone(&listener);
-                let mut cx = HttpContext::new(Rc::clone(&serving), listener, manager, downstream);
+                let mut cx = HttpContext::new(
+                    Rc::clone(&serving),
+                    (listener, Rc::default()),
+                    manager,
+                    downstream,
+                );
                 cx.probes.clone_from(&probes);
                 let io = Io::tcp(stream, peer);
                 tokio::task::spawn_local(async move {
