@@ -15,7 +15,7 @@ use crate::route::{RouteConfiguration, UpgradeSetting};
 
 /// One HTTP connection manager.
 #[derive(Clone, Debug, PartialEq)]
-pub struct HttpManager {
+pub struct HttpConnectionManager {
     /// Prefix of its counters.
     pub stat_prefix: Arc<str>,
     /// Which protocols are spoken.
@@ -52,7 +52,7 @@ pub struct HttpManager {
     pub access_log: Vec<AccessLog>,
 }
 
-impl HttpManager {
+impl HttpConnectionManager {
     /// A manager with Envoy's defaults and a router.
     #[must_use]
     pub fn new(stat_prefix: &str, routes: RouteSource) -> Self {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::access_log::AccessLog;
-use crate::http::HttpManager;
+use crate::http::HttpConnectionManager;
 use crate::name::{ClusterName, Direction, ListenerName};
 use crate::origin::Origin;
 use crate::tls::DownstreamTls;
@@ -175,7 +175,7 @@ pub enum SourceType {
 #[derive(Clone, Debug, PartialEq)]
 pub enum NetworkFilter {
     /// HTTP connection manager.
-    Http(Arc<HttpManager>),
+    Http(Arc<HttpConnectionManager>),
     /// TCP proxy.
     Tcp(Arc<TcpProxy>),
 }

@@ -70,7 +70,7 @@ mod tests {
     use std::sync::Arc;
 
     use tulle_model::cluster::{Cluster, Discovery, Endpoint, Endpoints};
-    use tulle_model::http::{HttpManager, RouteSource};
+    use tulle_model::http::{HttpConnectionManager, RouteSource};
     use tulle_model::listener::{ChainMatch, FilterChain, Listener, NetworkFilter};
 
     use super::*;
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(endpoint["address"]["socket_address"]["port_value"], 80);
 
         let mut listener = Listener::new("l".into());
-        let manager = HttpManager::new("in", RouteSource::Discovered("r".into()));
+        let manager = HttpConnectionManager::new("in", RouteSource::Discovered("r".into()));
         listener.chains = vec![Arc::new(FilterChain {
             name: "".into(),
             matches: ChainMatch::default(),

@@ -8,7 +8,9 @@ use tulle_model::decide::rewrite::{self, location, location_over_tls};
 use tulle_model::decide::route::{RouteFacts, Routed, route};
 use tulle_model::flag::ResponseFlag;
 use tulle_model::head::{RequestHead, Scheme};
-use tulle_model::http::{FaultAbort, FaultDelay, FaultSettings, HttpManager, OverrideSetting};
+use tulle_model::http::{
+    FaultAbort, FaultDelay, FaultSettings, HttpConnectionManager, OverrideSetting,
+};
 use tulle_model::lookup::{Absence, Decision};
 use tulle_model::matcher::Fraction;
 use tulle_model::name::ClusterName;
@@ -24,7 +26,7 @@ pub(super) fn explain(
     store: &mut Store<'_>,
     call: &Call,
     taken: &Taken,
-    manager: &HttpManager,
+    manager: &HttpConnectionManager,
 ) -> End {
     let mut head = call.request.clone();
     if let Some(end) = normalized(store, &mut head, manager) {
@@ -77,7 +79,11 @@ pub(super) fn explain(
 }
 
 /// Brings the path to the form in which it is matched; an end if that is the end of it.
-fn normalized(store: &mut Store<'_>, head: &mut RequestHead, manager: &HttpManager) -> Option<End> {
+fn normalized(
+    store: &mut Store<'_>,
+    head: &mut RequestHead,
+    manager: &HttpConnectionManager,
+) -> Option<End> {
     let refused = End::Refused {
         status: 400,
         flag: ResponseFlag::DownstreamProtocolError,

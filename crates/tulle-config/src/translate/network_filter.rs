@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tulle_model::access_log::{AccessLog, DEFAULT_FORMAT, LogFormat, LogSink};
 use tulle_model::header_edit::Template;
-use tulle_model::http::{FaultSettings, FilterKind, HttpFilter, HttpManager, PathNormalization};
+use tulle_model::http::{
+    FaultSettings, FilterKind, HttpConnectionManager, HttpFilter, PathNormalization,
+};
 use tulle_model::http::{RouteSource, ServerHeader, ServerHeaderWhen};
 use tulle_model::listener::TcpProxy;
 use tulle_model::name::{ClusterName, RouteConfigName};
@@ -19,7 +21,7 @@ pub(super) const FAULT_FILTER: &str = "envoy.filters.http.fault";
 const CONNECT_ATTEMPTS: u32 = 3;
 
 /// For calls that leave a workload.
-pub(super) fn outbound(name: &str, routes: RouteSource) -> Arc<HttpManager> {
+pub(super) fn outbound(name: &str, routes: RouteSource) -> Arc<HttpConnectionManager> {
     let mut manager = mesh(&format!("outbound_{name}"), routes);
     // Faults are there before a rule asks for one, so that a rule changes no listener.
     manager.filters.insert(0, fault_filter());
@@ -27,12 +29,12 @@ pub(super) fn outbound(name: &str, routes: RouteSource) -> Arc<HttpManager> {
 }
 
 /// For calls that reach a workload.
-pub(super) fn inbound(name: &str, routes: RouteSource) -> Arc<HttpManager> {
+pub(super) fn inbound(name: &str, routes: RouteSource) -> Arc<HttpConnectionManager> {
     Arc::new(mesh(name, routes))
 }
 
 /// For calls that enter the mesh.
-pub(super) fn gateway(name: &str, routes: RouteSource) -> Arc<HttpManager> {
+pub(super) fn gateway(name: &str, routes: RouteSource) -> Arc<HttpConnectionManager> {
     let mut manager = mesh(&format!("outbound_{name}"), routes);
     manager.filters.insert(0, fault_filter());
     manager.trust.use_remote_address = true;
@@ -40,8 +42,8 @@ pub(super) fn gateway(name: &str, routes: RouteSource) -> Arc<HttpManager> {
     Arc::new(manager)
 }
 
-fn mesh(stat_prefix: &str, routes: RouteSource) -> HttpManager {
-    let mut manager = HttpManager::new(stat_prefix, routes);
+fn mesh(stat_prefix: &str, routes: RouteSource) -> HttpConnectionManager {
+    let mut manager = HttpConnectionManager::new(stat_prefix, routes);
     // Streams live as long as their two ends want, as under Istio.
     manager.timeouts.stream_idle = None;
     manager.path = PathNormalization { normalize: true, ..PathNormalization::default() };

@@ -18,7 +18,7 @@ const INVARIANT_DISTANCE: usize = 3;
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "helpers", "common", "misc", "manager"];
 /// Type endings that say nothing; the exceptions are names that Envoy and tonic gave.
 const EMPTY_SUFFIXES: [&str; 3] = ["Manager", "Info", "Data"];
-const SUFFIX_EXCEPTIONS: [&str; 3] = ["HttpConnectionManager", "HttpManager", "ConnectInfo"];
+const SUFFIX_EXCEPTIONS: [&str; 2] = ["HttpConnectionManager", "ConnectInfo"];
 /// Where bytes from the network are read: no `unwrap`, no `expect`, whatever the comment says.
 const NEVER_PANIC: [&str; 4] = ["/http/codec", "/decode", "/listener", "/sniff"];
 /// Directories that exist on somebody's machine only.

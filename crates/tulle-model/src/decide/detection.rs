@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::filter_chain::{ConnectionFacts, candidates, filter_chain};
-use crate::http::{FilterKind, HttpManager};
+use crate::http::{FilterKind, HttpConnectionManager};
 use crate::listener::{FilterChain, Listener, NetworkFilter, OnDemand, TcpProxy};
 
 /// What has to be heard before a chain is chosen.
@@ -68,7 +68,7 @@ fn decides_requests(chain: &FilterChain) -> bool {
 
 /// Only filters that are known not to guard anything are none: an injected fault keeps nobody
 /// out.
-fn has_rules(manager: &HttpManager) -> bool {
+fn has_rules(manager: &HttpConnectionManager) -> bool {
     let guards = |kind: &FilterKind| !matches!(kind, FilterKind::Router(_) | FilterKind::Fault(_));
     manager.filters.iter().any(|filter| guards(&filter.kind))
 }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn http(name: &str, matches: ChainMatch) -> Arc<FilterChain> {
-        let manager = HttpManager::new("h", RouteSource::Discovered("r".into()));
+        let manager = HttpConnectionManager::new("h", RouteSource::Discovered("r".into()));
         chain(name, matches, NetworkFilter::Http(Arc::new(manager)))
     }
 

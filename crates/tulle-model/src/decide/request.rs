@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::cluster::Cluster;
 use crate::decide::destination::{self, Destination};
 use crate::head::{RequestHead, Scheme};
-use crate::http::{HttpManager, RouteSource};
+use crate::http::{HttpConnectionManager, RouteSource};
 use crate::listener::{Listener, NetworkFilter, OnDemand};
 use crate::lookup::{Absence, Decision, Lookup, Needed};
 use crate::name::ClusterName;
@@ -141,7 +141,7 @@ pub fn destination_name(
 
 /// The first connection manager of a listener.
 #[must_use]
-pub fn http_manager(listener: &Listener) -> Option<&Arc<HttpManager>> {
+pub fn http_manager(listener: &Listener) -> Option<&Arc<HttpConnectionManager>> {
     listener.all_chains().find_map(|chain| match &chain.network {
         NetworkFilter::Http(manager) => Some(manager),
         NetworkFilter::Tcp(_) => None,
@@ -155,7 +155,7 @@ type Found = Result<Arc<RouteConfiguration>, Absence>;
 /// destination is asked for by `name`, if it is.
 pub fn route_configuration(
     snapshot: &Snapshot,
-    manager: &HttpManager,
+    manager: &HttpConnectionManager,
     name: Option<&DestinationName>,
     trace: &mut impl Trace,
 ) -> Decision<Found> {
@@ -176,7 +176,7 @@ pub fn route_configuration(
     }
 }
 
-fn of_manager(snapshot: &Snapshot, manager: &HttpManager) -> Decision<Found> {
+fn of_manager(snapshot: &Snapshot, manager: &HttpConnectionManager) -> Decision<Found> {
     match &manager.routes {
         RouteSource::Inline(config) => Decision::Decided(Ok(Arc::clone(config))),
         RouteSource::Discovered(name) => match snapshot.routes(name) {
@@ -211,7 +211,7 @@ mod tests {
 
     fn listener_to(name: &str, routes: &str) -> Listener {
         let mut listener = Listener::new(name.into());
-        let manager = HttpManager::new(name, RouteSource::Discovered(routes.into()));
+        let manager = HttpConnectionManager::new(name, RouteSource::Discovered(routes.into()));
         listener.default_chain = Some(Arc::new(FilterChain {
             name: name.into(),
             matches: ChainMatch::default(),
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_request_needs_the_listener_and_its_routes() {
-        let manager = HttpManager::new("m", RouteSource::Discovered("fallback".into()));
+        let manager = HttpConnectionManager::new("m", RouteSource::Discovered("fallback".into()));
         let empty = Snapshot::new(true);
         let order = DestinationName { text: "order:80".into(), passes: false };
         let asks = |snapshot: &Snapshot, name| match route_configuration(
@@ -300,7 +300,8 @@ mod tests {
     #[test]
     fn what_a_name_does_not_decide_passes_where_nobody_owns_the_address() {
         let empty = Snapshot::new(true);
-        let manager = HttpManager::new("m", RouteSource::Discovered("passthrough".into()));
+        let manager =
+            HttpConnectionManager::new("m", RouteSource::Discovered("passthrough".into()));
         let order = DestinationName { text: "order:80".into(), passes: true };
         let routes = Decision::Need(Needed::Routes("passthrough".into()));
         for (absence, passes) in [

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use http::Method;
 use tulle_model::cluster::{Cluster, Discovery, Endpoint, Endpoints, Health};
-use tulle_model::http::{HttpManager, RouteSource};
+use tulle_model::http::{HttpConnectionManager, RouteSource};
 use tulle_model::listener::{ChainMatch, FilterChain, Listener, NetworkFilter};
 use tulle_model::resource::Resource;
 use tulle_model::route::{DomainTable, RouteConfiguration};
@@ -44,7 +44,7 @@ fn listener(name: &str, routes: RouteSource) -> Resource {
         matches: ChainMatch::default(),
         tls: None,
         connect_timeout: None,
-        network: NetworkFilter::Http(Arc::new(HttpManager::new("in", routes))),
+        network: NetworkFilter::Http(Arc::new(HttpConnectionManager::new("in", routes))),
         origin: None,
     })];
     Resource::Listener(Arc::new(listener))

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tulle_model::http::{HttpManager, RouteSource, ServerHeader, ServerHeaderWhen};
+use tulle_model::http::{HttpConnectionManager, RouteSource, ServerHeader, ServerHeaderWhen};
 use tulle_model::listener::{FilterChain, Inspection, NetworkFilter, TcpProxy};
 use tulle_model::lookup::Absence;
 
@@ -72,9 +72,9 @@ async fn tell(
 }
 
 /// A connection manager in the place of a filter that does not speak HTTP.
-fn stand_in(proxy: &TcpProxy) -> HttpManager {
+fn stand_in(proxy: &TcpProxy) -> HttpConnectionManager {
     let mut manager =
-        HttpManager::new(&proxy.stat_prefix, RouteSource::Discovered("unknown".into()));
+        HttpConnectionManager::new(&proxy.stat_prefix, RouteSource::Discovered("unknown".into()));
     manager.server = ServerHeader { when: ServerHeaderWhen::PassThrough, ..manager.server };
     manager.access_log.clone_from(&proxy.access_log);
     manager

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tulle_model::http::{FilterKind, HeaderUnderscores, HttpManager};
+use tulle_model::http::{FilterKind, HeaderUnderscores, HttpConnectionManager};
 use tulle_model::listener::Listener;
 use tulle_model::lookup::Absence;
 
@@ -42,7 +42,7 @@ pub struct HttpContext {
     /// Whether that is still there.
     pub present: Rc<Presence>,
     /// The connection manager that serves it.
-    pub manager: Arc<HttpManager>,
+    pub manager: Arc<HttpConnectionManager>,
     /// What is counted of its connection manager.
     pub metrics: Rc<HttpMetrics>,
     /// The connection.
@@ -68,7 +68,7 @@ impl HttpContext {
     pub fn new(
         worker: Rc<Worker>,
         (listener, present): (Arc<Listener>, Rc<Presence>),
-        manager: Arc<HttpManager>,
+        manager: Arc<HttpConnectionManager>,
         downstream: Downstream,
     ) -> Self {
         let codec = CodecSettings {

@@ -93,7 +93,7 @@ impl H2Server<'_> {
     async fn run(mut self) {
         let mut timer = Timer::default();
         let mut idle_since = Instant::now();
-        let worker = Rc::clone(&self.cx.worker);
+        let (cx, worker) = (Rc::clone(&self.cx), Rc::clone(&self.cx.worker));
         let keepalive = self.cx.manager.http2.keepalive;
         let pings = keepalive.and_then(|_| self.connection.ping_pong());
         let mut lost = Box::pin(keepalive::lost(pings, keepalive));
@@ -130,6 +130,7 @@ impl H2Server<'_> {
                     }
                 }
                 () = worker.drain.wait_until(told), if !announced => self.announce(),
+                () = cx.present.tells_all_to_go(), if !announced && !is_late => self.announce(),
                 () = timer.wait(deadline), if !announced => self.announce(),
                 () = &mut lost => {
                     worker.metrics.worker.keepalive_timeouts().inc();

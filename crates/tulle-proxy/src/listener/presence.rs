@@ -75,6 +75,11 @@ impl Presence {
         self.drain.wait_until(|view| view.phase > Phase::Serving).await;
     }
 
+    /// Comes back when the listener leaves and all its connections are told to go.
+    pub async fn tells_all_to_go(&self) {
+        self.drain.wait_until(|view| view.tells_all_to_go(Instant::now())).await;
+    }
+
     /// The listener leaves by `plan`; to be called once, on the thread of its worker.
     pub fn leave(self: Rc<Self>, worker: &Rc<Worker>, plan: Plan) {
         tokio::task::spawn_local(self.drain(Rc::clone(worker), plan));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tulle_model::http::{
-    Codec, EscapedSlashes, HttpLimits, HttpManager, HttpTimeouts, PathNormalization, RouteSource,
-    ServerHeader, ServerHeaderWhen, StripPort, Trust,
+    Codec, EscapedSlashes, HttpConnectionManager, HttpLimits, HttpTimeouts, PathNormalization,
+    RouteSource, ServerHeader, ServerHeaderWhen, StripPort, Trust,
 };
 use tulle_model::route::UpgradeSetting;
 
@@ -23,7 +23,7 @@ const MAX_HEAD_KIB: u32 = 8192;
 
 /// One connection manager.
 #[rustfmt::skip]
-pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpManager> {
+pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpConnectionManager> {
     fields!(at, message => pb::HttpConnectionManager
         ["envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"] {
         used: codec_type, stat_prefix, http_filters, common_http_protocol_options,
@@ -72,7 +72,7 @@ pub fn manager(message: pb::HttpConnectionManager, at: &At<'_>) -> Option<HttpMa
         skip_xff_append, preserve_external_request_id, always_set_request_id_in_response,
         internal_addresses: internal_addresses(internal_address_config, at),
     };
-    Some(HttpManager {
+    Some(HttpConnectionManager {
         stat_prefix: stat_prefix.into(),
         codec: codec(codec_type, at)?,
         routes: routes(route_specifier, at)?,

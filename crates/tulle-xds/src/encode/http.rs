@@ -7,8 +7,9 @@ use std::time::Duration;
 use tulle_model::http::{
     BufferSettings, Codec, EscapedSlashes, FaultAbort, FaultDelay, FaultRate, FaultSettings,
     FilterKind, FilterOverride, HeaderUnderscores, Http1Settings, Http2Keepalive, Http2Settings,
-    HttpFilter, HttpLimits, HttpManager, HttpTimeouts, OverrideSetting, PathNormalization,
-    RouteSource, RouterSettings, ServerHeader, ServerHeaderWhen, StripPort, Trust,
+    HttpConnectionManager, HttpFilter, HttpLimits, HttpTimeouts, OverrideSetting,
+    PathNormalization, RouteSource, RouterSettings, ServerHeader, ServerHeaderWhen, StripPort,
+    Trust,
 };
 use tulle_model::route::UpgradeSetting;
 
@@ -30,10 +31,12 @@ use pb::http_connection_manager as inner;
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// One connection manager.
-pub fn manager(manager: &HttpManager) -> pb::HttpConnectionManager {
-    let HttpManager { stat_prefix, codec, routes, filters, timeouts, limits, .. } = manager;
-    let HttpManager { trust, path, strip_port, server, via, upgrades, .. } = manager;
-    let HttpManager { http1, http2, underscores, proxy_100_continue, access_log, .. } = manager;
+pub fn manager(manager: &HttpConnectionManager) -> pb::HttpConnectionManager {
+    let HttpConnectionManager { stat_prefix, codec, routes, filters, timeouts, limits, .. } =
+        manager;
+    let HttpConnectionManager { trust, path, strip_port, server, via, upgrades, .. } = manager;
+    let HttpConnectionManager { http1, http2, underscores, proxy_100_continue, access_log, .. } =
+        manager;
     let mut message = pb::HttpConnectionManager {
         codec_type: self::codec(*codec).into(),
         stat_prefix: stat_prefix.to_string(),

@@ -522,7 +522,7 @@ fn filters() -> impl Strategy<Value = Vec<HttpFilter>> {
     })
 }
 
-fn manager() -> BoxedStrategy<HttpManager> {
+fn manager() -> BoxedStrategy<HttpConnectionManager> {
     let source = prop_oneof![
         text().prop_map(|name| RouteSource::Discovered(name.into())),
         configuration().prop_map(|routes| RouteSource::Inline(Arc::new(routes))),
@@ -552,7 +552,7 @@ fn manager() -> BoxedStrategy<HttpManager> {
     let first = (maybe(), codec, source, filters(), timeouts(), limits, underscores);
     let second = (trust(), path, port, server, maybe(), upgrades());
     (first, second, http1(), http2(), vec(access_log(), 0..2))
-        .prop_map(|(first, second, http1, http2, access_log)| HttpManager {
+        .prop_map(|(first, second, http1, http2, access_log)| HttpConnectionManager {
             stat_prefix: first.0,
             codec: first.1,
             routes: first.2,

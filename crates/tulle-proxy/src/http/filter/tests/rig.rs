@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use tulle_identity::TlsConfigs;
 use tulle_model::access_log::{AccessLog, LogFormat, LogSink};
 use tulle_model::header_edit::Template;
-use tulle_model::http::HttpManager;
+use tulle_model::http::HttpConnectionManager;
 use tulle_model::listener::{Listener, NetworkFilter};
 use tulle_model::snapshot::{Change, Snapshot};
 use tulle_runtime::drain::load::LoadReader;
@@ -300,7 +300,7 @@ fn configure(yaml: &str) -> (Arc<Snapshot>, Arc<Listener>) {
     (Arc::new(Snapshot::new(false).with(changes)), listener)
 }
 
-fn manager_of(listener: &Listener) -> Arc<HttpManager> {
+fn manager_of(listener: &Listener) -> Arc<HttpConnectionManager> {
     let chain = listener.all_chains().next().expect("a chain");
     match &chain.network {
         NetworkFilter::Http(manager) => Arc::clone(manager),
