@@ -19,6 +19,7 @@ use lane::{Lane, Request};
 use report::{Outcome, Recorder};
 
 mod histogram;
+mod idle;
 mod lane;
 mod report;
 mod streams;
@@ -63,8 +64,8 @@ pub struct Settings {
     /// One in so many requests is a POST with a token of its own; 0 for none.
     #[arg(long, default_value_t = 0)]
     pub post_every: u64,
-    /// One in so many requests opens a new connection, which takes the place of the one that has
-    /// been idle longest; 0 for none.
+    /// One in so many requests opens a new connection, which takes the place of the idle one that
+    /// has been open longest; 0 for none. One that was idle for three seconds is closed anyway.
     #[arg(long, default_value_t = 0)]
     pub fresh_every: u64,
     /// Connections that HTTP/2 requests share.

@@ -43,6 +43,12 @@ const MAX_PREMATURE_RESETS: u32 = 250;
 /// A reset within this is at once.
 const PREMATURE: Duration = Duration::from_secs(1);
 
+/// Streams that a peer may reset before this worker has come to see them: all that it may have open,
+/// as a caller does whose patience ends while the machine is overloaded.
+fn most_reset_unseen(max_concurrent_streams: u32) -> usize {
+    max_concurrent_streams.min(MAX_PREMATURE_RESETS) as usize
+}
+
 /// Serves streams until either side has enough.
 pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
     let _counted = cx.metrics.connection(cx.downstream.is_tls, true);
@@ -54,6 +60,7 @@ pub async fn serve_connection(cx: Rc<HttpContext>, io: Io) {
         .initial_connection_window_size(settings.connection_window_bytes)
         .max_header_list_size(u32::try_from(cx.codec.max_head_bytes).unwrap_or(u32::MAX))
         .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+        .max_pending_accept_reset_streams(most_reset_unseen(settings.max_concurrent_streams))
         .max_frame_size(MAX_FRAME_BYTES);
     if settings.allow_connect {
         builder.enable_connect_protocol();

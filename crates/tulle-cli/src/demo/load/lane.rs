@@ -16,14 +16,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::idle::{Connection, Idle};
 use super::report::{Failure, Outcome};
 use super::target::Target;
 use super::{Protocol, Settings};
 
 type Body = Full<Bytes>;
 
-/// Idle connections kept.
-const IDLE_LIMIT: usize = 1000;
 /// What an echo sends.
 pub(super) const ECHO: &[u8; 32] = b"thirty-two bytes, come back soon";
 /// The same as a gRPC message.
@@ -70,9 +69,9 @@ pub(super) struct Lane {
     connect: Option<SocketAddr>,
     headers: HeaderMap,
     tally: Option<String>,
-    idle_http1: RefCell<Vec<http1::SendRequest<Body>>>,
+    idle_http1: Idle<http1::SendRequest<Body>>,
     shared_http2: RefCell<Vec<Option<http2::SendRequest<Body>>>>,
-    idle_tcp: RefCell<Vec<TcpStream>>,
+    idle_tcp: Idle<TcpStream>,
     turn: Cell<usize>,
 }
 
@@ -93,9 +92,9 @@ impl Lane {
             connect: settings.connect,
             headers,
             tally: settings.tally.clone(),
-            idle_http1: RefCell::default(),
+            idle_http1: Idle::default(),
             shared_http2: RefCell::new((0..settings.connections.max(1)).map(|_| None).collect()),
-            idle_tcp: RefCell::default(),
+            idle_tcp: Idle::default(),
             turn: Cell::new(0),
         })
     }
@@ -123,18 +122,17 @@ impl Lane {
     async fn over_http1(&self, request: &Request) -> Answer {
         let mut message = self.http_request(request, false)?;
         loop {
-            let idle = retired_or_idle(&mut self.idle_http1.borrow_mut(), request.fresh);
+            let idle = self.idle_http1.take(request.fresh);
             let reused = idle.is_some();
-            let mut sender = match idle {
-                Some(sender) => sender,
-                None => self.open_http1().await?,
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => Connection::new(self.open_http1().await?),
             };
-            match sender.try_send_request(message).await {
+            match connection.inner.try_send_request(message).await {
                 Ok(response) => {
                     let answer = self.read(response).await;
-                    let idle = &mut *self.idle_http1.borrow_mut();
-                    if idle.len() < IDLE_LIMIT && !sender.is_closed() {
-                        idle.push(sender);
+                    if !connection.inner.is_closed() {
+                        self.idle_http1.put(connection);
                     }
                     return answer;
                 }
@@ -195,11 +193,12 @@ impl Lane {
     }
 
     async fn over_tcp(&self, request: &Request) -> Answer {
-        let idle = retired_or_idle(&mut self.idle_tcp.borrow_mut(), request.fresh);
-        let mut stream = match idle {
-            Some(stream) => stream,
-            None => self.dial().await?,
+        let idle = self.idle_tcp.take(request.fresh);
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => Connection::new(self.dial().await?),
         };
+        let stream = &mut connection.inner;
         let mut back = [0; ECHO.len()];
         let echoed = async {
             stream.write_all(ECHO).await?;
@@ -209,7 +208,7 @@ impl Lane {
         if &back != ECHO {
             return Err(Failure::new(Outcome::Wrong, "the echo is not what was sent"));
         }
-        self.idle_tcp.borrow_mut().push(stream);
+        self.idle_tcp.put(connection);
         Ok(None)
     }
 
@@ -308,17 +307,6 @@ fn described(parts: &http::response::Parts, body: &Bytes) -> String {
 fn reason(headers: &HeaderMap) -> String {
     let value = headers.get(REASON).map(|value| String::from_utf8_lossy(value.as_bytes()));
     value.map_or_else(String::new, |value| format!(" ({REASON}: {value})"))
-}
-
-/// The connection for a request; for one that opens a new one none, and the oldest is closed.
-fn retired_or_idle<T>(idle: &mut Vec<T>, fresh: bool) -> Option<T> {
-    if !fresh {
-        return idle.pop();
-    }
-    if !idle.is_empty() {
-        idle.remove(0);
-    }
-    None
 }
 
 pub(super) fn failure_of(error: &hyper::Error) -> Failure {
