@@ -9,6 +9,7 @@ pub mod names;
 pub mod two_hop;
 
 #[path = "../../src/http/codec"]
+#[allow(dead_code, unused_imports, reason = "the proxy needs more of it than the targets do")]
 mod codec {
     pub mod h1;
 }

@@ -43,8 +43,8 @@ const MAX_PREMATURE_RESETS: u32 = 250;
 /// A reset within this is at once.
 const PREMATURE: Duration = Duration::from_secs(1);
 
-/// Streams that a peer may reset before this worker has come to see them: all that it may have open,
-/// as a caller does whose patience ends while the machine is overloaded.
+/// Streams that a peer may reset before this worker has come to see them: all that it may have
+/// open, as a caller does whose patience ends while the machine is overloaded.
 fn most_reset_unseen(max_concurrent_streams: u32) -> usize {
     max_concurrent_streams.min(MAX_PREMATURE_RESETS) as usize
 }
