@@ -159,7 +159,7 @@ impl Peers {
                 Reporter::Source => "source",
                 Reporter::Destination => "destination",
             },
-            known(&from.workload),
+            workload(from),
             canonical_service(from),
             canonical_revision(from),
             known(&from.namespace),
@@ -167,7 +167,7 @@ impl Peers {
             label(from, &["app"]).unwrap_or(UNKNOWN),
             label(from, &["version"]).unwrap_or(UNKNOWN),
             known(&from.cluster),
-            known(&to.workload),
+            workload(to),
             known(&to.namespace),
             known(&destination.principal),
             label(to, &["app"]).unwrap_or(UNKNOWN),
@@ -200,9 +200,15 @@ fn label<'a>(peer: &'a PeerMetadata, names: &[&str]) -> Option<&'a str> {
     names.iter().find_map(|name| peer.labels.get(*name)).map(|value| &**value)
 }
 
+/// What instances that come and go have in common, so that their number is not that of the series;
+/// its own name for one that does not say.
+fn workload(peer: &PeerMetadata) -> &str {
+    label(peer, &["service.istio.io/workload-name"]).unwrap_or_else(|| known(&peer.workload))
+}
+
 fn canonical_service(peer: &PeerMetadata) -> &str {
     let names = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
-    label(peer, &names).unwrap_or_else(|| known(&peer.workload))
+    label(peer, &names).unwrap_or_else(|| workload(peer))
 }
 
 fn canonical_revision(peer: &PeerMetadata) -> &str {

@@ -127,6 +127,24 @@ fn outcome(status: u16, flags: ResponseFlags) -> RequestOutcome {
     }
 }
 
+/// Istio's label for instances that come and go.
+#[test]
+fn instances_of_one_workload_share_its_series() {
+    let (registry, metrics) = worker(Dialect::Istio);
+    let (_, cluster) = order();
+    for instance in ["order-1", "order-2"] {
+        let peer = metadata(instance, &[("service.istio.io/workload-name", "order")]);
+        let handle = metrics.istio_http(to(&peer, &cluster), Protocol::Http);
+        handle.count(&outcome(200, ResponseFlags::NONE));
+    }
+    let text = registry.render();
+    let requests: Vec<_> =
+        text.lines().filter(|line| line.starts_with("istio_requests_total{")).collect();
+    let [one] = requests[..] else { panic!("{requests:?}") };
+    assert!(one.contains("destination_workload=\"order\"") && one.ends_with("} 2"), "{one}");
+    assert!(one.contains("destination_canonical_service=\"order\""), "{one}");
+}
+
 #[test]
 fn requests_carry_istios_labels() {
     let (registry, metrics) = worker(Dialect::Istio);

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use super::cluster::Dropped;
 use super::dns::Names;
 use super::*;
+use crate::http::codec::abort::Abort;
 use crate::metrics::WorkerMetrics;
 use crate::metrics::envoy::RequestEnd;
 
@@ -587,6 +588,33 @@ async fn after_goaway_streams_go_elsewhere() {
         assert!(!lease.reused);
         let _answer = lease.send.send_request(request(), true).expect("sent");
         serving.await.expect("served");
+    })
+    .await;
+}
+
+/// Between taking a place and using it a connection may go away and, without streams, close: our
+/// own end says so then, not the peer's.
+#[tokio::test]
+async fn a_request_that_finds_its_connection_closed_was_not_processed() {
+    locally(async {
+        let (listener, address) = server().await;
+        let cluster = World::new(http2(address, 100)).cluster();
+        let serving = tokio::task::spawn_local(async move {
+            let mut connection = serve_h2(&listener, 10).await;
+            connection.graceful_shutdown();
+            while connection.accept().await.is_some() {}
+        });
+        let mut lease = h2(&cluster).await.expect("a place");
+        serving.await.expect("served");
+        while pick(&cluster).connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let error = match lease.send.send_request(request(), true) {
+            Ok((answer, _)) => answer.await.expect_err("closed"),
+            Err(error) => error,
+        };
+        let abort = Abort::from(error);
+        assert!(matches!(abort, Abort::WentAway), "{abort:?}");
     })
     .await;
 }

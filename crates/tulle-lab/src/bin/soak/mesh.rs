@@ -139,7 +139,8 @@ impl Mesh {
         let mut command = Command::new(binary("tulle-proxy")?);
         command.args(words(&format!(
             "sidecar --control {CONTROL} --workload soak/{name} --explicit \
-             --labels app=echo,version={version} --address {address} \
+             --labels app=echo,version={version},service.istio.io/workload-name=echo \
+             --address {address} \
              --outbound {outbound} --admin {admin} --service echo \
              --inbound-port {in_http1}:{0} --port http:{HTTP1}:{0} \
              --inbound-port {in_http2}:{1} --port http2:{HTTP2}:{1} \
