@@ -104,7 +104,7 @@ fn pick(
     cluster: &Rc<UpstreamCluster>,
     tries: &mut Tries,
 ) -> Result<Rc<UpstreamEndpoint>, LocalReply> {
-    if tries.retries + tries.moves > 0 {
+    if x.record.attempts > 1 {
         // Noted only now: most requests never need a list of what they tried.
         tries.tried.extend(x.record.endpoint.clone());
     }
