@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use tempfile::TempDir;
 
 use crate::deadline::{SOON, until};
 use crate::netns::Namespace;
@@ -16,11 +17,23 @@ use crate::process::{Process, binary};
 /// The user that proxies run as.
 const PROXY_UID: &str = "1337";
 
-/// Lets the proxies' user use a directory or a socket.
+/// The directory of a mesh, which the proxies' user may use, with its configuration in these files.
 ///
 /// # Errors
 /// What the system says.
-pub fn open_to_all(path: &Path) -> io::Result<()> {
+pub fn directory(files: &[(&str, &[u8])]) -> io::Result<TempDir> {
+    let directory = tempfile::tempdir()?;
+    open_to_all(directory.path())?;
+    let config = directory.path().join("config");
+    std::fs::create_dir(&config)?;
+    for (name, text) in files {
+        std::fs::write(config.join(name), text)?;
+    }
+    Ok(directory)
+}
+
+/// Lets the proxies' user use a directory or a socket.
+fn open_to_all(path: &Path) -> io::Result<()> {
     set_permissions(path, Permissions::from_mode(0o777))
 }
 

@@ -14,7 +14,7 @@ use tulle_lab::client::http1::Client;
 use tulle_lab::deadline::{SOON, until};
 use tulle_lab::netns::{Namespace, Network};
 use tulle_lab::process::{Process, binary};
-use tulle_lab::redirected::{self, open_to_all};
+use tulle_lab::redirected;
 
 /// The example as it was given: its bytes and their FNV-1a hash, so that nobody edits it unseen.
 const EXAMPLE: &[u8] = include_bytes!("../../tulle-config/tests/examples/route-by-header.yaml");
@@ -52,11 +52,8 @@ struct Mesh {
 
 impl Mesh {
     async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = redirected::directory(&[("route-by-header.yaml", EXAMPLE)]).unwrap();
         let root = directory.path().to_owned();
-        open_to_all(&root).unwrap();
-        std::fs::create_dir(root.join("config")).unwrap();
-        std::fs::write(root.join("config/route-by-header.yaml"), EXAMPLE).unwrap();
         let mut others = vec![redirected::control(&root, "127.0.0.1:0").await.unwrap()];
         let mut sidecars = Vec::new();
         let network = Network::create("founding").unwrap();

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tulle_lab::deadline::SOON;
 use tulle_lab::netns::{Namespace, Network};
 use tulle_lab::process::Process;
-use tulle_lab::redirected::{self, open_to_all};
+use tulle_lab::redirected;
 
 /// Its port has no protocol, neither by its name nor by a field.
 const MAIL: &str = "apiVersion: networking.istio.io/v1
@@ -41,11 +41,8 @@ struct Mesh {
 
 impl Mesh {
     async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = redirected::directory(&[("mail.yaml", MAIL.as_bytes())]).unwrap();
         let root = directory.path().to_owned();
-        open_to_all(&root).unwrap();
-        std::fs::create_dir(root.join("config")).unwrap();
-        std::fs::write(root.join("config/mail.yaml"), MAIL).unwrap();
         let mut processes = vec![redirected::control(&root, "127.0.0.1:0").await.unwrap()];
         let network = Network::create("serverfirst").unwrap();
         let server = network.plug("server", &["10.0.0.1/24"]).unwrap();

@@ -21,7 +21,7 @@ use tulle_lab::message::Message;
 use tulle_lab::netns::{Namespace, Network};
 use tulle_lab::ports::PortLease;
 use tulle_lab::process::{Process, binary};
-use tulle_lab::redirected::{self, open_to_all};
+use tulle_lab::redirected;
 
 /// The admin server of the sidecar, in its namespace.
 const ADMIN: &str = "127.0.0.1:15000";
@@ -85,11 +85,8 @@ struct Mesh {
 
 impl Mesh {
     async fn start(name: &str, config: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = redirected::directory(&[("mesh.yaml", config.as_bytes())]).unwrap();
         let root = directory.path().to_owned();
-        open_to_all(&root).unwrap();
-        std::fs::create_dir(root.join("config")).unwrap();
-        std::fs::write(root.join("config/mesh.yaml"), config).unwrap();
         let admin = PortLease::take().unwrap();
         let control = redirected::control(&root, &admin.address().to_string()).await.unwrap();
         let network = Network::create(name).unwrap();

@@ -13,7 +13,7 @@ use tulle_lab::deadline::{SOON, until};
 use tulle_lab::netns::{Namespace, Network};
 use tulle_lab::ports::PortLease;
 use tulle_lab::process::{Memory, Process, memory};
-use tulle_lab::redirected::{self, open_to_all};
+use tulle_lab::redirected;
 
 /// The services. `one.test` and `two.test` share an address; of `loose.test` and `wild.test` only
 /// the caller knows where they are, `loose.test` owns an address and `wild.test` none.
@@ -121,11 +121,8 @@ pub struct Mesh {
 
 impl Mesh {
     pub async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = redirected::directory(&[("services.yaml", SERVICES.as_bytes())]).unwrap();
         let root = directory.path().to_owned();
-        open_to_all(&root).unwrap();
-        std::fs::create_dir(root.join("config")).unwrap();
-        std::fs::write(root.join("config/services.yaml"), SERVICES).unwrap();
         let admin = PortLease::take().unwrap();
         let mut control = redirected::control(&root, &admin.address().to_string()).await.unwrap();
         control.ready(admin.address(), "/ready", SOON).await.unwrap();

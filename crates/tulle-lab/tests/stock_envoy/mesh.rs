@@ -15,7 +15,7 @@ use tulle_lab::envoy::Program;
 use tulle_lab::netns::{Namespace, Network};
 use tulle_lab::ports::PortLease;
 use tulle_lab::process::{Process, binary};
-use tulle_lab::redirected::{self, open_to_all};
+use tulle_lab::redirected;
 
 use crate::objects::{BOOTSTRAP, GUARDED, PLAIN, RULE, STORE, SUBSETS};
 
@@ -58,20 +58,15 @@ impl Answer {
 
 impl Mesh {
     pub(crate) async fn start(name: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path();
-        open_to_all(root).unwrap();
-        std::fs::create_dir(root.join("config")).unwrap();
         let files = [
-            ("store.yaml", STORE),
-            ("plain.yaml", PLAIN),
-            ("guarded.yaml", GUARDED),
-            ("subsets.yaml", SUBSETS),
-            ("rule.yaml", RULE),
+            ("store.yaml", STORE.as_bytes()),
+            ("plain.yaml", PLAIN.as_bytes()),
+            ("guarded.yaml", GUARDED.as_bytes()),
+            ("subsets.yaml", SUBSETS.as_bytes()),
+            ("rule.yaml", RULE.as_bytes()),
         ];
-        for (file, text) in files {
-            std::fs::write(root.join("config").join(file), text).unwrap();
-        }
+        let directory = redirected::directory(&files).unwrap();
+        let root = directory.path();
         let lease = PortLease::take().unwrap();
         let mut processes = vec![control(root, lease.address()).await];
         let network = Network::create(name).unwrap();
