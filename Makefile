@@ -26,7 +26,7 @@ demo: ## build for release and run a small mesh, each step of it checked
 test: ## install what the tests need, then run every test, a minute of faults, a minute of fuzzing
 	@tools/setup.sh tests
 	$(CARGO) build --workspace --bins
-	@tools/leftovers.sh $(CARGO) test --workspace $(TEST_ARGS)
+	@tools/leftovers.sh $(CARGO) test --workspace --no-fail-fast $(TEST_ARGS)
 	@tools/leftovers.sh $(CARGO_TARGET_DIR)/debug/soak --seconds 60 --share 0.3
 	@crates/tulle-proxy/fuzz/run $(FUZZ_SECONDS)
 

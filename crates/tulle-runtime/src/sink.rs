@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-/// Most bytes that wait in one queue.
+/// Most bytes that wait in the buffer of one queue, and as many in its detour.
 pub const MAX_QUEUE_BYTES: usize = 1 << 20;
 /// While lines come, they are written so often; the first after a pause is written at once.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
