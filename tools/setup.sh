@@ -107,6 +107,7 @@ need_deny() {
 
 need_peers() {
     need_debian haproxy=haproxy nginx=nginx-light wrk=wrk h2load=nghttp2-client
+    need_debian valgrind=valgrind
 }
 
 for what in "${@:-tests}"; do

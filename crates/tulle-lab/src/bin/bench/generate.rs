@@ -10,7 +10,7 @@ use rustix::thread::{Timespec, nanosleep};
 use serde::{Deserialize, Serialize};
 
 use crate::measure::output;
-use crate::subject::{LOAD_CPU, installed, pinned};
+use crate::subject::{LOAD_CPU, Protocol, installed, pinned};
 
 /// Connections over which requests at a fixed rate are spread.
 const PACED_CONNECTIONS: u32 = 8;
@@ -68,6 +68,17 @@ fn wrk_output(text: &str) -> Result<Seen> {
 pub fn h2load(address: SocketAddr, seconds: u64) -> Result<Seen> {
     let mut command = pinned(LOAD_CPU, &installed("h2load")?);
     command.args(["-t1", "-c4", "-m16", "-D", &seconds.to_string(), &format!("http://{address}/")]);
+    h2load_output(&output(command)?)
+}
+
+/// As many requests as said, over kept connections: 8 of HTTP/1, or 4 of HTTP/2 with 16 streams.
+pub fn h2load_number(address: SocketAddr, protocol: Protocol, requests: u64) -> Result<Seen> {
+    let mut command = pinned(LOAD_CPU, &installed("h2load")?);
+    match protocol {
+        Protocol::Http1 => command.args(["--h1", "-t1", "-c8", "-m1"]),
+        Protocol::Http2 => command.args(["-t1", "-c4", "-m16"]),
+    };
+    command.args(["-n", &requests.to_string(), &format!("http://{address}/")]);
     h2load_output(&output(command)?)
 }
 

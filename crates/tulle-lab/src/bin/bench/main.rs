@@ -4,12 +4,14 @@
 //!
 //! The main figure is CPU time per request, which a busy machine hardly disturbs. Reading order:
 //! [`subject`] (who is measured, with which configuration) → [`servers`] and [`generate`] (what
-//! stands around them) → [`measure`] → [`profiles`] (what is measured) → [`report`].
+//! stands around them) → [`measure`] and [`instructions`] → [`profiles`] (what is measured) →
+//! [`report`].
 
 mod clients;
 mod control;
 mod first_call;
 mod generate;
+mod instructions;
 mod measure;
 mod mesh;
 mod profiles;
@@ -41,8 +43,8 @@ struct Settings {
     /// Seconds of load in each round.
     #[arg(long)]
     seconds: Option<u64>,
-    /// Only these profiles: h1-1, h1-32, h2, memory, start, latency, change, first-call.
-    /// May be repeated.
+    /// Only these profiles: instructions, h1-1, h1-32, h2, memory, start, latency, change,
+    /// first-call. May be repeated.
     #[arg(long)]
     profile: Vec<String>,
     /// Only these: tulle, envoy, haproxy, nginx, copy. May be repeated; tulle is always there.

@@ -13,8 +13,8 @@ use tulle_lab::process::Process;
 
 use crate::generate::{Seen, h2load, one_request, paced_process, wrk};
 use crate::measure::{Calls, Cpu, memory};
-use crate::mesh;
 use crate::subject::{LOAD_CPU, Protocol, Running, Subject, pinned};
+use crate::{instructions, mesh};
 
 /// Connections that are opened and left idle.
 const IDLE_CONNECTIONS: usize = 1_000;
@@ -28,6 +28,8 @@ const RATES: [u32; 2] = [1_000, 5_000];
 /// One kind of measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
+    /// Instructions of a kept request, HTTP/1.1 and HTTP/2.
+    Instructions,
     /// HTTP/1.1, one connection (P1).
     OneConnection,
     /// HTTP/1.1, 32 connections (P1).
@@ -59,7 +61,8 @@ pub type Figures = BTreeMap<String, f64>;
 pub type Outcome = Vec<(&'static str, Vec<Figures>)>;
 
 impl Profile {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::Instructions,
         Self::OneConnection,
         Self::ManyConnections,
         Self::Http2,
@@ -72,6 +75,7 @@ impl Profile {
 
     pub fn name(self) -> &'static str {
         match self {
+            Self::Instructions => "instructions",
             Self::OneConnection => "h1-1",
             Self::ManyConnections => "h1-32",
             Self::Http2 => "h2",
@@ -86,6 +90,7 @@ impl Profile {
     /// What it is, for the table.
     pub fn title(self) -> &'static str {
         match self {
+            Self::Instructions => "instructions of a kept request, bare",
             Self::OneConnection => "HTTP/1.1, 1 connection, bare (P1)",
             Self::ManyConnections => "HTTP/1.1, 32 connections, bare (P1)",
             Self::Http2 => "HTTP/2 on both sides, 4 connections x 16 streams, bare (P3)",
@@ -100,6 +105,7 @@ impl Profile {
     /// The figure whose ratios are given.
     pub fn main_figure(self) -> &'static str {
         match self {
+            Self::Instructions => "h1 instr",
             Self::OneConnection | Self::ManyConnections | Self::Http2 => "cpu us",
             Self::Memory => "idle MB",
             Self::Start => "ms",
@@ -136,15 +142,17 @@ struct Stage {
     backend: Backend,
 }
 
-struct Backend {
+/// What the proxies call, as long as it is kept.
+pub struct Backend {
     _process: Process,
-    port: PortLease,
+    pub port: PortLease,
 }
 
 impl Bench {
     /// Runs one profile with all of its rounds.
     pub async fn run(&self, profile: Profile) -> Result<Outcome> {
         match profile {
+            Profile::Instructions => instructions::count(self).await,
             Profile::OneConnection | Profile::ManyConnections | Profile::Http2 => {
                 self.throughput(profile).await
             }
@@ -156,7 +164,8 @@ impl Bench {
         }
     }
 
-    async fn backend(&self, protocol: Protocol) -> Result<Backend> {
+    /// A backend that speaks `protocol`.
+    pub async fn backend(&self, protocol: Protocol) -> Result<Backend> {
         let port = PortLease::take()?;
         let mut command = pinned(LOAD_CPU, &std::env::current_exe()?);
         let role = if protocol == Protocol::Http1 { "backend1" } else { "backend2" };
