@@ -16,15 +16,15 @@ mod known;
 mod list;
 mod name;
 mod query;
+mod span;
 
 pub use authority::{AuthorityError, CanonicalAuthority, MAX_HOST_BYTES, Scheme};
-pub use headers::{
-    All, AllTokens, FieldError, FieldRef, Headers, MAX_BUFFER_BYTES, Span, ValueWriter,
-};
-pub use known::KnownId;
+pub use headers::{All, AllTokens, FieldError, FieldRef, Headers, ValueWriter};
+pub use known::{KnownId, KnownSet};
 pub use list::{Tokens, tokens_of};
 pub use name::{HeaderName, Name};
 pub use query::{QueryParams, split_path};
+pub use span::{FieldSpans, MAX_BUFFER_BYTES, Span};
 
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,12 @@
 
 use std::net::IpAddr;
 
-use crate::head::{KnownId, RequestHead, Scheme};
+use crate::head::{KnownId, KnownSet, RequestHead, Scheme};
 use crate::http::Trust;
 use crate::name::Direction;
 
 /// Control headers that only callers inside the mesh may set.
-const CONTROL_HEADERS: [KnownId; 15] = [
+const CONTROL_HEADERS: KnownSet = KnownSet::of(&[
     KnownId::XEnvoyRetriableStatusCodes,
     KnownId::XEnvoyRetriableHeaderNames,
     KnownId::XEnvoyRetryOn,
@@ -25,11 +25,24 @@ const CONTROL_HEADERS: [KnownId; 15] = [
     KnownId::XEnvoyOriginalMethod,
     KnownId::XEnvoyOriginalUrl,
     KnownId::XEnvoyHedgeOnPerTryTimeout,
-];
+]);
 
 /// What proxies say of themselves to the next one, and never to the application.
-const PEER_HEADERS: [KnownId; 3] =
-    [KnownId::XEnvoyDecoratorOperation, KnownId::XEnvoyPeerMetadata, KnownId::XEnvoyPeerMetadataId];
+const PEER_HEADERS: KnownSet = KnownSet::of(&[
+    KnownId::XEnvoyDecoratorOperation,
+    KnownId::XEnvoyPeerMetadata,
+    KnownId::XEnvoyPeerMetadataId,
+]);
+/// What only this proxy says, of the connection or of the caller.
+const OWN_HEADERS: KnownSet =
+    KnownSet::of(&[KnownId::XEnvoyInternal, KnownId::XForwardedClientCert]);
+/// What callers outside must not say at the edge.
+const EDGE_HEADERS: KnownSet = KnownSet::of(&[
+    KnownId::XEnvoyDecoratorOperation,
+    KnownId::XEnvoyDownstreamServiceCluster,
+    KnownId::XEnvoyDownstreamServiceNode,
+    KnownId::XEnvoyOriginalPath,
+]);
 /// What begins so is said among proxies of the mesh only.
 const OURS: &[u8] = b"x-tulle-";
 /// What begins so is said by Envoys.
@@ -74,9 +87,7 @@ pub fn at_the_mesh(head: &mut RequestHead, is_edge: bool, direction: Direction) 
     }
     strip(head, |name| begins(name, OURS) || (is_edge && begins(name, ENVOYS)));
     if !is_edge {
-        for id in PEER_HEADERS {
-            head.headers.remove(id);
-        }
+        head.headers.remove_all(PEER_HEADERS);
     }
 }
 
@@ -84,8 +95,7 @@ pub fn at_the_mesh(head: &mut RequestHead, is_edge: bool, direction: Direction) 
 /// the head is what routes are matched with. Every value is ours or was checked at parsing, so an
 /// edit cannot fail but for the limit on the head's size, where it is left out.
 pub fn believe(head: &mut RequestHead, trust: &Trust, peer: Peer) -> Caller {
-    head.headers.remove(KnownId::XEnvoyInternal);
-    head.headers.remove(KnownId::XForwardedClientCert);
+    head.headers.remove_all(OWN_HEADERS);
     let (address, is_first) = address(head, trust, peer.ip);
     if trust.use_remote_address {
         forwarded_by(head, trust, peer);
@@ -148,15 +158,10 @@ fn set_proto(head: &mut RequestHead, peer: Peer) {
 /// Takes away what a caller outside must not say.
 fn external(head: &mut RequestHead, is_edge: bool) {
     if is_edge {
-        head.headers.remove(KnownId::XEnvoyDecoratorOperation);
-        head.headers.remove(KnownId::XEnvoyDownstreamServiceCluster);
-        head.headers.remove(KnownId::XEnvoyDownstreamServiceNode);
-        head.headers.remove(KnownId::XEnvoyOriginalPath);
+        head.headers.remove_all(EDGE_HEADERS);
         strip(head, |name| begins(name, OURS));
     }
-    for id in CONTROL_HEADERS {
-        head.headers.remove(id);
-    }
+    head.headers.remove_all(CONTROL_HEADERS);
 }
 
 #[cfg(test)]

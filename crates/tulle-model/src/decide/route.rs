@@ -92,7 +92,10 @@ fn title(route: &Route, number: usize) -> String {
 /// The authority as domains are compared with it: lower-case, without its port where the
 /// configuration says so.
 fn match_host<'h>(config: &RouteConfiguration, head: &'h RequestHead) -> Cow<'h, str> {
-    let host = String::from_utf8_lossy(head.authority());
+    let host = match std::str::from_utf8(head.authority()) {
+        Ok(host) => Cow::Borrowed(host),
+        Err(_) => String::from_utf8_lossy(head.authority()),
+    };
     let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())
     } else {

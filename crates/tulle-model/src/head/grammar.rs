@@ -78,30 +78,52 @@ pub fn is_field_value(bytes: &[u8]) -> bool {
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
-/// Whether one of the eight bytes may be a control byte (`< 0x20` or `0x7f`). Never misses one;
-/// may also fire for a byte that follows one.
-const fn may_hold_control(word: u64) -> bool {
+/// The high bit of the first of eight bytes, in little-endian order, that is a control byte
+/// (`< 0x20` or `0x7f`), and perhaps of bytes behind it.
+const fn controls(word: u64) -> u64 {
     let below_space = word.wrapping_sub(LOW_BITS * 0x20) & !word;
-    let folded = word ^ (LOW_BITS * 0x7f);
-    let delete = folded.wrapping_sub(LOW_BITS) & !folded;
-    (below_space | delete) & HIGH_BITS != 0
+    (below_space | zeros(word ^ (LOW_BITS * 0x7f))) & HIGH_BITS
+}
+
+/// The same for zero bytes.
+const fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(LOW_BITS) & !word & HIGH_BITS
 }
 
 /// Length of the longest prefix that may stand in a field value, eight bytes at a time.
 #[inline]
 pub fn field_value_len(bytes: &[u8]) -> usize {
-    let (words, _) = bytes.as_chunks::<8>();
-    let clean = words.iter().take_while(|word| !may_hold_control(u64::from_le_bytes(**word)));
-    let mut at = clean.count() * 8;
-    // What is left ends within a word at a control byte, mostly the CR of the line. A tab costs
-    // one more round.
-    loop {
-        let word = at;
-        at += FIELD_VALUE.prefix_len(&bytes[at..bytes.len().min(at + 8)]);
-        if at == bytes.len() || at < word + 8 {
+    let mut at = 0;
+    while let Some(word) = bytes[at..].first_chunk::<8>() {
+        let found = controls(u64::from_le_bytes(*word));
+        if found == 0 {
+            at += 8;
+            continue;
+        }
+        // Mostly the CR of the line.
+        at += found.trailing_zeros() as usize / 8;
+        if bytes[at] != b'\t' {
             return at;
         }
+        at += 1;
     }
+    at + FIELD_VALUE.prefix_len(&bytes[at..])
+}
+
+/// Where the first `wanted` is, eight bytes at a time: for the few bytes of a name, where a
+/// call of `memchr` costs more than it saves.
+#[inline]
+pub fn position_near(bytes: &[u8], wanted: u8) -> Option<usize> {
+    let pattern = LOW_BITS * wanted as u64;
+    let mut at = 0;
+    while let Some(word) = bytes[at..].first_chunk::<8>() {
+        let found = zeros(u64::from_le_bytes(*word) ^ pattern);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    bytes[at..].iter().position(|byte| *byte == wanted).map(|found| at + found)
 }
 
 /// Path and query, `*`, or nothing (CONNECT).
@@ -163,6 +185,19 @@ mod tests {
         }
         assert_eq!(field_value_len(b""), 0);
         assert_eq!(field_value_len("\tä\t".repeat(9).as_bytes()), 36);
+    }
+
+    #[test]
+    fn the_fast_search_equals_the_plain_one() {
+        for byte in 0..=255u8 {
+            for at in 0..20 {
+                let mut bytes = [byte.wrapping_add(1); 20];
+                bytes[at] = byte;
+                bytes[19] = byte;
+                assert_eq!(position_near(&bytes, byte), Some(at));
+                assert_eq!(position_near(&bytes[..at], byte), None);
+            }
+        }
     }
 
     #[test]

@@ -6,51 +6,10 @@ use std::iter::FlatMap;
 use thiserror::Error;
 
 use super::grammar;
-use super::known::KnownId;
+use super::known::{KnownId, KnownSet};
 use super::list::{Tokens, tokens_of};
 use super::name::Name;
-
-/// Most bytes that one head's buffer may hold, received and edited together.
-pub const MAX_BUFFER_BYTES: usize = 64 << 20;
-
-/// A range of a head's buffer, in bytes. Meaningful only with the head it came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    /// No bytes.
-    pub const EMPTY: Span = Span { start: 0, end: 0 };
-
-    /// The range `start..end`. Heads are limited to [`MAX_BUFFER_BYTES`], so both fit 32 bits.
-    #[inline]
-    pub const fn new(start: usize, end: usize) -> Span {
-        debug_assert!(start <= end && end <= MAX_BUFFER_BYTES);
-        Span { start: start as u32, end: end as u32 }
-    }
-
-    #[inline]
-    pub const fn start(self) -> usize {
-        self.start as usize
-    }
-
-    #[inline]
-    pub const fn end(self) -> usize {
-        self.end as usize
-    }
-
-    #[inline]
-    pub const fn len(self) -> usize {
-        (self.end - self.start) as usize
-    }
-
-    #[inline]
-    pub const fn is_empty(self) -> bool {
-        self.end == self.start
-    }
-}
+use super::span::{FieldSpans, MAX_BUFFER_BYTES, Span};
 
 /// Why an edit was refused. Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -62,13 +21,6 @@ pub enum FieldError {
     Value,
     #[error("the head would hold more than {MAX_BUFFER_BYTES} bytes")]
     TooLarge,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Field {
-    id: Option<KnownId>,
-    name: Span,
-    value: Span,
 }
 
 /// One field as an iterator yields it.
@@ -86,7 +38,7 @@ pub struct FieldRef<'a> {
 #[derive(Clone, Debug)]
 pub struct All<'h, 'n> {
     headers: &'h Headers,
-    fields: std::slice::Iter<'h, Field>,
+    fields: std::slice::Iter<'h, FieldSpans>,
     name: Name<'n>,
 }
 
@@ -106,7 +58,7 @@ pub type AllTokens<'h, 'n> = FlatMap<All<'h, 'n>, Tokens<'h>, fn(&'h [u8]) -> To
 #[derive(Debug, Default)]
 pub struct Headers {
     buffer: Vec<u8>,
-    fields: Vec<Field>,
+    fields: Vec<FieldSpans>,
     /// One bit per [`KnownId`] in the table, so that looking up an absent one is a bit test.
     known: u128,
 }
@@ -127,7 +79,7 @@ impl Headers {
 
     /// Heap bytes held by buffer and table: what a free list looks at before it keeps a head.
     pub fn capacity_bytes(&self) -> usize {
-        self.buffer.capacity() + self.fields.capacity() * size_of::<Field>()
+        self.buffer.capacity() + self.fields.capacity() * size_of::<FieldSpans>()
     }
 
     /// Number of fields.
@@ -162,6 +114,9 @@ impl Headers {
     /// The only value of this name; `Err` if there are several.
     pub fn single<'n>(&self, name: impl Into<Name<'n>>) -> Result<Option<&[u8]>, usize> {
         let name = name.into();
+        if !self.may_hold(name) {
+            return Ok(None);
+        }
         let mut values = self.all(name);
         let first = values.next();
         match values.count() {
@@ -262,7 +217,7 @@ impl Headers {
             return self.append_with(name, write);
         };
         let value = self.write_value(write)?;
-        self.fields[first].value = value;
+        self.give(first, value);
         self.retain_from(first + 1, |table, field| !table.is_named(field, name));
         Ok(())
     }
@@ -289,7 +244,7 @@ impl Headers {
             out.push(separator);
             out.push(value);
         })?;
-        self.fields[last].value = joined;
+        self.give(last, joined);
         Ok(())
     }
 
@@ -304,6 +259,19 @@ impl Headers {
         if let Name::Known(id) = name {
             self.known &= !id.bit();
         }
+        before - self.fields.len()
+    }
+
+    /// Removes every field with one of these names; returns how many there were. One test where
+    /// there is none of them.
+    #[inline]
+    pub fn remove_all(&mut self, names: KnownSet) -> usize {
+        if self.known & names.bits() == 0 {
+            return 0;
+        }
+        let before = self.fields.len();
+        self.retain_from(0, |_, field| !field.id.is_some_and(|id| names.has(id)));
+        self.known &= !names.bits();
         before - self.fields.len()
     }
 
@@ -326,7 +294,7 @@ impl Headers {
     pub fn remove_listed(&mut self, list: KnownId) -> usize {
         let mut removed = 0;
         for index in 0..self.fields.len() {
-            let Field { id, name, .. } = self.fields[index];
+            let FieldSpans { id, name, .. } = self.fields[index];
             if id != Some(list) && self.contains_token(list, self.bytes(name)) {
                 // No field has an empty name, so it marks what goes.
                 self.fields[index].name = Span::EMPTY;
@@ -351,12 +319,13 @@ impl Headers {
         self.store(head).map(drop)
     }
 
-    /// Adds a field whose name and value are spans of the loaded bytes, checked by the codec.
+    /// Adds a field of the loaded bytes, checked by the codec.
     #[inline]
-    pub fn push_received(&mut self, name: Span, value: Span) {
-        debug_assert!(self.holds(name) && self.holds(value));
-        let id = KnownId::of(self.bytes(name));
-        self.push(Field { id, name, value });
+    pub fn push_received(&mut self, field: FieldSpans) {
+        debug_assert!(self.holds(field.name) && self.holds(field.value));
+        debug_assert_eq!(field.id, KnownId::of(self.bytes(field.name)));
+        debug_assert!(!field.is_line || self.is_line(&field));
+        self.push(field);
     }
 
     /// Where the value of the first field with this name lies.
@@ -368,12 +337,12 @@ impl Headers {
     pub fn point_at(&mut self, id: KnownId, value: Span) -> Result<(), FieldError> {
         debug_assert!(self.holds(value));
         if let Some(index) = self.find(Name::Known(id)) {
-            self.fields[index].value = value;
+            self.give(index, value);
             return Ok(());
         }
         let name = self.store(id.as_str().as_bytes())?;
         self.note(Some(id));
-        self.fields.insert(0, Field { id: Some(id), name, value });
+        self.fields.insert(0, FieldSpans { id: Some(id), name, value, is_line: false });
         Ok(())
     }
 
@@ -383,10 +352,15 @@ impl Headers {
         &self.buffer
     }
 
-    /// Name and value spans in order, for codecs.
+    /// All fields in order, for codecs.
     #[inline]
-    pub fn spans(&self) -> impl ExactSizeIterator<Item = (Option<KnownId>, Span, Span)> + '_ {
-        self.fields.iter().map(|field| (field.id, field.name, field.value))
+    pub fn spans(&self) -> &[FieldSpans] {
+        &self.fields
+    }
+
+    fn is_line(&self, field: &FieldSpans) -> bool {
+        self.buffer.get(field.name.end()..field.value.start()) == Some(b": ")
+            && self.buffer.get(field.value.end()..field.value.end() + 2) == Some(b"\r\n")
     }
 
     /// Bytes of a span of this head; none for a span of another one.
@@ -437,7 +411,7 @@ impl Headers {
     }
 
     #[inline]
-    fn is_named(&self, field: &Field, name: Name<'_>) -> bool {
+    fn is_named(&self, field: &FieldSpans, name: Name<'_>) -> bool {
         match name {
             Name::Known(id) => field.id == Some(id),
             Name::Other(bytes) => {
@@ -447,11 +421,14 @@ impl Headers {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, name: Name<'_>) -> Option<usize> {
-        if !self.may_hold(name) {
-            return None;
-        }
+        // The test alone is what most lookups come to, and stands where they are made.
+        if self.may_hold(name) { self.position(name) } else { None }
+    }
+
+    #[inline(never)]
+    fn position(&self, name: Name<'_>) -> Option<usize> {
         self.fields.iter().position(|field| self.is_named(field, name))
     }
 
@@ -461,14 +438,20 @@ impl Headers {
         }
     }
 
+    /// Points a field at another value.
+    fn give(&mut self, index: usize, value: Span) {
+        self.fields[index].value = value;
+        self.fields[index].is_line = false;
+    }
+
     #[inline]
-    fn push(&mut self, field: Field) {
+    fn push(&mut self, field: FieldSpans) {
         self.note(field.id);
         self.fields.push(field);
     }
 
     /// Keeps the fields before `from` and those after it that `keep` wants. Does not touch `known`.
-    fn retain_from(&mut self, from: usize, mut keep: impl FnMut(&Headers, &Field) -> bool) {
+    fn retain_from(&mut self, from: usize, mut keep: impl FnMut(&Headers, &FieldSpans) -> bool) {
         let mut write = from;
         for read in from..self.fields.len() {
             let field = self.fields[read];
@@ -484,7 +467,7 @@ impl Headers {
         &mut self,
         name: Name<'_>,
         write: impl FnOnce(&mut ValueWriter<'_>),
-    ) -> Result<Field, FieldError> {
+    ) -> Result<FieldSpans, FieldError> {
         let id = match name {
             Name::Known(id) => Some(id),
             Name::Other(bytes) if grammar::is_token(bytes) => None,
@@ -492,8 +475,13 @@ impl Headers {
         };
         let start = self.buffer.len();
         let name = self.store(name.as_bytes())?;
+        // As the wire has it, so that codecs copy it with its neighbours.
+        self.buffer.extend_from_slice(b": ");
         match self.write_value(write) {
-            Ok(value) => Ok(Field { id, name, value }),
+            Ok(value) => {
+                self.buffer.extend_from_slice(b"\r\n");
+                Ok(FieldSpans { id, name, value, is_line: true })
+            }
             Err(error) => {
                 self.buffer.truncate(start);
                 Err(error)

@@ -223,6 +223,35 @@ impl KnownId {
     }
 }
 
+/// Some known names, to be looked for all at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownSet(u128);
+
+impl KnownSet {
+    /// These names.
+    pub const fn of(ids: &[KnownId]) -> KnownSet {
+        let mut bits = 0;
+        let mut index = 0;
+        while index < ids.len() {
+            bits |= ids[index].bit();
+            index += 1;
+        }
+        KnownSet(bits)
+    }
+
+    /// Whether `id` is one of them.
+    #[inline]
+    pub const fn has(self, id: KnownId) -> bool {
+        self.0 & id.bit() != 0
+    }
+
+    /// Their bits in a presence mask.
+    #[inline]
+    pub(super) const fn bits(self) -> u128 {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

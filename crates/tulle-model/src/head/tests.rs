@@ -33,9 +33,11 @@ fn received_fields_keep_order_and_case() {
     let raw = b"HoSt: a\r\nX-One: 1\r\nx-one: 2\r\n";
     let mut headers = Headers::new();
     headers.load(raw).unwrap();
-    headers.push_received(Span::new(0, 4), Span::new(6, 7));
-    headers.push_received(Span::new(9, 14), Span::new(16, 17));
-    headers.push_received(Span::new(19, 24), Span::new(26, 27));
+    for (name, value) in [(0..4, 6..7), (9..14, 16..17), (19..24, 26..27)] {
+        let id = KnownId::of(&raw[name.clone()]);
+        let (name, value) = (Span::new(name.start, name.end), Span::new(value.start, value.end));
+        headers.push_received(FieldSpans { id, name, value, is_line: true });
+    }
     assert_eq!(fields(&headers), pairs(&[("HoSt", "a"), ("X-One", "1"), ("x-one", "2")]));
     assert_eq!(headers.first(KnownId::Host), Some(b"a".as_slice()));
     assert_eq!(headers.all("X-ONE").collect::<Vec<_>>(), [b"1", b"2"]);
@@ -43,6 +45,17 @@ fn received_fields_keep_order_and_case() {
     assert_eq!(headers.single("host"), Ok(Some(b"a".as_slice())));
     assert_eq!(headers.single("x-two"), Ok(None));
     assert_eq!(headers.wire_len(), raw.len());
+}
+
+#[test]
+fn names_of_a_set_are_removed_together() {
+    let mut headers = table(&[("via", "1"), ("x", "2"), ("Te", "3"), ("TE", "4"), ("age", "5")]);
+    let set = KnownSet::of(&[KnownId::Te, KnownId::Via, KnownId::Cookie]);
+    assert!(set.has(KnownId::Te) && !set.has(KnownId::Age));
+    assert_eq!(headers.remove_all(set), 3);
+    assert_eq!(fields(&headers), pairs(&[("x", "2"), ("age", "5")]));
+    assert_eq!(headers.first(KnownId::Te), None, "and is not looked for any more");
+    assert_eq!(headers.remove_all(set), 0);
 }
 
 #[test]

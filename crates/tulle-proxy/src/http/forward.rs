@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tulle_model::decide::request;
 use tulle_model::decide::retry::{Attempt, AttemptFacts, RetryDecision, retry};
 use tulle_model::flag::ResponseFlag;
-use tulle_model::head::KnownId;
+use tulle_model::head::{KnownId, KnownSet};
 use tulle_model::lookup::{Absence, Lookup};
 use tulle_model::name::ClusterName;
 use tulle_model::route::Forward;
@@ -122,22 +122,23 @@ fn shed(x: &Exchange<'_>, dropped: Dropped) -> LocalReply {
     if x.cx.envoy_headers { reply.header(header, "true") } else { reply }
 }
 
+/// What callers say to the router.
+const FOR_US: KnownSet = KnownSet::of(&[
+    KnownId::XEnvoyUpstreamRequestTimeoutMs,
+    KnownId::XEnvoyUpstreamRequestTimeoutAltResponse,
+    KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs,
+    KnownId::XEnvoyRetryOn,
+    KnownId::XEnvoyRetryGrpcOn,
+    KnownId::XEnvoyMaxRetries,
+    KnownId::XEnvoyRetriableHeaderNames,
+    KnownId::XEnvoyRetriableStatusCodes,
+    KnownId::XEnvoyHedgeOnPerTryTimeout,
+    KnownId::XEnvoyUpstreamAltStatName,
+]);
+
 /// Takes away what was only for us.
 fn control_headers(x: &mut Exchange<'_>, tries: &Tries) {
-    for id in [
-        KnownId::XEnvoyUpstreamRequestTimeoutMs,
-        KnownId::XEnvoyUpstreamRequestTimeoutAltResponse,
-        KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs,
-        KnownId::XEnvoyRetryOn,
-        KnownId::XEnvoyRetryGrpcOn,
-        KnownId::XEnvoyMaxRetries,
-        KnownId::XEnvoyRetriableHeaderNames,
-        KnownId::XEnvoyRetriableStatusCodes,
-        KnownId::XEnvoyHedgeOnPerTryTimeout,
-        KnownId::XEnvoyUpstreamAltStatName,
-    ] {
-        x.request.headers.remove(id);
-    }
+    x.request.headers.remove_all(FOR_US);
     expected_timeout(x, tries);
 }
 

@@ -5,7 +5,9 @@
 //! happens to say.
 
 use tulle_model::head::grammar::parse_u64;
-use tulle_model::head::{Headers, KnownId, Method, RequestHead, ResponseHead, Version};
+use tulle_model::head::{
+    FieldSpans, Headers, KnownId, KnownSet, Method, RequestHead, ResponseHead, Version,
+};
 
 use super::Framing;
 
@@ -119,40 +121,43 @@ fn encode_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Fields that do not travel, or not always.
+const LOOKED_AT: KnownSet = KnownSet::of(&[
+    KnownId::Connection,
+    KnownId::ContentLength,
+    KnownId::Http2Settings,
+    KnownId::KeepAlive,
+    KnownId::ProxyConnection,
+    KnownId::TransferEncoding,
+    KnownId::Upgrade,
+]);
+
 /// Writes the fields that travel; returns whether a Content-Length was among them.
 fn encode_fields(headers: &Headers, framing: Framing, is_upgrade: bool, out: &mut Vec<u8>) -> bool {
     let buffer = headers.buffer();
     let mut has_length = false;
     // A run of fields that stand in the buffer as they are written, not yet copied.
     let mut run = 0..0;
-    for (id, name, value) in headers.spans() {
-        let travels = match id {
-            Some(
-                KnownId::Connection
-                | KnownId::KeepAlive
-                | KnownId::ProxyConnection
-                | KnownId::Http2Settings
-                | KnownId::TransferEncoding,
-            ) => false,
+    for &FieldSpans { id, name, value, is_line } in headers.spans() {
+        let travels = match id.filter(|id| LOOKED_AT.has(*id)) {
+            None => true,
             Some(KnownId::Upgrade) => is_upgrade,
             Some(KnownId::ContentLength) => {
                 let fits = !has_length && length_fits(framing, headers.bytes(value));
                 has_length |= fits;
                 fits
             }
-            _ => true,
+            Some(_) => false,
         };
         if !travels {
             continue;
         }
-        let is_verbatim = buffer.get(name.end()..value.start()) == Some(b": ")
-            && buffer.get(value.end()..value.end() + 2) == Some(b"\r\n");
-        if is_verbatim && run.end == name.start() {
+        if is_line && run.end == name.start() {
             run.end = value.end() + 2;
             continue;
         }
         out.extend_from_slice(&buffer[run]);
-        if is_verbatim {
+        if is_line {
             run = name.start()..value.end() + 2;
         } else {
             run = 0..0;

@@ -1,14 +1,13 @@
 //! Field lines of a head or trailer section (RFC 9112 §5).
 
-use tulle_model::head::grammar::{self, TOKEN};
-use tulle_model::head::{FieldError, Headers, Span};
+use tulle_model::head::grammar::{self, is_token, position_near};
+use tulle_model::head::{FieldError, FieldSpans, Headers, KnownId, Span};
 
 use super::{CodecSettings, Underscores, Violation};
 
 /// One field line, as spans of the bytes it was found in.
 struct FieldLine {
-    name: Span,
-    value: Span,
+    field: FieldSpans,
     /// Where the next line begins.
     next: usize,
 }
@@ -26,7 +25,7 @@ pub(super) fn parse_fields(
         let line = parse_line(raw, at)?;
         at = line.next;
         if settings.underscores != Underscores::Allow
-            && raw[line.name.start()..line.name.end()].contains(&b'_')
+            && raw[line.field.name.start()..line.field.name.end()].contains(&b'_')
         {
             if settings.underscores == Underscores::Reject {
                 return Err(Violation::Underscore);
@@ -36,7 +35,7 @@ pub(super) fn parse_fields(
         if headers.len() == settings.max_fields {
             return Err(Violation::TooManyFields);
         }
-        headers.push_received(line.name, line.value);
+        headers.push_received(line.field);
     }
     Ok(())
 }
@@ -50,7 +49,9 @@ pub(super) fn parse_collected(
     while !headers.buffer()[at..].starts_with(b"\r\n") {
         let line = parse_line(headers.buffer(), at)?;
         at = line.next;
-        if settings.underscores != Underscores::Allow && headers.bytes(line.name).contains(&b'_') {
+        if settings.underscores != Underscores::Allow
+            && headers.bytes(line.field.name).contains(&b'_')
+        {
             if settings.underscores == Underscores::Reject {
                 return Err(Violation::Underscore);
             }
@@ -59,7 +60,7 @@ pub(super) fn parse_collected(
         if headers.len() == settings.max_fields {
             return Err(Violation::TooManyTrailers);
         }
-        headers.push_received(line.name, line.value);
+        headers.push_received(line.field);
     }
     Ok(())
 }
@@ -67,8 +68,11 @@ pub(super) fn parse_collected(
 /// `field-name ":" OWS field-value OWS CRLF`. No space before the colon; a folded line begins with
 /// a space and hence has no name.
 fn parse_line(raw: &[u8], at: usize) -> Result<FieldLine, Violation> {
-    let name_end = at + TOKEN.prefix_len(&raw[at..]);
-    if name_end == at || raw.get(name_end) != Some(&b':') {
+    let name_end = position_near(&raw[at..], b':').ok_or(Violation::FieldName)? + at;
+    let name = &raw[at..name_end];
+    let id = KnownId::of(name);
+    // Known names are tokens.
+    if id.is_none() && !is_token(name) {
         return Err(Violation::FieldName);
     }
     let mut start = name_end + 1;
@@ -84,8 +88,12 @@ fn parse_line(raw: &[u8], at: usize) -> Result<FieldLine, Violation> {
         end -= 1;
     }
     Ok(FieldLine {
-        name: Span::new(at, name_end),
-        value: Span::new(start, end),
+        field: FieldSpans {
+            id,
+            name: Span::new(at, name_end),
+            value: Span::new(start, end),
+            is_line: start == name_end + 2 && raw[name_end + 1] == b' ' && end == line_end,
+        },
         next: line_end + 2,
     })
 }

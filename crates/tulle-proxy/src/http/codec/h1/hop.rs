@@ -6,7 +6,9 @@
 //! the trace that another one added.
 
 use tulle_model::head::grammar::is_token;
-use tulle_model::head::{Headers, KnownId, RequestHead, ResponseHead, Version, tokens_of};
+use tulle_model::head::{
+    Headers, KnownId, KnownSet, RequestHead, ResponseHead, Version, tokens_of,
+};
 
 use super::{Framing, Violation};
 
@@ -15,6 +17,15 @@ pub const MAX_CONNECTION_OPTIONS: usize = 32;
 
 /// Names with these beginnings cannot be nominated.
 const PROTECTED_PREFIXES: [&[u8]; 3] = [b"x-forwarded-", b"x-envoy-", b"x-tulle-"];
+
+/// What concerns the connection, whatever it says.
+const OF_CONNECTION: KnownSet = KnownSet::of(&[
+    KnownId::Connection,
+    KnownId::KeepAlive,
+    KnownId::ProxyConnection,
+    KnownId::Http2Settings,
+    KnownId::TransferEncoding,
+]);
 
 /// What the `Connection` fields say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,11 +84,7 @@ fn strip_common(headers: &mut Headers, options: Options) {
     if options.nominates {
         headers.remove_listed(KnownId::Connection);
     }
-    headers.remove(KnownId::Connection);
-    headers.remove(KnownId::KeepAlive);
-    headers.remove(KnownId::ProxyConnection);
-    headers.remove(KnownId::Http2Settings);
-    headers.remove(KnownId::TransferEncoding);
+    headers.remove_all(OF_CONNECTION);
 }
 
 /// Only `trailers` is passed on; transfer codings end at this hop.
