@@ -235,7 +235,7 @@ impl Unheard {
             Detection::Client => Heed::Client,
             Detection::FirstSpeaker(chain, proxy) => {
                 let dialler = Dialler::new(&self.worker, proxy, self.peer, self.original);
-                Heed::Either(Box::new(Early::new(chain, dialler, self.worker.clock.now())))
+                Heed::Either(Box::new(Early::new(chain, dialler, self.worker.clock.read())))
             }
         }
     }
@@ -313,7 +313,7 @@ fn is_inbound(worker: &Worker, listener: &ListenerName) -> bool {
 
 /// Passes bytes on to the cluster of the filter.
 async fn serve_tcp(dialler: Dialler, downstream: Downstream, io: Io) {
-    let record = TcpRecord::open(&dialler, &downstream, dialler.worker.clock.now());
+    let record = TcpRecord::open(&dialler, &downstream, dialler.worker.clock.read());
     let up = dialler.dial().await;
     pass_on(&dialler, record, up, io).await;
 }

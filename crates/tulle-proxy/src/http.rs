@@ -21,6 +21,7 @@ pub mod hash;
 pub mod heads;
 pub mod linger;
 pub mod normalize;
+pub mod place;
 pub mod reason;
 pub mod redirect;
 pub mod reply;

@@ -183,8 +183,10 @@ impl Io {
         buf: &mut Vec<u8>,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_readable(cx))?;
-        buf.reserve(max);
+        if buf.capacity() - buf.len() < max {
+            ready!(self.poll_readable(cx))?;
+            buf.reserve(max);
+        }
         let mut limited = buf.limit(max);
         let mut reader = self;
         pin!(AsyncReadExt::read_buf(&mut reader, &mut limited)).poll(cx)
@@ -228,6 +230,13 @@ impl Io {
 
     /// Writes the beginning of `bytes` and says how much.
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Stream::Tcp(tcp) = &self.inner.borrow().stream {
+            // There is room nearly always: nobody need be told when there is.
+            match tcp.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
         on_stream!(self, stream => Pin::new(stream).poll_write(cx, bytes))
     }
 

@@ -202,8 +202,8 @@ fn handle<T>(handles: &ByName<T>, name: &str, make: impl FnOnce(&str) -> T) -> R
 }
 
 fn milliseconds(duration: Duration) -> f64 {
-    // Envoy counts whole milliseconds.
-    duration.as_millis() as f64
+    // Envoy counts whole milliseconds. 64 bits of them are enough, and cheaper than 128.
+    (duration.as_secs() * 1_000 + u64::from(duration.subsec_millis())) as f64
 }
 
 #[cfg(test)]

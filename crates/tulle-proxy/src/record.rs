@@ -186,14 +186,17 @@ pub fn close(x: &mut Exchange<'_>) {
         x.record.status = 0;
     }
     let worker = &x.cx.worker;
+    worker.clock.tick();
     count(x);
-    let fields = LogFields::of_exchange(x, worker.logs.hostname());
-    worker.logs.write(&x.cx.manager.access_log, &fields);
+    if worker.logs.has_any(&x.cx.manager.access_log) {
+        let fields = LogFields::of_exchange(x, worker.logs.hostname());
+        worker.logs.write(&x.cx.manager.access_log, &fields);
+    }
 }
 
 fn count(x: &Exchange<'_>) {
     let (record, metrics) = (&x.record, &x.cx.worker.metrics);
-    let duration = record.started.elapsed();
+    let duration = x.since_start();
     if record.counted {
         let redirected = record.plan.as_ref().is_some_and(|plan| plan.redirect().is_some());
         if redirected && record.routed {

@@ -100,6 +100,10 @@ impl Store {
         &self,
         mut decide: impl FnMut(&Snapshot) -> Decision<T>,
     ) -> Result<T, Absence> {
+        // Nearly always; who waits for nothing need not be told of changes.
+        if let Decision::Decided(value) = decide(&self.current.borrow()) {
+            return Ok(value);
+        }
         let mut wait: Option<Wait<'_>> = None;
         loop {
             let changed = self.changed.notified();

@@ -5,7 +5,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -13,6 +13,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Debug, Default)]
 pub struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Whom it wakes when it fires.
+    waker: Option<Waker>,
 }
 
 impl Timer {
@@ -26,13 +28,24 @@ impl Timer {
     pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         loop {
+            let wakes = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
             if sleep.deadline() > deadline {
                 sleep.as_mut().reset(deadline);
+            } else if wakes && !sleep.is_elapsed() {
+                // It was told before whom to wake.
+                return Poll::Pending;
             }
-            std::task::ready!(sleep.as_mut().poll(cx));
+            if sleep.as_mut().poll(cx).is_pending() {
+                if !wakes {
+                    self.waker = Some(cx.waker().clone());
+                }
+                return Poll::Pending;
+            }
             if Instant::now() >= deadline {
                 return Poll::Ready(());
             }
+            // Having fired it knows nobody any more.
+            self.waker = None;
             sleep.as_mut().reset(deadline);
         }
     }

@@ -5,9 +5,11 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::task::{Context, Waker};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tulle_identity::{ServerTls, TlsConfigs};
 use tulle_model::name::Direction;
 use tulle_model::tls::DownstreamTls;
@@ -17,8 +19,10 @@ use tulle_runtime::drain::load::{LoadMeter, LoadReader};
 use crate::access_log::sinks::WorkerLogs;
 use crate::app::reports::Reporter;
 use crate::buffer::BufferPool;
-use crate::http::h1_server::place::PlacePool;
+use crate::http::h1_server::H1Connection;
+use crate::http::h2_server::Stream;
 use crate::http::heads::HeadPool;
+use crate::http::place::PlacePool;
 use crate::listener::inspect::peek::Scratch;
 use crate::listener::presence::Presences;
 use crate::metrics::WorkerMetrics;
@@ -41,10 +45,12 @@ pub struct Worker {
     /// Heads.
     pub heads: HeadPool,
     /// Where requests of HTTP/1 connections are served.
-    pub places: PlacePool,
+    pub places: PlacePool<Box<H1Connection>, Box<H1Connection>>,
+    /// Where HTTP/2 streams are served.
+    pub stream_places: PlacePool<Stream, bool>,
     /// Room to look at first bytes.
     pub scratch: Scratch,
-    /// The time of day.
+    /// The time.
     pub clock: Clock,
     /// Draining.
     pub drain: DrainView,
@@ -116,6 +122,7 @@ impl Worker {
             buffers: BufferPool::default(),
             heads: HeadPool::default(),
             places: PlacePool::default(),
+            stream_places: PlacePool::default(),
             scratch: Scratch::default(),
             clock: Clock::default(),
             drain: DrainView::default(),
@@ -155,7 +162,8 @@ impl Worker {
     #[must_use]
     pub fn tells_to_go(&self, listener: &View) -> bool {
         [&self.drain.view(), listener].into_iter().any(|view| {
-            *view != View::SERVING && view.tells_to_go(Instant::now(), self.random() as u32)
+            *view != View::SERVING
+                && view.tells_to_go(Instant::now().into_std(), self.random() as u32)
         })
     }
 
@@ -190,11 +198,12 @@ impl Worker {
 pub struct DrainView {
     view: Cell<View>,
     changed: Notify,
+    bell: Rc<Bell>,
 }
 
 impl Default for DrainView {
     fn default() -> Self {
-        Self { view: Cell::new(View::SERVING), changed: Notify::new() }
+        Self { view: Cell::new(View::SERVING), changed: Notify::new(), bell: Rc::default() }
     }
 }
 
@@ -202,12 +211,19 @@ impl DrainView {
     /// Tells every connection.
     pub fn set(&self, view: View) {
         self.view.set(view);
-        self.changed.notify_waiters();
+        self.look_again();
     }
 
     /// Has everybody look again, because something that they look at beside the view changed.
     pub fn look_again(&self) {
         self.changed.notify_waiters();
+        self.bell.ring();
+    }
+
+    /// For a task that waits again and again: it is heard of once, not each time that it waits.
+    #[must_use]
+    pub fn listen(&self) -> Ear {
+        Ear::new(&self.bell)
     }
 
     /// The view now.
@@ -225,6 +241,60 @@ impl DrainView {
             }
             changed.await;
         }
+    }
+}
+
+/// Tasks that are woken when something changed.
+#[derive(Debug, Default)]
+struct Bell {
+    /// By place; `None` where nobody listens, or not yet.
+    wakers: RefCell<Vec<Option<Waker>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+impl Bell {
+    fn ring(&self) {
+        let wakers: Vec<_> = self.wakers.borrow().iter().flatten().cloned().collect();
+        wakers.iter().for_each(Waker::wake_by_ref);
+    }
+}
+
+/// The place of one task at a bell, until it is dropped.
+#[derive(Debug)]
+pub struct Ear {
+    bell: Rc<Bell>,
+    place: usize,
+    waker: Option<Waker>,
+}
+
+impl Ear {
+    fn new(bell: &Rc<Bell>) -> Self {
+        let place = bell.free.borrow_mut().pop().unwrap_or_else(|| {
+            let mut wakers = bell.wakers.borrow_mut();
+            wakers.push(None);
+            wakers.len() - 1
+        });
+        Self { bell: Rc::clone(bell), place, waker: None }
+    }
+
+    /// Has the task of `cx` woken from now on, whenever there is a change: also when it no longer
+    /// waits for one.
+    pub fn listen(&mut self, cx: &Context<'_>) {
+        if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return;
+        }
+        self.waker = Some(cx.waker().clone());
+        let before = self.bell.wakers.borrow_mut()[self.place].replace(cx.waker().clone());
+        drop(before);
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        let waker = self.bell.wakers.borrow_mut()[self.place].take();
+        self.bell.free.borrow_mut().push(self.place);
+        // With the last waker of a task may go what listens too: no borrow is held.
+        drop(waker);
     }
 }
 
@@ -258,38 +328,87 @@ impl Drop for InboundGuard {
     }
 }
 
-/// The time of day, formatted once a second.
+/// The time of a worker, read once in each turn of a task and not by everybody who wants to know
+/// it in that turn: turns are short, and asking the system costs more than most of what is done in
+/// between.
 #[derive(Debug)]
 pub struct Clock {
-    date: RefCell<(u64, [u8; 29])>,
+    turn: Cell<Instant>,
+    /// A moment and what the time of day was then.
+    anchor: Cell<(Instant, SystemTime)>,
+    date: Cell<Date>,
+}
+
+/// How long the time of day is counted on from when it was read: so late somebody is heard who
+/// sets the system's clock.
+const ANCHOR_LIFE: Duration = Duration::from_secs(1);
+
+/// The text of a `date` header.
+#[derive(Clone, Copy, Debug)]
+struct Date {
+    /// When its second is over.
+    until: Instant,
+    text: [u8; 29],
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { date: RefCell::new((u64::MAX, [0; 29])) }
+        let now = Instant::now();
+        Self {
+            turn: Cell::new(now),
+            anchor: Cell::new((now, SystemTime::now())),
+            date: Cell::new(Date { until: now, text: [0; 29] }),
+        }
     }
 }
 
 impl Clock {
-    /// The time now.
-    #[must_use]
-    pub fn now(&self) -> SystemTime {
-        SystemTime::now()
+    /// Reads the time: a turn begins, or something is about to be measured to its end.
+    pub fn tick(&self) -> Instant {
+        let now = Instant::now();
+        self.turn.set(now);
+        now
     }
 
-    /// The time now as a `date` header writes it (RFC 9110 §5.6.7).
+    /// Reads the time, and says what time of day it is.
+    pub fn read(&self) -> SystemTime {
+        self.tick();
+        self.time_of_day()
+    }
+
+    /// When the turn under way began.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.turn.get()
+    }
+
+    /// The time of day then.
+    #[must_use]
+    pub fn time_of_day(&self) -> SystemTime {
+        let (anchor, time) = self.anchor.get();
+        let since = self.now().saturating_duration_since(anchor);
+        if since < ANCHOR_LIFE {
+            return time + since;
+        }
+        let time = SystemTime::now();
+        self.anchor.set((self.now(), time));
+        time
+    }
+
+    /// The time of day as a `date` header writes it (RFC 9110 §5.6.7).
     #[must_use]
     pub fn http_date(&self) -> [u8; 29] {
-        let now = self.now();
-        let second = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-        let mut date = self.date.borrow_mut();
-        if date.0 != second {
-            let text = httpdate::fmt_http_date(now);
-            if let Ok(bytes) = text.as_bytes().try_into() {
-                *date = (second, bytes);
+        let mut date = self.date.get();
+        if self.now() >= date.until {
+            let time = self.time_of_day();
+            let past = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).subsec_nanos();
+            if let Ok(text) = httpdate::fmt_http_date(time).as_bytes().try_into() {
+                let left = Duration::from_secs(1) - Duration::from_nanos(past.into());
+                date = Date { until: self.now() + left, text };
+                self.date.set(date);
             }
         }
-        date.1
+        date.text
     }
 }
 
@@ -303,6 +422,49 @@ mod tests {
         let date = clock.http_date();
         let text = std::str::from_utf8(&date).expect("ASCII");
         let read = httpdate::parse_http_date(text).expect("a date");
-        assert!(clock.now().duration_since(read).expect("not in the future").as_secs() < 5);
+        let behind = SystemTime::now().duration_since(read).expect("not in the future");
+        assert!(behind.as_secs() < 5);
+    }
+
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicU32);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn whoever_listens_is_woken_by_every_change() {
+        let (drain, woken) = (DrainView::default(), Arc::new(Woken::default()));
+        let waker = Waker::from(Arc::clone(&woken));
+        let told = || woken.0.load(std::sync::atomic::Ordering::Relaxed);
+        let mut ear = drain.listen();
+        for _ in 0..2 {
+            assert_eq!(drain.listen().place, 1, "the place of one who left is taken again");
+            ear.listen(&Context::from_waker(&waker));
+        }
+        for times in 1..3 {
+            drain.look_again();
+            assert_eq!(told(), times, "once for each change, however often it listened");
+        }
+        drop(ear);
+        drain.look_again();
+        assert_eq!(told(), 2);
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn time_passes_from_turn_to_turn() {
+        let clock = Clock::default();
+        let (begun, time) = (clock.now(), clock.time_of_day());
+        tokio::time::advance(Duration::from_millis(400)).await;
+        assert_eq!((clock.now(), clock.time_of_day()), (begun, time), "within one turn");
+        assert_eq!(clock.tick() - begun, Duration::from_millis(400));
+        assert_eq!(clock.time_of_day(), time + Duration::from_millis(400));
+        tokio::time::advance(ANCHOR_LIFE).await;
+        clock.tick();
+        // The system's clock was read anew, and has hardly moved on.
+        assert!(clock.time_of_day() < time + ANCHOR_LIFE);
     }
 }

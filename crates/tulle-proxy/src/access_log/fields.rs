@@ -21,7 +21,7 @@ impl<'a> LogFields<'a> {
     pub fn of_exchange(x: &'a Exchange<'_>, hostname: &'a str) -> Self {
         let record = &x.record;
         Self {
-            duration: Some(record.started.elapsed()),
+            duration: Some(x.since_start()),
             request_duration: record.request_sent_after,
             response_duration: record.answered_after,
             // Of a head that could not be read there is nothing to say.

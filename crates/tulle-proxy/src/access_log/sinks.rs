@@ -183,6 +183,12 @@ impl WorkerLogs {
         }
     }
 
+    /// Whether anything is written of what has these logs.
+    #[must_use]
+    pub fn has_any(&self, logs: &[AccessLog]) -> bool {
+        !(logs.is_empty() && self.fallback.is_empty())
+    }
+
     /// Writes a line to each of `logs`. Never waits; without room the line is dropped and counted.
     pub fn write(&self, logs: &[AccessLog], fields: &LogFields<'_>) {
         let logs = if logs.is_empty() { &self.fallback } else { logs };

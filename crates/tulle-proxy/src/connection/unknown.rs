@@ -47,7 +47,7 @@ pub(super) async fn refuse(unheard: Unheard, absence: Absence) {
         let Unheard { worker, peer, original, .. } = &unheard;
         let downstream = unheard.downstream(None, &protocol);
         let dialler = Dialler::new(worker, proxy, *peer, *original);
-        TcpRecord::open(&dialler, &downstream, worker.clock.now()).destination_unknown();
+        TcpRecord::open(&dialler, &downstream, worker.clock.read()).destination_unknown();
     }
     Io::tcp(unheard.stream, unheard.peer).reset();
 }

@@ -52,7 +52,8 @@ pub async fn attempt(
     x.record.endpoint = Some(Rc::clone(&endpoint));
     edit::endpoint_host(x, route.plan, &endpoint.config);
     tries.clocks.attempt_begins();
-    let connecting = cluster.acquire_http(&endpoint, version(x, cluster), route.priority);
+    let now = x.cx.worker.clock.now();
+    let connecting = cluster.acquire_http(&endpoint, version(x, cluster), route.priority, now);
     let connected = tokio::select! {
         biased;
         connected = connecting => connected,
@@ -83,7 +84,7 @@ pub async fn attempt(
             let stream = open_h1(&mut lease, &x.request, framing, &pool);
             let told = converse(x, route, tries, stream).await;
             if matches!(told, Told::Answered { reusable: true, .. }) {
-                lease.release();
+                lease.release(x.cx.worker.clock.now());
             }
             finish(x, tries, (cluster, &endpoint), told, reused)
         }
@@ -212,10 +213,7 @@ async fn converse(
     let mut told = {
         let mut sending = pin!(send(&mut body, &mut sink, tries));
         match wait_for_head(x, tries, sending.as_mut(), &mut sent, &mut answer).await {
-            Ok(head) if retries(x, tries) => {
-                drop(head);
-                Told::Retry { status: x.response.status }
-            }
+            Ok(_) if retries(x, tries) => Told::Retry { status: x.response.status },
             Ok(head) => {
                 let rest = (!sent).then_some(sending);
                 let reusable = head.reusable;
@@ -300,7 +298,7 @@ async fn wait_for_head(
                     Ok(()) => {
                         x.received = true;
                         tries.clocks.request_sent();
-                        x.record.request_sent_after = Some(x.record.started.elapsed());
+                        x.record.request_sent_after = Some(x.since_start());
                     }
                     Err(PumpError::Source(abort)) => {
                         return Err(Told::Failed(failure::downstream(&mut x.record, &abort)));

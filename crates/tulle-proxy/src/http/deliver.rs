@@ -35,7 +35,7 @@ pub struct Route<'r> {
 
 /// Edits the head of the answer as the route says.
 fn edit_answer(x: &mut Exchange<'_>, route: &Route<'_>) {
-    let after = x.record.started.elapsed();
+    let after = x.since_start();
     let took = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
     x.record.answered_after = Some(after);
     x.record.status = x.response.status;

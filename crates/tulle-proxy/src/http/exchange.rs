@@ -3,6 +3,8 @@
 //! It owns the record, runs the phases, and turns an error into an answer exactly once. The
 //! phases only return `Result`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::Reason;
 use tulle_model::decide::route::is_grpc;
@@ -168,6 +170,12 @@ pub fn begin(x: &mut Exchange<'_>, framing: Framing) -> Result<(), Failure> {
 }
 
 impl<'c> Exchange<'c> {
+    /// Time from its first byte to the turn under way.
+    #[must_use]
+    pub fn since_start(&self) -> Duration {
+        self.cx.worker.clock.now().saturating_duration_since(self.record.started)
+    }
+
     /// The way of the answer, when the request is over.
     pub fn take_out(&mut self) -> Responder<'c> {
         std::mem::replace(&mut self.out, Responder::gone())

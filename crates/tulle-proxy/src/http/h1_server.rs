@@ -1,9 +1,9 @@
 //! A downstream HTTP/1 connection: one request after the other.
 
-pub mod place;
-
+use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tulle_model::flag::ResponseFlag;
@@ -21,6 +21,7 @@ use crate::http::responder::{H1Wire, Responder};
 use crate::io::{Io, WholeGuard};
 use crate::record::Record;
 use crate::timer::Timer;
+use crate::worker::Ear;
 
 /// How long a connection may be silent before its first request, although idle ones are being
 /// closed: whoever has just connected is about to ask.
@@ -32,7 +33,7 @@ pub async fn serve_connection(mut connection: Box<H1Connection>) {
     let cx = &connection.cx;
     let _counted = cx.metrics.connection(cx.downstream.is_tls, false);
     while connection.next == Next::Request && connection.wait_for_bytes().await {
-        connection = worker.places.serve(connection).await;
+        connection = worker.places.serve(&worker.clock, serve_request, connection).await;
     }
     let next = connection.next;
     let io = connection.into_io();
@@ -40,6 +41,12 @@ pub async fn serve_connection(mut connection: Box<H1Connection>) {
         // Its end would be taken for the end of the body.
         io.reset();
     }
+}
+
+/// Serves the request that begins at `connection`, and gives it back.
+async fn serve_request(mut connection: Box<H1Connection>) -> Box<H1Connection> {
+    connection.serve_request().await;
+    connection
 }
 
 /// A connection between two requests: all of it that an idle one keeps, beside its context.
@@ -50,6 +57,8 @@ pub struct H1Connection {
     buffer: ReadBuffer,
     out: Vec<u8>,
     timer: Timer,
+    /// Hears when idle connections are to be closed.
+    ear: Ear,
     idle_since: Instant,
     next: Next,
 }
@@ -70,16 +79,25 @@ struct Arrived {
     parsed: ParsedRequest,
     request: RequestHead,
     response: ResponseHead,
-    record: Record,
+    begun: Begun,
+}
+
+/// When the first byte of a request was read.
+#[derive(Clone, Copy)]
+struct Begun {
+    at: Instant,
+    time: SystemTime,
 }
 
 impl H1Connection {
     /// A connection of which `buffer` was read already.
     #[must_use]
     pub fn new(cx: Rc<HttpContext>, io: Io, buffer: ReadBuffer) -> Box<Self> {
+        let ear = cx.worker.drain.listen();
         Box::new(Self {
             cx,
             io,
+            ear,
             buffer,
             out: Vec::new(),
             timer: Timer::default(),
@@ -103,21 +121,21 @@ impl H1Connection {
     /// The next request; `None` when the connection is over.
     async fn next_request(&mut self) -> Option<Arrived> {
         let worker = &self.cx.worker;
-        let record = Record::open(Instant::now(), worker.clock.now());
+        let begun = Begun { at: worker.clock.now(), time: worker.clock.time_of_day() };
         let (mut request, response) = worker.heads.take();
         let mut parser = HeadParser::new();
         let deadline = self.cx.manager.timeouts.request_headers;
-        let deadline = deadline.map(|limit| record.started + limit);
+        let deadline = deadline.map(|limit| begun.at + limit);
         loop {
             let unread = self.buffer.unread();
             match parser.parse_request(unread, &mut request, &self.cx.codec) {
                 Ok(Some(parsed)) => {
                     self.buffer.consume(parsed.head_len);
-                    return Some(Arrived { parsed, request, response, record });
+                    return Some(Arrived { parsed, request, response, begun });
                 }
                 Ok(None) => {}
                 Err(violation) => {
-                    self.refuse(&violation, record, request, response).await;
+                    self.refuse(&violation, begun, request, response).await;
                     return None;
                 }
             }
@@ -125,7 +143,7 @@ impl H1Connection {
                 biased;
                 read = self.buffer.fill(&self.io, &worker.buffers) => read,
                 () = self.timer.wait(deadline) => {
-                    self.head_too_slow(record, request, response).await;
+                    self.head_too_slow(begun, request, response).await;
                     return None;
                 }
             };
@@ -157,10 +175,14 @@ impl H1Connection {
         let life = life.map(|life| self.cx.started + life);
         let deadline = idle.into_iter().chain(life).min();
         let direction = self.cx.listener.direction;
+        let closed = poll_fn(|cx| {
+            self.ear.listen(cx);
+            if worker.closes_idle(direction) { Poll::Ready(()) } else { Poll::Pending }
+        });
         tokio::select! {
             biased;
             ready = self.io.readable() => return ready.is_ok(),
-            () = worker.drain.wait_until(|_| worker.closes_idle(direction)) => {}
+            () = closed => {}
             () = self.timer.wait(deadline) => return false,
         }
         if self.cx.requests.get() > 0 {
@@ -176,7 +198,7 @@ impl H1Connection {
 
     /// Serves one request, and says what may follow.
     async fn serve(&mut self, arrived: Arrived) -> Next {
-        let Arrived { parsed, request, response, record } = arrived;
+        let Arrived { parsed, request, response, begun } = arrived;
         self.cx.requests.set(self.cx.requests.get() + 1);
         let worker = &self.cx.worker;
         if self.out.capacity() == 0 {
@@ -204,7 +226,7 @@ impl H1Connection {
             body: Body::H1(H1Body::new(source, parsed.framing)),
             out: Responder::h1(wire),
             filters: Filters::default(),
-            record,
+            record: Record::open(begun.at, begun.time),
             timer: &mut self.timer,
             expects_continue: parsed.expects_continue,
             received: parsed.framing.is_empty(),
@@ -217,7 +239,7 @@ impl H1Connection {
         let (out, keep_alive) = exchange.take_out().into_h1();
         drop(exchange);
         self.out = out;
-        self.idle_since = Instant::now();
+        self.idle_since = self.cx.worker.clock.now();
         match keep_alive && !unfinished {
             _ if cut => Next::Reset,
             true => Next::Request,
@@ -229,7 +251,7 @@ impl H1Connection {
     async fn refuse(
         &mut self,
         violation: &Violation,
-        mut record: Record,
+        begun: Begun,
         request: RequestHead,
         response: ResponseHead,
     ) {
@@ -239,25 +261,18 @@ impl H1Connection {
         if *violation != Violation::MissingHost {
             reply = reply.flagged(ResponseFlag::DownstreamProtocolError);
         }
-        record.replied(&reply);
-        self.answer_broken(&reply, record, request, response).await;
+        self.answer_broken(&reply, begun, request, response).await;
     }
 
-    async fn head_too_slow(
-        &mut self,
-        mut record: Record,
-        request: RequestHead,
-        response: ResponseHead,
-    ) {
+    async fn head_too_slow(&mut self, begun: Begun, request: RequestHead, response: ResponseHead) {
         let reply = LocalReply::new(408, "request_header_timeout", "request header timeout");
-        record.replied(&reply);
-        self.answer_broken(&reply, record, request, response).await;
+        self.answer_broken(&reply, begun, request, response).await;
     }
 
     async fn answer_broken(
         &mut self,
         reply: &LocalReply,
-        record: Record,
+        begun: Begun,
         request: RequestHead,
         response: ResponseHead,
     ) {
@@ -276,7 +291,7 @@ impl H1Connection {
             body: Body::Empty,
             out: Responder::h1(wire),
             filters: Filters::default(),
-            record,
+            record: Record::open(begun.at, begun.time),
             timer: &mut self.timer,
             expects_continue: false,
             received: false,

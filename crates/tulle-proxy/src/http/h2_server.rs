@@ -175,18 +175,27 @@ impl H2Server<'_> {
     fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         let cx = Rc::clone(&self.cx);
         cx.requests.set(cx.requests.get() + 1);
-        self.streams.spawn_local(serve_stream(cx, request, respond));
+        self.streams.spawn_local(async move {
+            let worker = Rc::clone(&cx.worker);
+            let stream = Stream { cx, request, respond };
+            worker.stream_places.serve(&worker.clock, serve_stream, stream).await
+        });
     }
 }
 
-/// Serves one stream; whether its peer reset it prematurely.
-async fn serve_stream(
+/// A stream that begins.
+#[derive(Debug)]
+pub struct Stream {
     cx: Rc<HttpContext>,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) -> bool {
+}
+
+/// Serves one stream; whether its peer reset it prematurely.
+async fn serve_stream(Stream { cx, request, respond }: Stream) -> bool {
     let (parts, stream) = request.into_parts();
-    let record = Record::open(Instant::now(), cx.worker.clock.now());
+    let clock = &cx.worker.clock;
+    let record = Record::open(clock.now(), clock.time_of_day());
     let (mut head, response) = cx.worker.heads.take();
     let read = read_request(&parts, &mut head, &cx.codec)
         .and_then(|()| check_underscores(&mut head, cx.codec.underscores));
@@ -220,6 +229,5 @@ async fn serve_stream(
         }
     }
     let record = &exchange.record;
-    record.flags.contains(ResponseFlag::DownstreamRemoteReset)
-        && record.started.elapsed() < PREMATURE
+    record.flags.contains(ResponseFlag::DownstreamRemoteReset) && exchange.since_start() < PREMATURE
 }

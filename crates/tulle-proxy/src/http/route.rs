@@ -1,5 +1,6 @@
 //! From a request to the route it takes, waiting for names that are not known yet.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tulle_model::decide::request::{self, DestinationName};
@@ -55,13 +56,13 @@ impl Plan {
 
     /// The cluster that the request goes to.
     #[must_use]
-    pub fn cluster(&self, head: &RequestHead) -> Option<ClusterName> {
+    pub fn cluster(&self, head: &RequestHead) -> Option<Cow<'_, ClusterName>> {
         match &self.forward()?.cluster {
-            ClusterChoice::Cluster(name) => Some(name.clone()),
-            ClusterChoice::Weighted(_) => self.weighted().map(|cluster| cluster.name.clone()),
+            ClusterChoice::Cluster(name) => Some(Cow::Borrowed(name)),
+            ClusterChoice::Weighted(_) => self.weighted().map(|one| Cow::Borrowed(&one.name)),
             ClusterChoice::Header(header) => {
                 let name = head.value(header.into())?;
-                std::str::from_utf8(name).ok().map(ClusterName::from)
+                std::str::from_utf8(name).ok().map(|name| Cow::Owned(ClusterName::from(name)))
             }
         }
     }

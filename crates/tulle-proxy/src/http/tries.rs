@@ -21,6 +21,7 @@ use crate::timer::Timer;
 use crate::upstream::cluster::UpstreamCluster;
 use crate::upstream::endpoint::UpstreamEndpoint;
 use crate::upstream::limits::RetryPermit;
+use crate::worker::Worker;
 
 /// Bytes of a body that are held to be sent again where the route does not say and the listener
 /// allows as many.
@@ -199,6 +200,8 @@ pub struct Clocks {
     response_by: Cell<Option<Instant>>,
     attempt_by: Cell<Option<Instant>>,
     progress: Cell<Instant>,
+    /// Who knows the time.
+    worker: Rc<Worker>,
 }
 
 /// Comes back when a clock ran out.
@@ -264,30 +267,31 @@ impl Clocks {
             complete: Cell::new(x.received),
             response_by: Cell::new(None),
             attempt_by: Cell::new(None),
-            progress: Cell::new(Instant::now()),
+            progress: Cell::new(x.cx.worker.clock.now()),
+            worker: Rc::clone(&x.cx.worker),
         }
     }
 
     /// What is left of the route's time, not less than what can be said: zero would be no limit.
     fn left(&self) -> Option<Duration> {
-        let left = |by: Instant| (by - Instant::now()).max(Duration::from_millis(1));
+        let left = |by: Instant| (by - self.worker.clock.now()).max(Duration::from_millis(1));
         self.response_by.get().map(left).or(self.timeout)
     }
 
     /// An attempt begins; its time counts once the request is there.
     pub fn attempt_begins(&self) {
         let limit = self.per_try.filter(|_| self.complete.get());
-        self.attempt_by.set(limit.map(|limit| Instant::now() + limit));
+        self.attempt_by.set(limit.map(|limit| self.worker.clock.now() + limit));
     }
 
     /// Something moved.
     pub fn progress(&self) {
-        self.progress.set(Instant::now());
+        self.progress.set(self.worker.clock.now());
     }
 
     /// The request was sent to its end: the upstream's time begins.
     pub fn request_sent(&self) {
-        let now = Instant::now();
+        let now = self.worker.clock.now();
         self.progress.set(now);
         self.complete.set(true);
         self.request_by.set(None);

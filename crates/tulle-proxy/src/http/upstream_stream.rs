@@ -40,7 +40,15 @@ pub enum Answer<'l> {
     /// On an HTTP/1 connection.
     H1(H1Answer<'l>),
     /// On an HTTP/2 stream.
-    H2(ResponseFuture),
+    H2(H2Answer),
+}
+
+/// An answer on an HTTP/2 stream.
+#[derive(Debug)]
+pub struct H2Answer {
+    head: ResponseFuture,
+    /// What follows the head, once that came.
+    body: Option<H2Body>,
 }
 
 /// An answer on an HTTP/1 connection.
@@ -64,13 +72,12 @@ pub enum Arrived {
 }
 
 /// What a final head says beside itself.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct FinalHead {
     /// How the body is framed.
     pub framing: Framing,
     /// Whether an HTTP/1 connection may be used again after it.
     pub reusable: bool,
-    h2: Option<H2Body>,
 }
 
 /// Queues `head` on an HTTP/1 connection.
@@ -110,7 +117,7 @@ pub fn open_h2<'l>(
     let request = write_request(head).map_err(Abort::Protocol)?;
     let (answer, body) = lease.send.send_request(request, ended)?;
     let sink = Sink::H2(H2Sink::new(body, ended));
-    Ok(UpstreamStream { sink, answer: Answer::H2(answer) })
+    Ok(UpstreamStream { sink, answer: Answer::H2(H2Answer { head: answer, body: None }) })
 }
 
 impl<'l> Answer<'l> {
@@ -122,12 +129,13 @@ impl<'l> Answer<'l> {
         match self {
             Self::H1(answer) => answer.next(head).await,
             Self::H2(answer) => {
-                let (parts, body) = answer.await?.into_parts();
+                let (parts, body) = (&mut answer.head).await?.into_parts();
                 head.clear();
                 read_response(&parts, head, &UPSTREAM_CODEC).map_err(Abort::Protocol)?;
                 let body = H2Body::new(body);
                 let framing = if body.is_end() { Framing::None } else { Framing::Chunked };
-                Ok(Arrived::Final(FinalHead { framing, reusable: true, h2: Some(body) }))
+                answer.body = Some(body);
+                Ok(Arrived::Final(FinalHead { framing, reusable: true }))
             }
         }
     }
@@ -144,10 +152,9 @@ impl<'l> Answer<'l> {
     /// The body behind the final head.
     #[must_use]
     pub fn into_body(self, head: FinalHead) -> Body<'l> {
-        match (self, head.h2) {
-            (Self::H2(_), Some(body)) => Body::H2(body),
-            (Self::H2(_), None) => Body::Empty,
-            (Self::H1(answer), _) => Body::H1(H1Body::new(answer.source, head.framing)),
+        match self {
+            Self::H2(answer) => answer.body.map_or(Body::Empty, Body::H2),
+            Self::H1(answer) => Body::H1(H1Body::new(answer.source, head.framing)),
         }
     }
 }
@@ -176,7 +183,7 @@ impl H1Answer<'_> {
                 }
                 let framing = parsed.framing;
                 let reusable = parsed.is_reusable && head.version == Version::Http11;
-                return Ok(Arrived::Final(FinalHead { framing, reusable, h2: None }));
+                return Ok(Arrived::Final(FinalHead { framing, reusable }));
             }
             if self.source.buffer.fill(self.source.io, self.source.pool).await? == 0 {
                 // A head that stops in its middle is none.

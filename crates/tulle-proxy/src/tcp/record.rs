@@ -202,7 +202,7 @@ pub fn no_chain(worker: &Worker, listener: &Listener, downstream: &Downstream) {
         flags: ResponseFlag::NoRouteFound.into(),
         details: "filter_chain_not_found",
         hostname: worker.logs.hostname(),
-        ..unrouted(worker.clock.now(), downstream)
+        ..unrouted(worker.clock.read(), downstream)
     };
     worker.logs.write(&listener.access_log, &fields);
 }

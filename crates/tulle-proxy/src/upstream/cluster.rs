@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use tulle_identity::Application;
-use tulle_model::cluster::{Cluster, Discovery, Limits};
+use tulle_model::cluster::{Cluster, Discovery, Limits, PoolSettings};
 use tulle_model::route::Priority;
 
 use super::connect::{Life, Security, Transport};
@@ -79,7 +79,7 @@ impl UpstreamCluster {
     /// # Errors
     /// The limit on requests is reached.
     pub fn admit(&self, priority: Priority) -> Result<RequestPermit, Overflow> {
-        self.state.under_way(priority).admit(limits_of(&self.state.config(), priority))
+        self.state.under_way(priority).admit(limits_of(&self.state.config.borrow(), priority))
     }
 
     /// Counts a retry while it is under way.
@@ -87,13 +87,13 @@ impl UpstreamCluster {
     /// # Errors
     /// The limit on retries is reached or their budget used up.
     pub fn retry_permit(&self, priority: Priority) -> Result<RetryPermit, Overflow> {
-        self.state.under_way(priority).retry(limits_of(&self.state.config(), priority))
+        self.state.under_way(priority).retry(limits_of(&self.state.config.borrow(), priority))
     }
 
     /// The name of the limit on retries that is in force.
     #[must_use]
     pub fn retry_limit(&self, priority: Priority) -> &'static str {
-        match limits_of(&self.state.config(), priority).retry_budget {
+        match limits_of(&self.state.config.borrow(), priority).retry_budget {
             Some(_) => "retry_budget",
             None => LimitKind::Retries.name(),
         }
@@ -116,7 +116,7 @@ impl UpstreamCluster {
         self.state.members.pick(&self.state, input)
     }
 
-    /// A connection to `endpoint` for one request: a kept one, or a new one.
+    /// A connection to `endpoint` for one request: a kept one that is fit at `now`, or a new one.
     ///
     /// # Errors
     /// Why there is none.
@@ -125,11 +125,12 @@ impl UpstreamCluster {
         endpoint: &UpstreamEndpoint,
         version: HttpVersion,
         priority: Priority,
+        now: Instant,
     ) -> Result<HttpLease, ConnectFailure> {
         let dial = self.dial(endpoint, priority);
         match version {
-            HttpVersion::H1 => http1::acquire(&dial).await.map(HttpLease::H1),
-            HttpVersion::H2 => http2::acquire(&dial).await.map(HttpLease::H2),
+            HttpVersion::H1 => http1::acquire(&dial, now).await.map(HttpLease::H1),
+            HttpVersion::H2 => http2::acquire(&dial, now).await.map(HttpLease::H2),
         }
     }
 
@@ -164,6 +165,9 @@ impl UpstreamCluster {
 
     /// Takes note of how an attempt at `endpoint` ended, for outlier detection.
     pub fn report(&self, endpoint: &UpstreamEndpoint, outcome: Outcome) {
+        if self.state.config.borrow().outlier.is_none() {
+            return;
+        }
         let config = self.state.config();
         if let Some(policy) = config.outlier.as_ref() {
             let now = self.state.clock.now();
@@ -259,6 +263,20 @@ impl ClusterState {
 
     pub(super) fn config(&self) -> Arc<Cluster> {
         Arc::clone(&self.config.borrow())
+    }
+
+    /// Whether what is configured now, the transport and the pool, allows something. Nothing of it
+    /// is copied or counted, because it is asked for each request.
+    pub(super) fn serves(
+        &self,
+        allows: impl FnOnce((&Rc<Transport>, &PoolSettings)) -> bool,
+    ) -> bool {
+        allows((&self.transport.borrow(), &self.config.borrow().pool))
+    }
+
+    /// Whether endpoints are found by dialling.
+    pub(super) fn is_original_dst(&self) -> bool {
+        matches!(self.config.borrow().discovery, Discovery::OriginalDst)
     }
 
     pub(super) fn metrics(&self) -> &ClusterMetrics {

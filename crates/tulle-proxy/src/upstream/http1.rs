@@ -57,13 +57,12 @@ impl DerefMut for Http1Lease {
 impl Http1Lease {
     /// Gives the connection back after a complete exchange. It is kept unless bytes are left
     /// over, its endpoint left, its settings changed, or it served long enough. Dropping the
-    /// lease closes the connection.
-    pub fn release(self) {
+    /// lease closes the connection. `now` is when it was last used.
+    pub fn release(self, now: Instant) {
         let Self { mut held, endpoint, cluster, .. } = self;
-        held.since = Instant::now();
+        held.since = now;
         held.was_kept = true;
-        let pool = cluster.config().pool;
-        let fits = !endpoint.left.get() && held.fits(&cluster.transport(), &pool, held.since);
+        let fits = !endpoint.left.get() && cluster.serves(|of| held.fits(of, now));
         if fits && held.connection.buffer.is_empty() {
             endpoint.http1.idle.borrow_mut().push(held);
             endpoint.http1.waiting.ready();
@@ -91,7 +90,7 @@ struct Held {
 
 impl Held {
     /// Whether the settings of now allow it another request.
-    fn fits(&self, transport: &Rc<Transport>, pool: &PoolSettings, now: Instant) -> bool {
+    fn fits(&self, (transport, pool): (&Rc<Transport>, &PoolSettings), now: Instant) -> bool {
         let younger = |limit: Duration| now - self.life.opened < limit;
         let fresher = |limit: Duration| now - self.since < limit;
         Rc::ptr_eq(&self.life.transport, transport)
@@ -111,15 +110,14 @@ pub(super) struct Http1Pool {
 
 impl Http1Pool {
     /// A kept connection that can be used, and whether there is another.
-    fn take(&self, cluster: &ClusterState) -> Option<(Box<Held>, bool)> {
-        let (transport, pool, now) = (cluster.transport(), cluster.config().pool, Instant::now());
+    fn take(&self, cluster: &ClusterState, now: Instant) -> Option<(Box<Held>, bool)> {
         loop {
             // Closing what does not fit may run code; the borrow ends before.
             let idle = self.idle.borrow_mut().pop()?;
             // A new connection goes to who waits for it, whatever has become of it: looking for
             // another instead might go on for ever.
             let usable = !idle.was_kept || idle.connection.io.is_quiet();
-            if usable && idle.fits(&transport, &pool, now) {
+            if usable && cluster.serves(|of| idle.fits(of, now)) {
                 return Some((idle, !self.idle.borrow().is_empty()));
             }
         }
@@ -133,10 +131,9 @@ impl Http1Pool {
 
     /// Closes kept connections that may not be used any more or that the peer closed.
     pub(super) fn sweep(&self, cluster: &ClusterState, now: Instant) {
-        let (transport, pool) = (cluster.transport(), cluster.config().pool);
         let mut closed = Vec::new();
         let spent = |idle: &mut Box<Held>| {
-            !idle.fits(&transport, &pool, now) || !idle.connection.io.is_quiet()
+            !cluster.serves(|of| idle.fits(of, now)) || !idle.connection.io.is_quiet()
         };
         closed.extend(self.idle.borrow_mut().extract_if(.., spent));
     }
@@ -159,15 +156,15 @@ impl Http1Pool {
 }
 
 /// A connection for one request: kept, or new.
-pub(super) async fn acquire(dial: &Dial) -> Result<Http1Lease, ConnectFailure> {
+pub(super) async fn acquire(dial: &Dial, now: Instant) -> Result<Http1Lease, ConnectFailure> {
     let pool = &dial.endpoint.http1;
     let nobody_waits = pool.waiting.waiters() == 0;
-    let kept = if nobody_waits { pool.take(&dial.cluster) } else { None };
+    let kept = if nobody_waits { pool.take(&dial.cluster, now) } else { None };
     let mut held = match kept {
         Some((held, _)) => held,
         None => {
             let _pending = dial.under_way().wait(&dial.limits())?;
-            let take = || pool.take(&dial.cluster);
+            let take = || pool.take(&dial.cluster, Instant::now());
             let taken = pool.waiting.wait(dial.under_way(), take, || start(dial)).await?;
             if pool.waiting.waiters() == 0 {
                 pool.keep_what_nobody_waits_for();

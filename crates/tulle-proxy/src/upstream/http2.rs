@@ -58,8 +58,11 @@ impl Http2Lease {
 
 impl Drop for Http2Lease {
     fn drop(&mut self) {
-        self.connection.streams.set(self.connection.streams.get() - 1);
-        self.connection.idle_since.set(Instant::now());
+        let left = self.connection.streams.get() - 1;
+        self.connection.streams.set(left);
+        if left == 0 {
+            self.connection.idle_since.set(Instant::now());
+        }
         self.endpoint.http2.waiting.ready();
     }
 }
@@ -90,7 +93,7 @@ impl fmt::Debug for Http2Connection {
 
 impl Http2Connection {
     /// Whether no GOAWAY came, nothing broke, and the settings of now allow more streams.
-    fn lives(&self, transport: &Rc<Transport>, pool: &PoolSettings, now: Instant) -> bool {
+    fn lives(&self, (transport, pool): (&Rc<Transport>, &PoolSettings), now: Instant) -> bool {
         let older = |limit: Duration| now - self.opened >= limit;
         let silent =
             |limit: Duration| self.streams.get() == 0 && now - self.idle_since.get() >= limit;
@@ -118,8 +121,8 @@ pub(super) struct Http2Pool {
 
 impl Http2Pool {
     /// A connection with room for a stream, counted as taken, and whether it has more room.
-    fn take(&self, cluster: &ClusterState) -> Option<(Rc<Http2Connection>, bool)> {
-        self.sweep(cluster, Instant::now());
+    fn take(&self, cluster: &ClusterState, now: Instant) -> Option<(Rc<Http2Connection>, bool)> {
+        self.sweep(cluster, now);
         let connections = self.connections.borrow();
         let connection = connections.iter().find(|connection| connection.has_room())?;
         connection.streams.set(connection.streams.get() + 1);
@@ -129,9 +132,8 @@ impl Http2Pool {
 
     /// Lets go of connections that take no more streams; they close with their last stream.
     pub(super) fn sweep(&self, cluster: &ClusterState, now: Instant) {
-        let (transport, pool) = (cluster.transport(), cluster.config().pool);
         let spent =
-            |connection: &mut Rc<_>| !Http2Connection::lives(connection, &transport, &pool, now);
+            |connection: &mut Rc<Http2Connection>| !cluster.serves(|of| connection.lives(of, now));
         let closed: Vec<_> = self.connections.borrow_mut().extract_if(.., spent).collect();
         drop(closed);
     }
@@ -159,15 +161,15 @@ impl Http2Pool {
 }
 
 /// A place for one stream: on a connection that is there, or on a new one.
-pub(super) async fn acquire(dial: &Dial) -> Result<Http2Lease, ConnectFailure> {
+pub(super) async fn acquire(dial: &Dial, now: Instant) -> Result<Http2Lease, ConnectFailure> {
     let pool = &dial.endpoint.http2;
     let nobody_waits = pool.waiting.waiters() == 0;
-    let there = if nobody_waits { pool.take(&dial.cluster) } else { None };
+    let there = if nobody_waits { pool.take(&dial.cluster, now) } else { None };
     let connection = match there {
         Some((connection, _)) => connection,
         None => {
             let _pending = dial.under_way().wait(&dial.limits())?;
-            let take = || pool.take(&dial.cluster);
+            let take = || pool.take(&dial.cluster, Instant::now());
             pool.waiting.wait(dial.under_way(), take, || start(dial)).await?
         }
     };

@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tulle_model::address::EndpointAddress;
-use tulle_model::cluster::{
-    Cluster, Discovery, DnsFamily, Endpoint, Endpoints, Locality, LocalityEndpoints,
-};
+use tulle_model::cluster::{Cluster, DnsFamily, Endpoint, Endpoints, Locality, LocalityEndpoints};
 use tulle_model::decide::balance::{Balancer, Pick};
 use tulle_model::route::Priority;
 
@@ -235,8 +233,7 @@ impl Members {
         cluster: &ClusterState,
         input: &PickInput<'_>,
     ) -> Result<Rc<UpstreamEndpoint>, NoEndpoint> {
-        let config = cluster.config();
-        if matches!(config.discovery, Discovery::OriginalDst) {
+        if cluster.is_original_dst() {
             return self.original(cluster, input.original_dst);
         }
         let list = self.list.borrow().clone();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tulle_model::address::EndpointAddress;
 use tulle_model::cluster::{
     DnsFamily, Endpoint, Health, LbPolicy, OutlierDetection, UpstreamProtocol,
@@ -124,7 +124,8 @@ async fn h1_to(
     cluster: &UpstreamCluster,
     endpoint: &UpstreamEndpoint,
 ) -> Result<Http1Lease, ConnectFailure> {
-    let lease = cluster.acquire_http(endpoint, HttpVersion::H1, Priority::Default).await;
+    let lease =
+        cluster.acquire_http(endpoint, HttpVersion::H1, Priority::Default, Instant::now()).await;
     lease.map(|lease| match lease {
         HttpLease::H1(lease) => lease,
         HttpLease::H2(_) => unreachable!("HTTP/1 was asked for"),
@@ -133,7 +134,8 @@ async fn h1_to(
 
 async fn h2(cluster: &UpstreamCluster) -> Result<Http2Lease, ConnectFailure> {
     let endpoint = pick(cluster);
-    let lease = cluster.acquire_http(&endpoint, HttpVersion::H2, Priority::Default).await;
+    let lease =
+        cluster.acquire_http(&endpoint, HttpVersion::H2, Priority::Default, Instant::now()).await;
     lease.map(|lease| match lease {
         HttpLease::H2(lease) => lease,
         HttpLease::H1(_) => unreachable!("HTTP/2 was asked for"),
@@ -148,7 +150,7 @@ async fn a_released_connection_is_used_again_and_a_dropped_one_is_not() {
         let lease = h1(&cluster).await.expect("connected");
         let mut first = accept(&listener).await;
         assert_eq!((lease.reused, pick(&cluster).active_requests()), (false, 1));
-        lease.release();
+        lease.release(Instant::now());
         let lease = h1(&cluster).await.expect("kept");
         assert!(lease.reused);
         assert_eq!((pick(&cluster).active_requests(), pick(&cluster).connections()), (1, 1));
@@ -174,7 +176,7 @@ async fn a_connection_that_the_peer_ended_or_spoke_on_is_not_used_again() {
                 drop(peer);
             }
             lease.io.readable().await.expect("told");
-            lease.release();
+            lease.release(Instant::now());
             assert!(!h1(&cluster).await.expect("another").reused);
             accept(&listener).await;
         }
@@ -190,7 +192,7 @@ async fn bytes_left_over_are_never_read_as_the_next_answer() {
         let mut lease = h1(&cluster).await.expect("connected");
         let _peer = accept(&listener).await;
         lease.buffer.unread_first(b"x");
-        lease.release();
+        lease.release(Instant::now());
         assert!(!h1(&cluster).await.expect("another").reused);
     })
     .await;
@@ -264,7 +266,7 @@ async fn at_the_limit_one_waits_for_the_connection_of_another() {
             let overflow = h1(&cluster).await.expect_err("one waits already");
             assert!(overflow.is_overflow());
             assert_eq!(overflow.reason, "overflow");
-            first.release();
+            first.release(Instant::now());
         };
         let (second, ()) = tokio::join!(waiting, others);
         assert!(second.expect("handed over").reused);
@@ -282,7 +284,7 @@ async fn at_the_limit_an_unused_connection_makes_room_for_another_endpoint() {
         config.limits.default.max_connections = 1;
         let cluster = World::new(config).cluster();
         let endpoints = cluster.endpoints();
-        h1_to(&cluster, &endpoints[0]).await.expect("connected").release();
+        h1_to(&cluster, &endpoints[0]).await.expect("connected").release(Instant::now());
         let mut peer = accept(&one).await;
         let lease = h1_to(&cluster, &endpoints[1]).await.expect("connected");
         accept(&two).await;
@@ -305,7 +307,9 @@ async fn a_raised_limit_is_noticed_by_who_waits() {
         let cluster = world.cluster();
         let _first = h1(&cluster).await.expect("connected");
         // The other priority has a limit of its own and takes nothing from this one.
-        let high = cluster.acquire_http(&pick(&cluster), HttpVersion::H1, Priority::High).await;
+        let high = cluster
+            .acquire_http(&pick(&cluster), HttpVersion::H1, Priority::High, Instant::now())
+            .await;
         high.expect("counted apart");
         config.limits.default.max_connections = 2;
         let edit = async {
@@ -363,7 +367,7 @@ async fn updates_touch_no_connection_they_do_not_concern() {
     locally(async {
         let ((one, first), (_two, second)) = (server().await, server().await);
         let mut world = World::new(to(first));
-        h1(&world.cluster()).await.expect("connected").release();
+        h1(&world.cluster()).await.expect("connected").release(Instant::now());
         let mut peer = accept(&one).await;
 
         let mut config = config(vec![endpoint(second), endpoint(first)]);
@@ -377,7 +381,7 @@ async fn updates_touch_no_connection_they_do_not_concern() {
         world.put(to(second));
         peer.write_all(b"x").await.expect("write");
         assert_eq!(lease.io.read_buf(&mut Vec::new(), 1).await.expect("read"), 1);
-        lease.release();
+        lease.release(Instant::now());
         assert_eq!(peer.read(&mut [0]).await.expect("read"), 0);
         assert_eq!(world.cluster().endpoints().len(), 1);
     })
@@ -389,7 +393,7 @@ async fn an_endpoint_or_cluster_that_leaves_keeps_nothing() {
     locally(async {
         let (listener, address) = server().await;
         let mut world = World::new(to(address));
-        h1(&world.cluster()).await.expect("connected").release();
+        h1(&world.cluster()).await.expect("connected").release(Instant::now());
         let mut peer = accept(&listener).await;
         world.put(config(vec![]));
         assert_eq!(peer.read(&mut [0]).await.expect("read"), 0);
@@ -397,7 +401,7 @@ async fn an_endpoint_or_cluster_that_leaves_keeps_nothing() {
         assert_eq!(none, NoEndpoint::Empty);
 
         world.put(to(address));
-        h1(&world.cluster()).await.expect("connected").release();
+        h1(&world.cluster()).await.expect("connected").release(Instant::now());
         let mut peer = accept(&listener).await;
         world.apply([Change::Forget(Needed::Cluster("c".into()))]);
         assert_eq!(peer.read(&mut [0]).await.expect("read"), 0);
@@ -411,7 +415,7 @@ async fn connections_made_otherwise_are_not_used_any_more() {
     locally(async {
         let (listener, address) = server().await;
         let mut world = World::new(to(address));
-        h1(&world.cluster()).await.expect("connected").release();
+        h1(&world.cluster()).await.expect("connected").release(Instant::now());
         let mut peer = accept(&listener).await;
         let mut config = to(address);
         config.pool.tcp_keepalive = Some(Duration::from_secs(9));
@@ -434,7 +438,7 @@ async fn a_connection_serves_so_many_requests_and_is_kept_for_so_long() {
         let reused = async || {
             let lease = h1(&cluster).await.expect("connected");
             let reused = lease.reused;
-            lease.release();
+            lease.release(Instant::now());
             reused
         };
         assert_eq!((reused().await, reused().await, reused().await), (false, true, false));

@@ -6,6 +6,7 @@
 pub mod keepalive;
 
 use std::future::poll_fn;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -183,6 +184,10 @@ pub fn write_response(head: &ResponseHead) -> http::Response<()> {
     response
 }
 
+/// The known names as the wire's crate has them.
+static KNOWN: LazyLock<Vec<HeaderName>> =
+    LazyLock::new(|| KnownId::ALL.iter().map(|id| HeaderName::from_static(id.as_str())).collect());
+
 /// Every header but those that HTTP/2 has no place for (RFC 9113 §8.2.2).
 fn write_headers(from: &Headers, to: &mut HeaderMap) {
     to.reserve(from.len());
@@ -190,11 +195,17 @@ fn write_headers(from: &Headers, to: &mut HeaderMap) {
         if is_connection_header(field.id) {
             continue;
         }
-        let name = HeaderName::from_bytes(field.name);
-        let value = HeaderValue::from_bytes(field.value);
-        if let (Ok(name), Ok(value)) = (name, value) {
-            to.append(name, value);
-        }
+        let name = match field.id {
+            Some(id) => KNOWN[id as usize].clone(),
+            None => match HeaderName::from_bytes(field.name) {
+                Ok(name) => name,
+                Err(_) => continue,
+            },
+        };
+        let Ok(mut value) = HeaderValue::from_bytes(field.value) else { continue };
+        // Never the same again: in the table of a connection it would only drive out what is.
+        value.set_sensitive(field.id == Some(KnownId::XRequestId));
+        to.append(name, value);
     }
 }
 

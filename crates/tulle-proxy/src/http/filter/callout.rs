@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tulle_model::cluster::UpstreamProtocol;
 use tulle_model::decide::request;
 use tulle_model::head::{RequestHead, ResponseHead};
@@ -127,7 +127,8 @@ impl<'a> Callout<'a> {
             UpstreamProtocol::Http2(_) => HttpVersion::H2,
             UpstreamProtocol::Http1 | UpstreamProtocol::Downstream(_) => HttpVersion::H1,
         };
-        let lease = cluster.acquire_http(endpoint, version, Priority::Default).await?;
+        let lease =
+            cluster.acquire_http(endpoint, version, Priority::Default, Instant::now()).await?;
         cluster.report(endpoint, Outcome::Connected);
         let _attempt = cluster.metrics().attempt();
         let pool = &self.worker.buffers;
@@ -140,7 +141,7 @@ impl<'a> Callout<'a> {
                 let stream = open_h1(&mut lease, question.head, framing, pool);
                 let (reply, reusable) = converse(stream, question, pool).await?;
                 if reusable {
-                    lease.release();
+                    lease.release(Instant::now());
                 }
                 Ok(reply)
             }
