@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tulle_xds::proto::envoy::service::discovery::v3::aggregated_discovery_service_server as ads;
 use tulle_xds::proto::tulle::v1::agent_server;
 
@@ -118,12 +119,14 @@ pub async fn serve(
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEPALIVE_LIMIT))
-        .max_concurrent_streams(MAX_STREAMS)
-        .tcp_nodelay(true);
+        .max_concurrent_streams(MAX_STREAMS);
     let stopped = async move { stop.requested().await };
     match socket {
         Socket::Tcp(listener) => {
-            let incoming = limited(TcpListenerStream::new(listener), MAX_CONNECTIONS);
+            // Else the end of an answer waits for the peer's delayed acknowledgement of the rest:
+            // 40 ms for each of the four types that a new destination needs.
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let incoming = limited(incoming, MAX_CONNECTIONS);
             server.serve_with_incoming_shutdown(routes, incoming, stopped).await
         }
         Socket::Unix(listener, _file) => {
