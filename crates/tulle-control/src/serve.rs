@@ -99,6 +99,13 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The connections of `listener`. What is written goes out at once; else the end of an answer could
+/// wait for the peer's delayed acknowledgement of its beginning, 40 ms for each of the four types
+/// that a new destination needs. (`Server::tcp_nodelay` does not reach a listener of ours.)
+fn accepted(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
+}
+
 /// Serves proxies on `socket` until `stop`.
 ///
 /// # Errors
@@ -123,15 +130,28 @@ pub async fn serve(
     let stopped = async move { stop.requested().await };
     match socket {
         Socket::Tcp(listener) => {
-            // Else the end of an answer waits for the peer's delayed acknowledgement of the rest:
-            // 40 ms for each of the four types that a new destination needs.
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            let incoming = limited(incoming, MAX_CONNECTIONS);
+            let incoming = limited(accepted(listener), MAX_CONNECTIONS);
             server.serve_with_incoming_shutdown(routes, incoming, stopped).await
         }
         Socket::Unix(listener, _file) => {
             let incoming = limited(UnixListenerStream::new(listener), MAX_CONNECTIONS);
             server.serve_with_incoming_shutdown(routes, incoming, stopped).await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_do_not_wait_for_acknowledgements_of_the_transport() {
+        let listener = listen(([127, 0, 0, 1], 0).into()).expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let _client = tokio::net::TcpStream::connect(address).await.expect("connected");
+        let accepted = accepted(listener).next().await.expect("one").expect("accepted");
+        assert!(accepted.nodelay().expect("open"));
     }
 }

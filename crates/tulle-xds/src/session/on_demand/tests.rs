@@ -142,6 +142,16 @@ fn a_used_name_brings_exactly_what_it_needs_in_order() {
 }
 
 #[test]
+fn names_that_are_used_together_are_asked_for_together() {
+    let mut mesh = Mesh::new();
+    mesh.connect();
+    let used = Input::Use(vec!["x".into(), "y".into(), "x".into()]);
+    let outputs = mesh.client.handle(used, mesh.now);
+    let [Output::Send(request)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(request.subscribe, ["x".into(), "y".into()]);
+}
+
+#[test]
 fn a_name_that_does_not_exist_is_answered_and_may_come_to_exist() {
     let mut mesh = Mesh::new();
     mesh.connect();
