@@ -2,9 +2,9 @@
 //!
 //! A change of the world touches questions, questions touch names, and only names that somebody
 //! subscribed to are ever asked for: [`ClientView`] computes on demand and remembers, together with
-//! the questions asked and the client's attributes read. Streams hear which names they looked at may
-//! have changed ([`watch`]) and look again; what did not change has the same version and is not
-//! sent.
+//! the questions asked and the client's attributes read. A stream hears which names it looked at
+//! may have changed ([`watch`]) and looks again; what did not change has the same version and is
+//! not sent.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
