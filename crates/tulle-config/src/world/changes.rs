@@ -183,7 +183,8 @@ pub(super) fn differing<'a, K: Ord, V: PartialEq + ?Sized>(
                 (Some((before, was)), Some((after, is)))
                     if Arc::ptr_eq(was, is) && before == after =>
                 {
-                    (old.next(), new.next());
+                    old.next();
+                    new.next();
                     continue;
                 }
                 (Some((before, _)), Some((after, _))) => before.cmp(after),
