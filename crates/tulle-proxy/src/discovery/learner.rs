@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tulle_model::lookup::Needed;
@@ -202,7 +203,9 @@ impl Application for Learner {
                 }
                 self.series.accepted(rtype);
                 self.note_refusal(rtype, name, None);
-                let body = self.state.as_ref().map(|_| body.clone()).unwrap_or_default();
+                // A part of what was received would keep all of it.
+                let body = self.state.as_ref().map(|_| Bytes::copy_from_slice(body));
+                let body = body.unwrap_or_default();
                 return Ok(Held { resource: decoded.value, version: version.clone(), body });
             }
             Err(why) => why,
