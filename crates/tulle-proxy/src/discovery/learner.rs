@@ -175,11 +175,13 @@ impl Learner {
         });
         let (state, kept) = (state.clone(), kept.collect::<Vec<_>>());
         (self.unsaved, self.saved_at) = (false, Some(Instant::now()));
-        self.saving = Some(tokio::task::spawn_blocking(move || {
+        #[expect(clippy::disallowed_methods, reason = "one file, one at a time")]
+        let saving = tokio::task::spawn_blocking(move || {
             if let Err(error) = state.save(&kept) {
                 tracing::warn!(%error, "what is served cannot be kept");
             }
-        }));
+        });
+        self.saving = Some(saving);
     }
 }
 
