@@ -52,7 +52,7 @@ impl Neighbour {
     }
 
     /// It is registered as it was, alone, and its callers were told nothing.
-    async fn is_unharmed(mut self, control: &Control) {
+    async fn check_unharmed(mut self, control: &Control) {
         let all = control.json("/api/v1/registry").await;
         assert_eq!(all.as_array().map(Vec::len), Some(1), "{all}");
         assert_eq!((&all[0]["ready"], &all[0]["service"]), (&true.into(), &"order.shop".into()));
@@ -109,7 +109,7 @@ async fn what_cannot_be_meant_is_refused_with_its_reason_and_harms_nobody() {
         assert!(refused.reason.contains(reason), "{reason}: {}", refused.reason);
         assert!(refused.reason.len() < 1_000, "{reason}: {} bytes", refused.reason.len());
     }
-    neighbour.is_unharmed(&control).await;
+    neighbour.check_unharmed(&control).await;
     control.stop().await;
 }
 
@@ -150,7 +150,7 @@ async fn streams_that_do_not_speak_the_protocol_end_with_their_reason() {
     assert!(code == Code::OutOfRange && text.contains("too large"), "{code} {text}");
     let (code, text) = ends(silent).await;
     assert!(code == Code::DeadlineExceeded && text.contains("no Hello"), "{code} {text}");
-    neighbour.is_unharmed(&control).await;
+    neighbour.check_unharmed(&control).await;
     control.stop().await;
 }
 
@@ -220,7 +220,7 @@ async fn a_thousand_streams_that_never_read_keep_nobody_waiting() {
     control.wait("/api/v1/proxies", alone).await;
     let alone = |json: &serde_json::Value| json.as_array().is_some_and(|all| all.len() == 1);
     control.wait("/api/v1/registry", alone).await;
-    neighbour.is_unharmed(&control).await;
+    neighbour.check_unharmed(&control).await;
     control.stop().await;
 }
 
@@ -271,7 +271,7 @@ async fn half_a_request_ends_in_time_and_a_huge_one_at_its_limit() {
     assert!(half.starts_with("HTTP/1.1 408 "), "{half}");
     assert!(huge.starts_with("HTTP/1.1 413 ") && huge.contains("65536 bytes"), "{huge}");
     assert!(nothing.is_empty() || nothing.starts_with("HTTP/1.1 4"), "{nothing}");
-    neighbour.is_unharmed(&control).await;
+    neighbour.check_unharmed(&control).await;
     control.stop().await;
 }
 
