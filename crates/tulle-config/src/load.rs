@@ -4,6 +4,7 @@
 //! cannot be read is a finding, and [`Loaded`] says what the caller's store needs to keep the last
 //! good version of everything that was refused.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -90,14 +91,10 @@ pub struct SourceMap {
 }
 
 impl SourceMap {
-    /// An empty map.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Remembers where an object was read.
-    pub fn insert(&mut self, id: ObjectId, source: Source) {
-        self.sources.insert(id, source);
+    /// Where these objects were read.
+    pub fn of(objects: &BTreeMap<ObjectId, LoadedObject>) -> Self {
+        let sources = objects.iter().map(|(id, loaded)| (id.clone(), loaded.source.clone()));
+        SourceMap { sources: sources.collect() }
     }
 
     /// Where the deepest existing part of `path` stands.
@@ -111,9 +108,7 @@ impl SourceMap {
 impl Loaded {
     /// Where every accepted object stands.
     pub fn source_map(&self) -> SourceMap {
-        let sources = self.objects.iter();
-        let sources = sources.map(|(id, loaded)| (id.clone(), loaded.source.clone())).collect();
-        SourceMap { sources }
+        SourceMap::of(&self.objects)
     }
 
     /// Whether anything was refused.
@@ -129,16 +124,17 @@ impl Loaded {
             self.unreadable.insert(reading.path.to_string());
         }
         for (id, found) in &reading.objects {
-            match (found, self.objects.get(id)) {
-                (Some(found), Some(first)) => {
-                    self.diagnostics.push(duplicate(id, &first.source, &found.source));
+            match (found, self.objects.entry(id.clone())) {
+                (Some(found), Entry::Occupied(first)) => {
+                    let first = &first.get().source;
+                    self.diagnostics.push(duplicate(id, first, &found.source));
                 }
-                (Some(found), None) => {
+                (Some(found), Entry::Vacant(place)) => {
                     self.refused.remove(id);
-                    self.objects.insert(id.clone(), found.clone());
+                    place.insert(found.clone());
                 }
-                (None, Some(_)) => {}
-                (None, None) => {
+                (None, Entry::Occupied(_)) => {}
+                (None, Entry::Vacant(_)) => {
                     self.refused.insert(id.clone());
                 }
             }

@@ -108,11 +108,14 @@ impl World {
         old: Option<&World>,
     ) -> Self {
         let sources = Sources { objects: &objects, instances: &instances };
-        let old = old.map(|old| {
+        let before = old.map(|old| {
             (Sources { objects: &old.objects, instances: &old.instances }, &old.services)
         });
-        let services = ServiceIndex::of(sources, old, &settings.domain);
-        let addresses = AddressIndex::new(&services);
+        let services = ServiceIndex::of(sources, before, &settings.domain);
+        let addresses = match old {
+            Some(old) => old.addresses.next(&old.services, &services),
+            None => AddressIndex::new(&services),
+        };
         let rules = RuleIndex::new(&objects, &services, &settings);
         let policies = PolicyIndex::new(&objects, &services, &settings);
         let is_gateway = |object: &Arc<Object>| matches!(object.spec, Spec::Gateway(_));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -26,6 +26,7 @@ use crate::publish::Publisher;
 use crate::status::Status;
 use crate::stop::Stop;
 
+mod connections;
 mod explain;
 mod metrics;
 mod openapi;
@@ -34,8 +35,6 @@ mod proxies;
 mod registry;
 mod sent;
 
-/// Longest request body, in bytes.
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Longest wait that can be asked for, in seconds.
 pub const MAX_WAIT_SECONDS: u64 = 300;
 
@@ -88,8 +87,7 @@ impl IntoResponse for Failure {
 /// # Errors
 /// The listener fails for good.
 pub async fn serve(listener: TcpListener, views: Views, stop: Stop) -> std::io::Result<()> {
-    let stopped = async move { stop.requested().await };
-    axum::serve(listener, router(views)).with_graceful_shutdown(stopped).await
+    connections::serve(listener, router(views), stop).await
 }
 
 fn router(views: Views) -> Router {
@@ -112,7 +110,7 @@ fn router(views: Views) -> Router {
             get(registry::one).put(registry::put).delete(registry::delete),
         )
         .fallback(async || Failure::new(StatusCode::NOT_FOUND, "no such path"))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(connections::read_body))
         .layer(middleware::from_fn(refuse_foreign))
         .with_state(views)
 }

@@ -2,15 +2,16 @@
 //!
 //! A change of the world touches questions, questions touch names, and only names that somebody
 //! subscribed to are ever asked for: [`ClientView`] computes on demand and remembers, together with
-//! the questions asked and the client's attributes read. Streams hear which names may have changed
-//! ([`Dirty`]) and look again; what did not change has the same version and is not sent.
+//! the questions asked and the client's attributes read. A stream hears which names it looked at
+//! may have changed ([`watch`]) and looks again; what did not change has the same version and is
+//! not sent.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch::{Receiver, Sender};
 use tulle_config::client::{Assembly, Client};
 use tulle_config::world::{Changes, World};
 use tulle_xds::session::message::{Name, ResourceType};
@@ -20,15 +21,14 @@ use crate::stop::Stop;
 
 mod answer;
 mod cache;
+pub mod watch;
 
 use answer::Answer;
 use cache::Cache;
 pub use cache::{Cause, HOLD_LIMIT, Key};
+use watch::{Watch, Watchers};
 
-/// Changes a stream may lag behind before it looks at everything anew.
-pub const DIRTY_QUEUED: usize = 256;
-
-/// What may have changed in one step.
+/// What may have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dirty {
     /// Answers to these.
@@ -41,8 +41,7 @@ pub enum Dirty {
 #[derive(Debug)]
 pub struct Publisher {
     state: Mutex<State>,
-    generation: watch::Sender<u64>,
-    changes: broadcast::Sender<Arc<Dirty>>,
+    generation: Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -50,18 +49,19 @@ struct State {
     world: Arc<World>,
     generation: u64,
     cache: Cache,
+    watchers: Watchers,
 }
 
 impl Publisher {
     /// A publisher of `world`.
     #[must_use]
     pub fn new(world: Arc<World>) -> Self {
-        let state = Mutex::new(State { world, generation: 1, cache: Cache::default() });
-        let changes = broadcast::Sender::new(DIRTY_QUEUED);
-        Self { state, generation: watch::Sender::new(1), changes }
+        let (cache, watchers) = (Cache::default(), Watchers::default());
+        let state = Mutex::new(State { world, generation: 1, cache, watchers });
+        Self { state, generation: Sender::new(1) }
     }
 
-    /// Replaces the world and tells everybody which names may have changed.
+    /// Replaces the world and tells those whom it concerns which names may have changed.
     pub fn replace(&self, world: Arc<World>, cause: Cause, now: Instant) {
         let old = self.world();
         // Long work outside the lock; there is one caller, so the old world is still the old one.
@@ -72,20 +72,18 @@ impl Publisher {
             return;
         }
         state.generation += 1;
-        self.generation.send_replace(state.generation);
         let dirty = state.cache.invalidate(&changes, cause, now);
-        drop(state);
-        // Nobody listening is no failure: there are no streams.
-        let _ = self.changes.send(Arc::new(dirty));
+        state.watchers.tell(&dirty);
+        state.watchers.advance(state.generation);
+        // When this is heard, everybody who does not hold it is known to be behind.
+        self.generation.send_replace(state.generation);
     }
 
-    /// Lets go of what was held back long enough, and tells everybody.
+    /// Lets go of what was held back long enough, and tells those whom it concerns.
     pub fn release(&self, now: Instant) {
-        let dirty = self.lock().cache.release(now);
-        if dirty != Dirty::Keys(BTreeSet::new()) {
-            // Nobody listening is no failure: there are no streams.
-            let _ = self.changes.send(Arc::new(dirty));
-        }
+        let mut state = self.lock();
+        let dirty = state.cache.release(now);
+        state.watchers.tell(&dirty);
     }
 
     /// Lets go of what was held back, each in its time, until `stop`.
@@ -108,10 +106,10 @@ impl Publisher {
         }
     }
 
-    /// Hears of changes from now on.
+    /// An ear for a new stream.
     #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Dirty>> {
-        self.changes.subscribe()
+    pub fn watch(self: &Arc<Self>) -> Watch {
+        Watch::new(Arc::clone(self))
     }
 
     /// Counts the worlds that differed from the one before.
@@ -122,7 +120,7 @@ impl Publisher {
 
     /// Hears of new generations.
     #[must_use]
-    pub fn generations(&self) -> watch::Receiver<u64> {
+    pub fn generations(&self) -> Receiver<u64> {
         self.generation.subscribe()
     }
 
@@ -136,7 +134,13 @@ impl Publisher {
     /// be kept across a wait.
     #[must_use]
     pub fn view<'a>(&'a self, client: &'a Client) -> ClientView<'a> {
-        ClientView { state: RefCell::new(self.lock()), client, now: Instant::now() }
+        ClientView { state: RefCell::new(self.lock()), client, now: Instant::now(), watch: None }
+    }
+
+    /// The same for a stream, which hears of changes of what it looks at here.
+    #[must_use]
+    pub fn watched_view<'a>(&'a self, client: &'a Client, watch: &Watch) -> ClientView<'a> {
+        ClientView { watch: Some(watch.id), ..self.view(client) }
     }
 
     /// The state; it is changed in single steps, so a panic elsewhere leaves it whole.
@@ -151,6 +155,8 @@ pub struct ClientView<'a> {
     state: RefCell<MutexGuard<'a, State>>,
     client: &'a Client,
     now: Instant,
+    /// The stream that looks.
+    watch: Option<u64>,
 }
 
 impl ClientView<'_> {
@@ -160,9 +166,20 @@ impl ClientView<'_> {
         self.state.borrow().generation
     }
 
+    /// Notes whether the client holds everything of this world that it asked for. True if that is
+    /// news.
+    #[must_use]
+    pub fn settle(&self, settled: bool) -> bool {
+        let state = self.state.borrow();
+        self.watch.is_some_and(|id| state.watchers.settle(id, settled, state.generation))
+    }
+
     fn with_answer<T>(&self, key: &Key, read: impl FnOnce(&Answer) -> T) -> T {
         let mut state = self.state.borrow_mut();
-        let State { world, cache, .. } = &mut **state;
+        let State { world, cache, watchers, .. } = &mut **state;
+        if let Some(id) = self.watch {
+            watchers.note(id, key);
+        }
         let compute = |key: &Key| Answer::compute(world, key, self.client);
         read(cache.answer(key, self.client, &compute, self.now))
     }

@@ -16,6 +16,7 @@ use tulle_xds::session::message::{Name, PerType, ResourceType, Version};
 use tulle_xds::session::server::Verdict;
 
 use crate::node::Node;
+use crate::publish::watch::Mailbox;
 
 pub use tulle_runtime::views::proxies::{AgentReport, Proxy, StreamReport, TypeReport, Variant};
 
@@ -45,7 +46,7 @@ pub type Inspection = oneshot::Sender<PerType<Subscription>>;
 /// Everybody who is connected.
 #[derive(Debug, Default)]
 pub struct Status {
-    streams: Mutex<BTreeMap<u64, StreamEntry>>,
+    streams: Mutex<BTreeMap<u64, Arc<StreamEntry>>>,
     agents: Mutex<BTreeMap<u64, AgentReport>>,
     next: AtomicU64,
     totals: Totals,
@@ -75,29 +76,34 @@ struct StreamEntry {
     node: Node,
     variant: Variant,
     since: SystemTime,
-    types: PerType<TypeReport>,
-    /// The client holds everything of this generation that it asked for.
-    synced: u64,
+    types: Mutex<PerType<TypeReport>>,
+    /// Knows of which generation the client holds everything that it asked for.
+    mailbox: Arc<Mailbox>,
     inspect: mpsc::Sender<Inspection>,
 }
 
 impl Status {
     /// Lists an xDS stream until its guard is dropped.
     #[must_use]
-    pub fn connected(self: &Arc<Self>, node: &Node, variant: Variant) -> StreamGuard {
+    pub fn connected(
+        self: &Arc<Self>,
+        node: &Node,
+        variant: Variant,
+        mailbox: Arc<Mailbox>,
+    ) -> StreamGuard {
         let (inspect, inspections) = mpsc::channel(INSPECTIONS_QUEUED);
-        let entry = StreamEntry {
+        let entry = Arc::new(StreamEntry {
             node: node.clone(),
             variant,
             since: SystemTime::now(),
-            types: PerType::default(),
-            synced: 0,
+            types: Mutex::default(),
+            mailbox,
             inspect,
-        };
+        });
         let id = self.number();
-        lock(&self.streams).insert(id, entry);
+        lock(&self.streams).insert(id, Arc::clone(&entry));
         self.totals.streams.fetch_add(1, Ordering::Relaxed);
-        StreamGuard { status: Arc::clone(self), id, inspections }
+        StreamGuard { status: Arc::clone(self), id, entry, inspections }
     }
 
     /// Lists an agent stream until its guard is dropped.
@@ -164,13 +170,21 @@ impl Status {
     pub async fn synced(&self, generation: u64) -> usize {
         let mut progress = self.progress.subscribe();
         loop {
+            // Before looking: whatever comes later counts.
+            let counted = *progress.borrow_and_update();
             let (behind, streams) = {
                 let streams = lock(&self.streams);
-                let behind = streams.values().filter(|entry| entry.synced < generation).count();
+                let synced = |entry: &Arc<StreamEntry>| entry.mailbox.synced();
+                let behind = streams.values().filter(|entry| synced(entry) < generation).count();
                 (behind, streams.len())
             };
-            // The sender lives as long as this.
-            if behind == 0 || progress.changed().await.is_err() {
+            if behind == 0 {
+                return streams;
+            }
+            // So many have to make progress at least: no need to look at all of them before.
+            let enough = counted.saturating_add(behind as u64);
+            if progress.wait_for(|count| *count >= enough).await.is_err() {
+                // The sender lives as long as this.
                 return streams;
             }
         }
@@ -186,6 +200,7 @@ impl Status {
 pub struct StreamGuard {
     status: Arc<Status>,
     id: u64,
+    entry: Arc<StreamEntry>,
     inspections: mpsc::Receiver<Inspection>,
 }
 
@@ -216,11 +231,8 @@ impl StreamGuard {
         });
     }
 
-    /// The client holds everything of `generation` that it asked for.
-    pub fn synced(&self, generation: u64) {
-        if let Some(entry) = lock(&self.status.streams).get_mut(&self.id) {
-            entry.synced = generation;
-        }
+    /// The client came up to date, as its mailbox says.
+    pub fn progressed(&self) {
         self.status.progress.send_modify(|count| *count += 1);
     }
 
@@ -234,9 +246,7 @@ impl StreamGuard {
     }
 
     fn change(&self, rtype: ResourceType, change: impl FnOnce(&mut TypeReport)) {
-        if let Some(entry) = lock(&self.status.streams).get_mut(&self.id) {
-            change(&mut entry.types[rtype]);
-        }
+        change(&mut lock(&self.entry.types)[rtype]);
     }
 }
 
@@ -291,11 +301,12 @@ impl StreamEntry {
 
     fn report(&self) -> StreamReport {
         let name = |rtype: ResourceType| rtype.to_string();
-        let types = self.types.iter().filter(|(_, report)| report.responses > 0);
+        let types = lock(&self.types);
+        let types = types.iter().filter(|(_, report)| report.responses > 0);
         StreamReport {
             variant: self.variant,
             since: unix_seconds(self.since),
-            synced_generation: self.synced,
+            synced_generation: self.mailbox.synced(),
             types: types.map(|(rtype, report)| (name(rtype), report.clone())).collect(),
         }
     }

@@ -4,13 +4,13 @@
 //! few connections, small bodies, and no page in somebody's browser gets an answer (a foreign
 //! `Host` is a name rebound to this address, an `Origin` is a page).
 
+mod door;
 mod guard;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,21 +21,17 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 
+pub use door::{Door, MAX_CONNECTIONS, Place};
 pub use guard::HostPolicy;
 
-/// Most connections at once; more wait in the accept queue.
-pub const MAX_CONNECTIONS: usize = 64;
 /// Longest body of a request, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Longest query, in bytes.
 pub const MAX_QUERY_BYTES: usize = 4096;
 /// How long a request's head and body may take to come.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long accepting rests when descriptors have run out.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a process lets itself be asked.
 pub trait Api: 'static {
@@ -163,31 +159,15 @@ async fn accept<A: Api>(
     hosts: HostPolicy,
     api: Rc<A>,
 ) -> io::Result<Infallible> {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let door = Door::new(listener);
     loop {
-        // Fails only for a semaphore that was closed, which nobody does.
-        let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) if is_fatal(&error) => return Err(error),
-            Err(_) => {
-                tokio::time::sleep(EXHAUSTED_PAUSE).await;
-                continue;
-            }
-        };
+        let (stream, place) = door.next().await?;
         let api = Rc::clone(&api);
         tokio::task::spawn_local(async move {
             serve_connection(stream, hosts, &*api).await;
             drop(place);
         });
     }
-}
-
-/// Whether the listening socket itself is of no use any more.
-fn is_fatal(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP))
 }
 
 async fn serve_connection<A: Api>(stream: TcpStream, hosts: HostPolicy, api: &A) {

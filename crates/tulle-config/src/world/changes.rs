@@ -1,5 +1,6 @@
 //! What is different between two worlds, told as the questions whose answers may have changed.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -166,16 +167,35 @@ impl Changes {
     }
 }
 
-/// The entries of two maps that are not equal.
+/// The entries of two maps that are not equal, in the order of their keys. One walk over both: what
+/// was taken over from the old map costs a look at its pointers.
 pub(super) fn differing<'a, K: Ord, V: PartialEq + ?Sized>(
     old: &'a BTreeMap<K, Arc<V>>,
     new: &'a BTreeMap<K, Arc<V>>,
 ) -> impl Iterator<Item = (&'a K, Option<&'a Arc<V>>, Option<&'a Arc<V>>)> {
-    let gone_or_changed = old.iter().filter_map(move |(key, old)| {
-        let new = new.get(key);
-        let same = new.is_some_and(|new| Arc::ptr_eq(old, new) || old == new);
-        (!same).then_some((key, Some(old), new))
-    });
-    let fresh = new.iter().filter(move |(key, _)| !old.contains_key(key));
-    gone_or_changed.chain(fresh.map(|(key, new)| (key, None, Some(new))))
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    std::iter::from_fn(move || {
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((before, was)), Some((after, is)))
+                    if Arc::ptr_eq(was, is) && before == after =>
+                {
+                    old.next();
+                    new.next();
+                    continue;
+                }
+                (Some((before, _)), Some((after, _))) => before.cmp(after),
+            };
+            let was = if order.is_le() { old.next() } else { None };
+            let is = if order.is_ge() { new.next() } else { None };
+            match (was, is) {
+                (Some((_, was)), Some((_, is))) if was == is => {}
+                (Some((key, was)), is) => return Some((key, Some(was), is.map(|(_, is)| is))),
+                (None, is) => return is.map(|(key, is)| (key, None, Some(is))),
+            }
+        }
+    })
 }

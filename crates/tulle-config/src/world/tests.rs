@@ -397,6 +397,7 @@ fn check_edits(edits: &[(usize, usize, u8)]) {
     let mut objects: BTreeMap<usize, Arc<Object>> = BTreeMap::new();
     let mut instances: BTreeMap<u8, Arc<WorkloadInstance>> = BTreeMap::new();
     let mut old = World::new(Arc::default(), [], []);
+    let mut made = old.clone();
     let mut before = translated(&old, &clients, &needs);
     for (slot, variant, registry) in edits {
         let variants = &pool[slot % pool.len()];
@@ -416,6 +417,8 @@ fn check_edits(edits: &[(usize, usize, u8)]) {
             World::new(Arc::default(), objects.values().cloned(), instances.values().cloned());
         let changes = Changes::between(&old, &new);
         let after = translated(&new, &clients, &needs);
+        made = made.next(objects.values().cloned(), instances.values().cloned());
+        assert!(translated(&made, &clients, &needs) == after, "made of the one before");
         for (index, (was, is)) in before.iter().zip(&after).enumerate() {
             let touched = was.queries.iter().any(|query| changes.touches(query));
             let need = &needs[index % needs.len()];
@@ -468,4 +471,47 @@ fn an_unchanged_world_has_no_changes() {
         pool().into_iter().filter_map(|v| v.into_iter().next()).collect();
     let changes = Changes::between(&world(&objects), &world(&objects));
     assert!(changes.is_empty());
+}
+
+/// More services change than the small tables of addresses take.
+#[test]
+fn owners_of_addresses_are_those_of_a_new_world_however_many_services_changed() {
+    let spec = |address: usize| {
+        format!(
+            "{{hosts: [s], addresses: [10.0.0.{address}, 10.{address}.0.0/16], \
+             ports: [{{number: 80, name: http}}], resolution: STATIC, \
+             endpoints: [{{address: 127.0.0.{address}}}]}}"
+        )
+    };
+    let declared = |number: usize, address| {
+        let spec = spec(address).replace("[s]", &format!("[s{number}]"));
+        object("ServiceEntry", &format!("a/s{number}"), &spec)
+    };
+    let mut objects: Vec<_> = (0..100).map(|number| declared(number, 1)).collect();
+    let mut made = world(&objects);
+    for step in 0..90 {
+        match step % 10 {
+            9 => drop(objects.remove(step % objects.len())),
+            _ => {
+                let slot = step % objects.len();
+                let number: usize = objects[slot].id.name[1..].parse().unwrap();
+                objects[slot] = declared(number, 1 + step % 5);
+            }
+        }
+        made = made.next(objects.iter().cloned(), []);
+        let new = world(&objects);
+        assert!(Changes::between(&made, &new).is_empty());
+        let owners = |world: &World, ip: [u8; 4]| -> Vec<String> {
+            let view = View::new(world);
+            let owners = view.owners(ip.into(), 80, "a").into_iter();
+            let at = view.services_at(ip.into()).into_iter();
+            let owners = owners.map(|owner| format!("{} {}", owner.service.key, owner.port));
+            owners.chain(at.map(|(service, ..)| service.key.to_string())).collect()
+        };
+        for address in 1..=5 {
+            for ip in [[10, 0, 0, address], [10, address, 7, 7], [127, 0, 0, address]] {
+                assert_eq!(owners(&made, ip), owners(&new, ip), "step {step} {ip:?}");
+            }
+        }
+    }
 }

@@ -5,12 +5,18 @@ use std::num::NonZeroU16;
 
 use tulle_xds::proto::tulle::v1 as proto;
 
-use crate::ingest::registry::{MAX_PORTS, Offer, Port, Workload, WorkloadError, WorkloadName};
+use crate::ingest::registry::{
+    MAX_NAME_BYTES, MAX_PORTS, Offer, Port, Workload, WorkloadError, WorkloadName,
+};
 
 /// The workload that `hello` registers, if it registers any.
 pub(super) fn read(hello: &proto::Hello) -> Result<Option<Workload>, WorkloadError> {
     let name = WorkloadName::new(&hello.namespace, &hello.name)?;
     let Some(registration) = &hello.registration else { return Ok(None) };
+    if hello.instance.len() > MAX_NAME_BYTES {
+        let what = "bytes in the instance";
+        return Err(WorkloadError::TooMany { what, limit: MAX_NAME_BYTES });
+    }
     if registration.ports.len() > MAX_PORTS {
         return Err(WorkloadError::TooMany { what: "ports", limit: MAX_PORTS });
     }

@@ -19,6 +19,9 @@ const MAX_TEXT: usize = 400;
 /// Most findings that are kept for one type.
 const MAX_FINDINGS: usize = 64;
 
+/// How long a proxy may take to say who it is.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+
 /// How long proxies may take to hold what they were sent, before somebody leaves without them.
 const HEARD_LIMIT: Duration = Duration::from_secs(3);
 
@@ -31,7 +34,12 @@ pub(super) async fn serve(
     shared: &Arc<Shared>,
     stream: StreamId,
 ) -> Result<(), GrpcStatus> {
-    let Some(proto::AgentUp { message: Some(Up::Hello(hello)) }) = messages.message().await? else {
+    let first = tokio::time::timeout(HELLO_LIMIT, messages.message()).await;
+    let silent = |_| {
+        let text = format!("no Hello within {} s", HELLO_LIMIT.as_secs());
+        GrpcStatus::deadline_exceeded(text)
+    };
+    let Some(proto::AgentUp { message: Some(Up::Hello(hello)) }) = first.map_err(silent)?? else {
         return Err(GrpcStatus::invalid_argument("the first message is not a Hello"));
     };
     let mut superseded = shared.registry.superseded();

@@ -105,10 +105,7 @@ impl Objects {
                 in_force.insert(id, last);
             }
         }
-        let mut sources = SourceMap::new();
-        for (id, object) in &in_force {
-            sources.insert(id.clone(), object.source.clone());
-        }
+        let sources = SourceMap::of(&in_force);
         let objects = in_force.iter().map(|(id, loaded)| (id.clone(), Arc::clone(&loaded.object)));
         let objects = objects.collect();
         self.in_force = in_force;
@@ -118,18 +115,30 @@ impl Objects {
     /// Brings the store up to what is in force.
     fn keep(&mut self, writer: &Writer) {
         let Self { in_force, stored, .. } = self;
+        let mut changed = Vec::new();
+        // Both are in the order of ids: one walk finds what differs.
+        let mut known = stored.iter().peekable();
         for (id, object) in &*in_force {
-            let (known, root) = (stored.get(id), &object.source.root);
+            while known.next_if(|(other, _)| *other < id).is_some() {}
+            let known = known.next_if(|(other, _)| *other == id).map(|(_, known)| known);
             let written = known.and_then(|known| known.root.as_ref());
-            if written.is_some_and(|written| Arc::ptr_eq(written, root)) {
-                continue;
+            if !written.is_some_and(|written| Arc::ptr_eq(written, &object.source.root)) {
+                changed.push((id, object, known.map(|known| known.hash)));
             }
+        }
+        let mut fresh = Vec::new();
+        for (id, object, known) in changed {
             let text = write_stored(object);
             let hash = xxh64(text.as_bytes(), 0);
-            if known.is_none_or(|known| known.hash != hash) {
+            if known != Some(hash) {
                 writer.put(Table::Objects, key(id), Some(text.into_bytes()));
             }
-            stored.insert(id.clone(), Stored { hash, root: Some(Arc::clone(root)) });
+            let root = Some(Arc::clone(&object.source.root));
+            fresh.push((id.clone(), Stored { hash, root }));
+        }
+        stored.extend(fresh);
+        if stored.len() == in_force.len() {
+            return self.keep_no_foreign(writer);
         }
         stored.retain(|id, _| {
             let stays = in_force.contains_key(id);
@@ -138,6 +147,10 @@ impl Objects {
             }
             stays
         });
+        self.keep_no_foreign(writer);
+    }
+
+    fn keep_no_foreign(&mut self, writer: &Writer) {
         for key in std::mem::take(&mut self.foreign) {
             writer.put(Table::Objects, key, None);
         }

@@ -14,7 +14,7 @@ mod shared;
 mod workload;
 
 pub use shared::{SharedRegistry, load};
-pub use workload::{MAX_PORTS, Offer, Port, Workload, WorkloadError, WorkloadName};
+pub use workload::{MAX_NAME_BYTES, MAX_PORTS, Offer, Port, Workload, WorkloadError, WorkloadName};
 
 /// How long an entry stays after the last message of its stream.
 pub const LEASE: Duration = Duration::from_secs(10);

@@ -23,7 +23,7 @@ pub const MAX_ANSWERS: usize = 200_000;
 pub const HOLD_LIMIT: Duration = Duration::from_secs(2);
 
 /// What can be asked for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// Type of the resource.
     pub rtype: ResourceType,

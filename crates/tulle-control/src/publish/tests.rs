@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 
-use tokio::sync::broadcast::error::TryRecvError;
 use tulle_config::client::{Bind, Role};
 use tulle_config::world::{Health, InstancePort, MeshSettings, WorkloadInstance};
 use tulle_config::{File, Loader, Variable};
@@ -198,8 +197,7 @@ fn names() -> Vec<Key> {
 }
 
 /// Everything a client could hold, computed anew.
-fn everything(publisher: &Publisher, client: &Client) -> BTreeMap<Key, Option<Served>> {
-    let view = publisher.view(client);
+fn everything(view: &ClientView<'_>) -> BTreeMap<Key, Option<Served>> {
     let mut keys = names();
     for rtype in ResourceType::ALL {
         keys.extend(view.wildcard(rtype).into_iter().map(|name| Key { rtype, name }));
@@ -210,13 +208,20 @@ fn everything(publisher: &Publisher, client: &Client) -> BTreeMap<Key, Option<Se
 /// What one client holds that only looks again where it is told to.
 struct Mirror {
     client: Client,
+    watch: Watch,
     held: BTreeMap<Key, Option<Served>>,
 }
 
 impl Mirror {
-    fn follow(&mut self, publisher: &Publisher, dirty: &Dirty) {
-        let view = publisher.view(&self.client);
-        let Dirty::Keys(dirty) = dirty else { panic!("nothing was forgotten") };
+    fn new(publisher: &Arc<Publisher>, client: Client) -> Self {
+        let watch = publisher.watch();
+        let held = everything(&publisher.watched_view(&client, &watch));
+        Self { client, watch, held }
+    }
+
+    fn follow(&mut self, publisher: &Publisher) {
+        let Dirty::Keys(dirty) = self.watch.take() else { panic!("nothing was forgotten") };
+        let view = publisher.watched_view(&self.client, &self.watch);
         for key in dirty.iter().filter(|key| key.is_wildcard()) {
             let (rtype, names) = (key.rtype, view.wildcard(key.rtype));
             let fixed: BTreeSet<Key> = self::names().into_iter().collect();
@@ -228,23 +233,11 @@ impl Mirror {
                 self.held.insert(Key { rtype, name }, served);
             }
         }
-        for key in dirty {
+        for key in &dirty {
             if let Some(held) = self.held.get_mut(key) {
                 *held = view.resource(key.rtype, &key.name);
             }
         }
-    }
-}
-
-fn follow(
-    publisher: &Publisher,
-    changes: &mut broadcast::Receiver<Arc<Dirty>>,
-    mirrors: &mut [Mirror],
-) {
-    match changes.try_recv() {
-        Ok(dirty) => mirrors.iter_mut().for_each(|mirror| mirror.follow(publisher, &dirty)),
-        Err(TryRecvError::Empty) => {}
-        Err(error) => panic!("{error}"),
     }
 }
 
@@ -253,9 +246,8 @@ fn follow(
 fn check_seed(seed: u64, steps: usize) -> usize {
     let mut random = Random(seed);
     let mut input = Input::default();
-    let publisher = Publisher::new(input.world());
-    let mut changes = publisher.subscribe();
-    let mirror = |client: Client| Mirror { held: everything(&publisher, &client), client };
+    let publisher = Arc::new(Publisher::new(input.world()));
+    let mirror = |client: Client| Mirror::new(&publisher, client);
     let mut mirrors: Vec<Mirror> = clients().into_iter().map(mirror).collect();
     let mut present = 0;
     for step in 0..steps {
@@ -263,12 +255,12 @@ fn check_seed(seed: u64, steps: usize) -> usize {
         publisher.replace(input.next(&publisher.world()), Cause::Configuration, Instant::now());
         let fresh = Changes::between(&publisher.world(), &input.world());
         assert!(fresh.is_empty(), "seed {seed} step {step}: {fresh:?}");
-        follow(&publisher, &mut changes, &mut mirrors);
+        mirrors.iter_mut().for_each(|mirror| mirror.follow(&publisher));
         publisher.release(Instant::now() + HOLD_LIMIT);
-        follow(&publisher, &mut changes, &mut mirrors);
+        mirrors.iter_mut().for_each(|mirror| mirror.follow(&publisher));
         let scratch = Publisher::new(input.world());
         for mirror in &mirrors {
-            let expected = everything(&scratch, &mirror.client);
+            let expected = everything(&scratch.view(&mirror.client));
             present += expected.values().flatten().count();
             for (key, expected) in &expected {
                 let held = mirror.held.get(key).unwrap_or(&None);
@@ -319,11 +311,11 @@ fn clients_that_look_alike_share_one_answer_and_its_bytes() {
 fn for_envoy_the_version_of_endpoints_changes_with_their_cluster() {
     let mut input = Input::default();
     order(&mut input);
-    let publisher = Publisher::new(input.world());
-    let mut changes = publisher.subscribe();
+    let publisher = Arc::new(Publisher::new(input.world()));
+    let watch = publisher.watch();
     let key = Key { rtype: ResourceType::Endpoints, name: "outbound|80||order.shop".into() };
     let version = |client: &Client| {
-        let served = publisher.view(client).resource(key.rtype, &key.name);
+        let served = publisher.watched_view(client, &watch).resource(key.rtype, &key.name);
         served.expect("there").version
     };
     let [ours, _, envoy, _] = &clients()[..] else { panic!("four clients") };
@@ -331,7 +323,7 @@ fn for_envoy_the_version_of_endpoints_changes_with_their_cluster() {
     let rule = "{host: order.shop, trafficPolicy: {loadBalancer: {simple: RANDOM}}}";
     input.files.insert("rule.yaml".into(), document("DestinationRule", rule));
     publisher.replace(input.world(), Cause::Configuration, Instant::now());
-    let Dirty::Keys(dirty) = &*changes.try_recv().expect("changed") else { panic!("keys") };
+    let Dirty::Keys(dirty) = watch.take() else { panic!("keys") };
     assert!(dirty.contains(&key));
     assert_eq!(version(ours), before.0);
     assert_ne!(version(envoy), before.1);
@@ -339,7 +331,8 @@ fn for_envoy_the_version_of_endpoints_changes_with_their_cluster() {
 
 /// One client's view over time.
 struct Holding {
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
+    watch: Watch,
     input: Input,
     client: Client,
 }
@@ -349,8 +342,9 @@ impl Holding {
         let mut input = Input::default();
         order(&mut input);
         let client = client("shop", Role::Sidecar, Assembly::Tulle);
-        let publisher = Publisher::new(input.world());
-        let mut holding = Self { publisher, input, client };
+        let publisher = Arc::new(Publisher::new(input.world()));
+        let watch = publisher.watch();
+        let mut holding = Self { publisher, watch, input, client };
         holding.edit(files);
         holding
     }
@@ -367,7 +361,7 @@ impl Holding {
     }
 
     fn served(&self, rtype: ResourceType, name: &str) -> Option<Served> {
-        self.publisher.view(&self.client).resource(rtype, name)
+        self.publisher.watched_view(&self.client, &self.watch).resource(rtype, name)
     }
 
     fn mentions(&self, rtype: ResourceType, name: &str, text: &str) -> bool {
@@ -409,16 +403,16 @@ fn a_route_to_what_never_comes_waits_no_longer_than_the_limit() {
     ]);
     let (route, name) = (ResourceType::Route, "order.shop:80");
     assert!(holding.mentions(route, name, "|v1|"));
-    let mut changes = holding.publisher.subscribe();
     holding.edit(&[("route.yaml", "VirtualService", TO_V2)]);
     assert!(holding.mentions(route, name, "|v1|"));
     let until = holding.publisher.lock().cache.next_release().expect("something is held");
     assert!(until <= Instant::now() + HOLD_LIMIT);
-    changes.try_recv().expect("the edit");
+    let told = Dirty::Keys([Key { rtype: route, name: name.into() }].into());
+    assert_eq!(holding.watch.take(), told, "the edit");
+    assert_eq!(holding.watch.take(), Dirty::Keys(BTreeSet::new()));
     holding.release();
+    assert_eq!(holding.watch.take(), told);
     assert!(holding.mentions(route, name, "|v2|"));
-    let Dirty::Keys(dirty) = &*changes.try_recv().expect("told") else { panic!("keys") };
-    assert!(dirty.contains(&Key { rtype: route, name: name.into() }));
     assert_eq!(holding.publisher.lock().cache.next_release(), None);
 }
 
@@ -456,4 +450,37 @@ fn nobody_is_sent_to_a_workload_that_left_however_fast() {
     holding.input.instances.clear();
     holding.publish(Cause::Registry);
     assert_eq!(holding.served(ResourceType::Endpoints, name), None);
+}
+
+#[test]
+fn a_change_concerns_those_who_looked_and_no_others() {
+    let mut holding = Holding::new(&[]);
+    let other = holding.publisher.watch();
+    let (rtype, name) = (ResourceType::Endpoints, "outbound|80||order.shop");
+    let look = |watch: &Watch, name: &str| {
+        let view = holding.publisher.watched_view(&holding.client, watch);
+        let there = view.resource(rtype, name).is_some();
+        assert!(view.settle(true));
+        there
+    };
+    assert!(look(&holding.watch, name));
+    assert!(!look(&other, "outbound|80||elsewhere.shop"));
+    let moved = "{hosts: [order.shop], addresses: [10.0.0.1], location: MESH_INTERNAL, \
+                 resolution: STATIC, ports: [{number: 80, name: p, protocol: HTTP}], \
+                 endpoints: [{address: 127.0.0.2}]}";
+    holding.edit(&[("order.yaml", "ServiceEntry", moved)]);
+    let generation = holding.publisher.generation();
+    assert_eq!(other.take(), Dirty::Keys(BTreeSet::new()));
+    assert_eq!(other.mailbox().synced(), generation, "it holds the new world too");
+    assert_eq!(holding.watch.mailbox().synced(), generation - 1);
+    let view = holding.publisher.watched_view(&holding.client, &holding.watch);
+    assert!(!view.settle(true), "what it was told is not looked at yet");
+    drop(view);
+    assert_eq!(holding.watch.take(), Dirty::Keys([Key { rtype, name: name.into() }].into()));
+    let view = holding.publisher.watched_view(&holding.client, &holding.watch);
+    assert!(view.settle(true));
+    drop(view);
+    assert_eq!(holding.watch.mailbox().synced(), generation);
+    drop(other);
+    assert_eq!(holding.publisher.lock().watchers.streams(), 1);
 }

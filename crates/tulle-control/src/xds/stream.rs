@@ -1,33 +1,52 @@
 //! One stream: requests and changes go in, responses and status come out.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tonic::{Status as GrpcStatus, Streaming};
 use tulle_xds::session::message::{PerType, ResourceType};
 use tulle_xds::session::server::{StreamError, Verdict};
 
 use super::core::Core;
 use crate::node::Node;
+use crate::publish::watch::Watch;
 use crate::publish::{Dirty, Publisher};
 use crate::status::{Inspection, Status, StreamGuard};
+
+/// Requests taken in before they are answered, if they are there: an ACK and what it is followed
+/// by need one answer.
+const REQUESTS_AT_ONCE: usize = 64;
 
 /// Serves one stream until the client ends it.
 pub(super) async fn serve<C: Core>(
     mut requests: Streaming<C::Request>,
     responses: &mpsc::Sender<Result<C::Response, GrpcStatus>>,
-    publisher: &Publisher,
+    publisher: &Arc<Publisher>,
     status: &Arc<Status>,
 ) -> Result<(), GrpcStatus> {
     let Some(first) = requests.message().await? else { return Ok(()) };
     let node = Node::read(C::node(&first));
     let node = node.map_err(|error| GrpcStatus::invalid_argument(error.to_string()))?;
-    let mut changes = publisher.subscribe();
-    let guard = status.connected(&node, C::VARIANT);
-    let mut stream = Stream { core: C::default(), node, publisher, status: guard };
+    let watch = publisher.watch();
+    let guard = status.connected(&node, C::VARIANT, watch.mailbox());
+    let mut stream = Stream { core: C::default(), node, publisher, watch, status: guard };
     stream.handle(first)?;
     loop {
+        // What came together is answered together.
+        for _ in 0..REQUESTS_AT_ONCE {
+            match already_there(&mut requests).await {
+                Some(request) => match request? {
+                    Some(request) => stream.handle(request)?,
+                    None => return Ok(()),
+                },
+                None => break,
+            }
+        }
+        stream.mark();
         for response in stream.offer() {
             if responses.send(Ok(response)).await.is_err() {
                 return Ok(());
@@ -38,17 +57,28 @@ pub(super) async fn serve<C: Core>(
                 Some(request) => stream.handle(request)?,
                 None => return Ok(()),
             },
-            change = changes.recv() => stream.mark(change)?,
+            () = stream.watch.news() => {}
             inspection = stream.status.inspection() => stream.show(inspection),
             () = until(stream.core.deadline()) => {}
         }
     }
 }
 
+/// The next request, if it need not be waited for.
+async fn already_there<T>(requests: &mut Streaming<T>) -> Option<Result<Option<T>, GrpcStatus>> {
+    let mut next = pin!(requests.message());
+    poll_fn(|context| match next.as_mut().poll(context) {
+        Poll::Ready(request) => Poll::Ready(Some(request)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
 struct Stream<'a, C> {
     core: C,
     node: Node,
     publisher: &'a Publisher,
+    watch: Watch,
     status: StreamGuard,
 }
 
@@ -83,19 +113,9 @@ impl<C: Core> Stream<'_, C> {
         let _ = inspection.send(subscriptions);
     }
 
-    fn mark(
-        &mut self,
-        change: Result<Arc<Dirty>, broadcast::error::RecvError>,
-    ) -> Result<(), GrpcStatus> {
-        let everything = Arc::new(Dirty::Everything);
-        let dirty = match change {
-            Ok(dirty) => dirty,
-            Err(broadcast::error::RecvError::Lagged(_)) => everything,
-            Err(broadcast::error::RecvError::Closed) => {
-                return Err(GrpcStatus::unavailable("the control plane stops"));
-            }
-        };
-        match &*dirty {
+    /// Has the core look again at what may have changed.
+    fn mark(&mut self) {
+        match self.watch.take() {
             Dirty::Everything => {
                 for rtype in ResourceType::ALL {
                     self.core.mark_all_dirty(rtype);
@@ -110,16 +130,16 @@ impl<C: Core> Stream<'_, C> {
                 }
             }
         }
-        Ok(())
     }
 
     fn offer(&mut self) -> Vec<C::Response> {
-        let view = self.publisher.view(&self.node.client);
+        let view = self.publisher.watched_view(&self.node.client, &self.watch);
         let generation = view.generation();
         let offered = self.core.offer(&view, Instant::now());
+        let news = view.settle(offered.is_empty() && self.core.idle());
         drop(view);
-        if offered.is_empty() && self.core.idle() {
-            self.status.synced(generation);
+        if news {
+            self.status.progressed();
         }
         let mut responses = Vec::new();
         for (sent, response) in offered {

@@ -3,6 +3,7 @@
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::transport::Channel;
 use tulle_xds::proto::tulle::v1 as proto;
 use tulle_xds::session::message::ResourceType;
 
@@ -13,12 +14,12 @@ use crate::scene::{Control, DEADLINE, Place};
 
 const NAME: &str = "outbound|80||order.shop";
 
-struct Agent {
+pub struct Agent {
     send: mpsc::Sender<proto::AgentUp>,
-    messages: Streaming<proto::AgentDown>,
+    pub messages: Streaming<proto::AgentDown>,
 }
 
-fn hello(name: &str, instance: &str) -> proto::Hello {
+pub fn hello(name: &str, instance: &str) -> proto::Hello {
     proto::Hello {
         node_id: format!("sidecar~10.0.0.1~{name}.shop~shop.svc.cluster.local"),
         namespace: "shop".into(),
@@ -41,24 +42,29 @@ fn hello(name: &str, instance: &str) -> proto::Hello {
 }
 
 impl Agent {
-    async fn connect(control: &Control, hello: proto::Hello) -> Self {
-        let (send, messages) = mpsc::channel(16);
-        let mut client = proto::agent_client::AgentClient::new(control.channel().await);
-        let messages = client.connect(ReceiverStream::new(messages)).await.expect("a stream");
-        let agent = Self { send, messages: messages.into_inner() };
+    pub async fn connect(control: &Control, hello: proto::Hello) -> Self {
+        let agent = Self::open(control.channel().await).await;
         agent.say(Up::Hello(hello)).await;
         agent
     }
 
-    async fn say(&self, message: Up) {
+    /// A stream on which nothing was said.
+    pub async fn open(channel: Channel) -> Self {
+        let (send, messages) = mpsc::channel(16);
+        let mut client = proto::agent_client::AgentClient::new(channel);
+        let messages = client.connect(ReceiverStream::new(messages)).await.expect("a stream");
+        Self { send, messages: messages.into_inner() }
+    }
+
+    pub async fn say(&self, message: Up) {
         self.send.send(proto::AgentUp { message: Some(message) }).await.expect("open");
     }
 
-    async fn ready(&self, ready: bool) {
+    pub async fn ready(&self, ready: bool) {
         self.say(Up::Readiness(proto::Readiness { ready, reason: String::new() })).await;
     }
 
-    async fn next(&mut self) -> Down {
+    pub async fn next(&mut self) -> Down {
         let message = tokio::time::timeout(DEADLINE, self.messages.message()).await;
         let message = message.expect("in time").expect("no failure").expect("not ended");
         message.message.expect("a message")

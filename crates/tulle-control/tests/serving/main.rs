@@ -4,5 +4,6 @@ mod agent;
 mod client;
 mod configuration;
 mod explain;
+mod hostile;
 mod registry;
 mod scene;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tulle_model::lookup::Needed;
 use tulle_model::snapshot::Change;
 use tulle_xds::decode;
@@ -80,6 +81,8 @@ pub struct Learner {
     /// Something changed since what is on disk.
     unsaved: bool,
     saved_at: Option<Instant>,
+    /// Writes, while names are asked for.
+    saving: Option<JoinHandle<()>>,
 }
 
 impl Learner {
@@ -92,8 +95,8 @@ impl Learner {
         unknown: UnknownFields,
     ) -> Self {
         let Outcome { configuration, progress, series } = outcome;
-        let (unsaved, saved_at) = (false, None);
-        Self { configuration, progress, series, server, state, unknown, unsaved, saved_at }
+        let (unsaved, saved_at, saving) = (false, None, None);
+        Self { configuration, progress, series, server, state, unknown, unsaved, saved_at, saving }
     }
 
     /// Serves what an earlier process kept until the server says otherwise. What cannot be read any
@@ -158,7 +161,9 @@ impl Learner {
     fn save<C: ClientCore>(&mut self, session: &OnDemand<C, Held>) {
         let Some(state) = &self.state else { return };
         let due = self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY);
-        if !self.unsaved || !due {
+        // One after the other: an older version must not replace a newer one.
+        let busy = self.saving.as_ref().is_some_and(|saving| !saving.is_finished());
+        if !self.unsaved || !due || busy {
             return;
         }
         let kept = session.kept().map(|((rtype, name), held, asked)| SavedResource {
@@ -168,10 +173,15 @@ impl Learner {
             asked,
             body: held.body.clone(),
         });
+        let (state, kept) = (state.clone(), kept.collect::<Vec<_>>());
         (self.unsaved, self.saved_at) = (false, Some(Instant::now()));
-        if let Err(error) = state.save(&kept.collect::<Vec<_>>()) {
-            tracing::warn!(%error, "what is served cannot be kept");
-        }
+        #[expect(clippy::disallowed_methods, reason = "one file, one at a time")]
+        let saving = tokio::task::spawn_blocking(move || {
+            if let Err(error) = state.save(&kept) {
+                tracing::warn!(%error, "what is served cannot be kept");
+            }
+        });
+        self.saving = Some(saving);
     }
 }
 

@@ -14,6 +14,9 @@ use crate::session::graph::Referrer;
 use crate::session::message::{Name, Resource, ResourceType};
 use crate::session::on_demand::{Change, Input, OnDemand, Output};
 
+/// Names that are asked for in one message at most, if they came together.
+const NAMES_AT_ONCE: usize = 1_024;
+
 /// What uses an xDS client.
 pub trait Application {
     /// A decoded resource.
@@ -54,12 +57,13 @@ impl<V: Variant, A: Application> Client<V, A> {
         link.connect(Duration::ZERO);
         let mut ticks = tokio::time::interval(TICK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut names = Vec::new();
         loop {
             let input = tokio::select! {
                 event = link.next() => self.event(event, &mut link),
-                name = used.recv() => match name {
-                    Some(name) => Some(Input::Use(name)),
-                    None => return,
+                count = used.recv_many(&mut names, NAMES_AT_ONCE) => match count {
+                    0 => return,
+                    _ => Some(Input::Use(std::mem::take(&mut names))),
                 },
                 _ = ticks.tick() => Some(Input::Tick),
             };

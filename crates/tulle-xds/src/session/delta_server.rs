@@ -167,10 +167,13 @@ impl DeltaServer {
     pub fn offer(&mut self, view: &impl View, now: Instant) -> Vec<DeltaResponse> {
         let mut plans: PerType<Plan> = PerType::default();
         let mut progress: PerType<Progress> = PerType::default();
+        let by_name = !self.lanes[ResourceType::Cluster].wildcard;
         for (rtype, lane) in self.lanes.iter_mut() {
             plans[rtype] = lane.plan(rtype, view);
             lane.rejected.retain(|name| lane.sent.contains_key(name));
             progress[rtype] = lane.progress(&plans[rtype]);
+            // Nobody learns the name of a cluster but from what it holds: no referrer waits.
+            progress[rtype].introduces &= !by_name;
         }
         if self.resumed {
             self.grace.get_or_insert(now + gate::RESUME_GRACE);

@@ -3,7 +3,8 @@
 //! Additions go CDS → EDS → LDS, RDS: a listener or route configuration is sent only when every
 //! cluster that is new to the client, with its endpoints, has been sent *and* acknowledged.
 //! (A route configuration is asked for by a client that holds its listener, endpoints by one that
-//! holds their cluster, so these two come in order by themselves.) Removals go the other way: a
+//! holds their cluster, so these two come in order by themselves; and so do clusters of a client
+//! that asks for them by name, for which nothing waits.) Removals go the other way: a
 //! resource is taken away only when everything that could refer to it has arrived in its newest
 //! version and was acknowledged. Additions never wait for removals, so nothing waits in a circle.
 

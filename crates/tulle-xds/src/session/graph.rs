@@ -51,6 +51,8 @@ pub struct Graph<P> {
     /// Listeners that were removed and whose connections are still served, oldest first.
     draining: VecDeque<(Key, Revision<P>)>,
     steps: Vec<Step<P>>,
+    /// How many nodes have a version that waits.
+    waiting: usize,
 }
 
 #[derive(Debug)]
@@ -85,6 +87,7 @@ impl<P> Default for Graph<P> {
             unsettled: BTreeSet::new(),
             draining: VecDeque::new(),
             steps: Vec::new(),
+            waiting: 0,
         }
     }
 }
@@ -118,8 +121,9 @@ impl<P: Referrer + Clone> Graph<P> {
         }
         let node = self.nodes.entry(key.clone()).or_default();
         node.state = State::Held;
-        if let Some(old) = node.waiting.replace(Revision { value, references }) {
-            self.unrefer(&key, old.references, Why::Replaced);
+        match node.waiting.replace(Revision { value, references }) {
+            Some(old) => self.unrefer(&key, old.references, Why::Replaced),
+            None => self.waiting += 1,
         }
         self.unsettled.insert(key);
     }
@@ -180,7 +184,9 @@ impl<P: Referrer + Clone> Graph<P> {
 
     /// Whether an accepted version waits for what it refers to.
     pub fn waits(&self) -> bool {
-        self.nodes.values().any(|node| node.waiting.is_some())
+        let waits = |node: &&Node<P>| node.waiting.is_some();
+        debug_assert_eq!(self.waiting, self.nodes.values().filter(waits).count());
+        self.waiting > 0
     }
 
     /// Names of a type that something refers to and about which nothing is known.
@@ -199,6 +205,7 @@ impl<P: Referrer + Clone> Graph<P> {
     fn drop_waiting(&mut self, key: &Key) {
         let waiting = self.nodes.get_mut(key).and_then(|node| node.waiting.take());
         if let Some(old) = waiting {
+            self.waiting -= 1;
             self.unrefer(key, old.references, Why::Hidden);
         }
         self.unsettle_with_referrers(key);
@@ -215,6 +222,7 @@ impl<P: Referrer + Clone> Graph<P> {
         }
         let Some(node) = self.nodes.get_mut(key) else { return };
         let Some(revision) = node.waiting.take() else { return };
+        self.waiting -= 1;
         self.steps.push(Step::Show(key.clone(), revision.value.clone()));
         let references = revision.references.clone();
         let old = node.shown.replace(revision);

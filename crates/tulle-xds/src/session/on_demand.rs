@@ -24,8 +24,9 @@ pub enum Input<R, P> {
     Disconnected,
     /// A message came.
     Response(R),
-    /// Traffic uses this listener name. To be repeated for names in use at least once a minute.
-    Use(Name),
+    /// Traffic uses these listener names; what is new among them is asked for in one message. To be
+    /// repeated for names in use at least once a minute.
+    Use(Vec<Name>),
     /// A delivery was decoded.
     Decoded {
         /// The delivery.
@@ -234,7 +235,13 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
                 self.let_go_drained(now);
                 Event::Tick
             }
-            Input::Use(name) => Event::Use { rtype: ResourceType::Listener, name },
+            Input::Use(names) => {
+                for name in names {
+                    let event = Event::Use { rtype: ResourceType::Listener, name };
+                    self.core.take(event, now, &mut turn.actions);
+                }
+                return self.finish(turn);
+            }
             Input::Decoded { delivery, rtype, accepted, rejected } => {
                 let keys = accepted.into_iter().map(|(name, value)| ((rtype, name), value));
                 for (key, value) in keys.filter(|(key, _)| !self.own.contains(key)) {

@@ -222,7 +222,7 @@ fn input<R>(happening: Happening) -> Input<R, Doc> {
     match happening {
         Happening::Connected => Input::Connected,
         Happening::Disconnected => Input::Disconnected,
-        Happening::Use(name) => Input::Use(name),
+        Happening::Use(name) => Input::Use(vec![name]),
         Happening::Tick => Input::Tick,
         Happening::Decoded { delivery } => decode(delivery),
     }

@@ -66,6 +66,11 @@ impl ServiceIndex {
         old: Option<(Sources<'_>, &Self)>,
         domain: &str,
     ) -> Self {
+        if let Some((before, old)) = old
+            && let Some(parts) = few_changed(before, sources, old)
+        {
+            return old.with(parts, sources);
+        }
         let parts = parts(sources, domain);
         let moved = old.map(|(old, _)| moved_namespaces(old, sources)).unwrap_or_default();
         let workloads = Workloads::of(sources);
@@ -78,14 +83,42 @@ impl ServiceIndex {
                 Some((Arc::new(service), ordered(backends).into()))
             });
             let Some((service, backends)) = made else { continue };
-            if let HostPattern::Suffix(suffix) = &service.host {
-                index.suffixes.push((suffix.as_str().into(), key.clone()));
-            }
             index.services.insert(key.clone(), service);
             index.backends.insert(key.clone(), backends);
             index.parts.insert(key, parts);
         }
-        index.suffixes.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        index.find_suffixes();
+        index
+    }
+
+    fn find_suffixes(&mut self) {
+        let suffixes = self.services.iter().filter_map(|(key, service)| match &service.host {
+            HostPattern::Suffix(suffix) => Some((suffix.as_str().into(), key.clone())),
+            HostPattern::Exact(_) | HostPattern::Any => None,
+        });
+        self.suffixes = suffixes.collect();
+        self.suffixes.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+    }
+
+    /// The same with these services made anew, or taken out where nothing declares them any more.
+    fn with(&self, changed: BTreeMap<ServiceKey, Parts>, sources: Sources<'_>) -> Self {
+        let mut index = self.clone();
+        let workloads = Workloads::of(sources);
+        for (key, parts) in changed {
+            match workloads.make(&key, &parts) {
+                Some((service, backends)) => {
+                    index.services.insert(key.clone(), Arc::new(service));
+                    index.backends.insert(key.clone(), ordered(backends).into());
+                    index.parts.insert(key, parts);
+                }
+                None => {
+                    index.services.remove(&key);
+                    index.backends.remove(&key);
+                    index.parts.remove(&key);
+                }
+            }
+        }
+        index.find_suffixes();
         index
     }
 
@@ -94,6 +127,47 @@ impl ServiceIndex {
         self.parts.get(key).filter(|old| old.same(parts))?;
         Some((self.services.get(key)?.clone(), self.backends.get(key)?.clone()))
     }
+}
+
+/// What the services are made of that a change concerns, if it is one of declarations only, in
+/// namespaces where nobody registers: then nothing else of them can have changed.
+fn few_changed(
+    old: Sources<'_>,
+    new: Sources<'_>,
+    index: &ServiceIndex,
+) -> Option<BTreeMap<ServiceKey, Parts>> {
+    if differing(old.instances, new.instances).next().is_some() {
+        return None;
+    }
+    let registering: BTreeSet<&str> = new.instances.keys().map(|key| &*key.namespace).collect();
+    let mut parts: BTreeMap<ServiceKey, Parts> = BTreeMap::new();
+    for (id, was, is) in differing(old.objects, new.objects) {
+        for object in [was, is].into_iter().flatten() {
+            if matches!(object.spec, Spec::WorkloadEntry(_)) {
+                return None;
+            }
+            let hosts = declaration(object).map_or(&[][..], |entry| &entry.hosts);
+            if !hosts.is_empty() && registering.contains(&*id.namespace) {
+                return None;
+            }
+            for host in hosts {
+                let key =
+                    ServiceKey { host: host.to_string().into(), namespace: id.namespace.clone() };
+                let before = || index.parts.get(&key).cloned().unwrap_or_default();
+                let parts = parts.entry(key.clone()).or_insert_with(before);
+                parts.declared.retain(|other| other.id != *id);
+            }
+        }
+        let hosts = is.and_then(|is| declaration(is)).map_or(&[][..], |entry| &entry.hosts);
+        for host in hosts {
+            let key = ServiceKey { host: host.to_string().into(), namespace: id.namespace.clone() };
+            parts.entry(key).or_default().declared.extend(is.cloned());
+        }
+    }
+    for parts in parts.values_mut() {
+        parts.declared.sort_by(|a, b| a.id.cmp(&b.id));
+    }
+    Some(parts)
 }
 
 /// Namespaces in which workloads came, went or changed: what they belong to is made anew.

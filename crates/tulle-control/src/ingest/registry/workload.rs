@@ -196,6 +196,9 @@ impl Workload {
         if HostName::parse(service).is_err() {
             return Err(WorkloadError::Name { field: "service", text: shorten(service) });
         }
+        if !self.service_account.is_empty() {
+            check_name("service account", &self.service_account)?;
+        }
         if address.is_unspecified() || address.is_multicast() {
             return Err(WorkloadError::Address(address.to_string()));
         }

@@ -37,7 +37,7 @@ impl Side {
         let session = OnDemand::new(DeltaClient::new(1));
         let mut side = Side { session, store: Rc::new(store), asked, began };
         side.feed(Input::Connected);
-        side.feed(Input::Use(NAME.into()));
+        side.feed(Input::Use(vec![NAME.into()]));
         let encoded = Encoded {
             name: NAME.into(),
             aliases: Vec::new(),
@@ -88,7 +88,7 @@ impl Side {
                 () = sleep(Duration::from_secs(1)) => {}
             }
             while let Ok(name) = self.asked.try_recv() {
-                self.feed(Input::Use(name));
+                self.feed(Input::Use(vec![name]));
             }
             self.feed(Input::Tick);
         }

@@ -319,6 +319,16 @@ fn a_name_from_an_outdated_route_is_denied_after_its_successor_arrived() {
 }
 
 #[test]
+fn a_destination_waits_for_no_other_where_clusters_are_asked_for_by_name() {
+    let mut talk = Talk::new();
+    talk.shelf.put(CDS, "a", "1").put(RDS, "r", "1").put(LDS, "l", "1");
+    let cluster = talk.subscribe(CDS, &["a"]);
+    assert_eq!(all_said(&cluster), ["a=1"]);
+    assert_eq!(all_said(&talk.subscribe(LDS, &["l"])), ["l=1"], "before the ACK of the cluster");
+    assert_eq!(all_said(&talk.subscribe(RDS, &["r"])), ["r=1"]);
+}
+
+#[test]
 fn nothing_but_a_removal_waits_longer_than_its_limit() {
     let mut talk = Talk::new();
     talk.shelf.list(CDS, "a", "1").put(RDS, "r", "1");

@@ -135,19 +135,29 @@ fn a_used_name_brings_exactly_what_it_needs_in_order() {
     mesh.connect();
     assert_eq!(mesh.changes(), ["+Listener bound=1"]);
     assert_eq!(mesh.client.lookup("x"), Answer::Unknown);
-    mesh.feed(Input::Use("x".into()));
+    mesh.feed(Input::Use(vec!["x".into()]));
     assert_eq!(mesh.changes(), WARM);
     assert_eq!(mesh.client.lookup("x"), Answer::Present("l".into()));
     assert!(mesh.client.graph().shown(Cluster, "c").is_none());
 }
 
 #[test]
+fn names_that_are_used_together_are_asked_for_together() {
+    let mut mesh = Mesh::new();
+    mesh.connect();
+    let used = Input::Use(vec!["x".into(), "y".into(), "x".into()]);
+    let outputs = mesh.client.handle(used, mesh.now);
+    let [Output::Send(request)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!(request.subscribe, ["x".into(), "y".into()]);
+}
+
+#[test]
 fn a_name_that_does_not_exist_is_answered_and_may_come_to_exist() {
     let mut mesh = Mesh::new();
     mesh.connect();
-    mesh.feed(Input::Use("y".into()));
+    mesh.feed(Input::Use(vec!["y".into()]));
     assert_eq!(mesh.client.lookup("y"), Answer::Absent(AbsentReason::NotFound));
-    mesh.feed(Input::Use("x".into()));
+    mesh.feed(Input::Use(vec!["x".into()]));
     mesh.changes();
     mesh.edit(|shelf| shelf.alias(Listener, "y", "l"));
     assert_eq!(mesh.changes(), ["y is l"]);
@@ -157,7 +167,7 @@ fn a_name_that_does_not_exist_is_answered_and_may_come_to_exist() {
 fn an_edit_is_shown_make_before_break() {
     let mut mesh = Mesh::new();
     mesh.connect();
-    mesh.feed(Input::Use("x".into()));
+    mesh.feed(Input::Use(vec!["x".into()]));
     mesh.changes();
     mesh.edit(|shelf| shelf.put(Route, "r", "2 cb cc").remove(Cluster, "a").remove(Endpoints, "a"));
     let expected =
@@ -169,7 +179,7 @@ fn an_edit_is_shown_make_before_break() {
 fn a_reconnect_sends_and_shows_nothing_again() {
     let mut mesh = Mesh::new();
     mesh.connect();
-    mesh.feed(Input::Use("x".into()));
+    mesh.feed(Input::Use(vec!["x".into()]));
     mesh.changes();
     mesh.feed(Input::Disconnected);
     mesh.connect();
@@ -180,7 +190,7 @@ fn a_reconnect_sends_and_shows_nothing_again() {
 fn all_goes_within_seconds_after_five_unused_minutes() {
     let mut mesh = Mesh::new();
     mesh.connect();
-    mesh.feed(Input::Use("x".into()));
+    mesh.feed(Input::Use(vec!["x".into()]));
     mesh.wait(299);
     mesh.changes();
     mesh.wait(4);
@@ -197,7 +207,7 @@ fn what_a_removed_listener_refers_to_serves_its_connections_until_they_are_gone(
     let mut mesh = Mesh::new();
     mesh.client.keep_for_drains(Duration::from_secs(10));
     mesh.connect();
-    mesh.feed(Input::Use("x".into()));
+    mesh.feed(Input::Use(vec!["x".into()]));
     mesh.changes();
     mesh.edit(|shelf| shelf.remove(Listener, "l").remove(Route, "r").remove(Cluster, "a"));
     assert_eq!(mesh.changes(), ["-Listener l", "x: Absent(NotFound)"]);
@@ -213,7 +223,7 @@ fn a_use_keeps_everything() {
     let mut mesh = Mesh::new();
     mesh.connect();
     for _ in 0..20 {
-        mesh.feed(Input::Use("x".into()));
+        mesh.feed(Input::Use(vec!["x".into()]));
         mesh.wait(60);
     }
     assert_eq!(mesh.client.lookup("x"), Answer::Present("l".into()));
@@ -264,7 +274,7 @@ fn own_resources_ask_for_what_they_need_and_are_never_replaced() {
 fn too_many_new_names_are_refused_at_once_and_not_remembered() {
     let mut mesh = Mesh::new();
     for index in 0..150 {
-        mesh.feed(Input::Use(format!("n{index}").into()));
+        mesh.feed(Input::Use(vec![format!("n{index}").into()]));
     }
     let refused = mesh.changes();
     assert_eq!(refused.len(), 50);
