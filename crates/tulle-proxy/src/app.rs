@@ -56,7 +56,7 @@ use crate::discovery::{Discovery, Outcome, node};
 use crate::metrics::discovery::DiscoverySeries;
 use crate::metrics::{self, istio::Peer};
 use crate::settings::{EnvoySettings, Mode, Settings};
-use crate::store::{ASK_QUEUE, Asker};
+use crate::store::Asking;
 use crate::upstream::Clock;
 use crate::upstream::dns::Resolver;
 
@@ -157,14 +157,14 @@ impl Proxy {
         let First { configuration, loaded, discovery } = first(settings, random)?;
         let discovery = in_mesh.or(discovery);
         let registry = metrics::registry(settings);
-        let (asker, asked) = mpsc::channel(ASK_QUEUE);
+        let (asking, asked) = Asking::new();
         let reports = Reports::of(workers.get());
         let inquirer = Inquirer::new(workers.get());
         let worker_seed = WorkerSeed {
             configs: configuration.subscribe(),
             departure: Plan::left(process.drain_time, process.drain_strategy),
             drain: drain.views(),
-            asker: mesh.as_ref().map(|_| asker.clone()),
+            asking: mesh.as_ref().map(|_| asking.clone()),
             clock: Clock::start(),
             random,
             registry: registry.clone(),
@@ -205,7 +205,7 @@ impl Proxy {
             settings: settings.clone(),
             configuration,
             configs: worker_seed.configs,
-            used: Used { asked, _asker: asker },
+            used: Used { asked, asking },
             workers,
             drainer,
             drain,
@@ -241,6 +241,7 @@ impl Proxy {
         let beginning = Beginning { discovered, resolved };
         let outcome = Outcome {
             configuration: Rc::clone(&configuration),
+            refused: used.asking.refused.clone(),
             progress: Rc::clone(&progress),
             series: DiscoverySeries::new(&registry.local()),
         };
@@ -288,7 +289,7 @@ impl Proxy {
 #[derive(Debug)]
 struct Used {
     asked: mpsc::Receiver<Name>,
-    _asker: Asker,
+    asking: Asking,
 }
 
 /// Runs the xDS client, if there is one; never comes back.

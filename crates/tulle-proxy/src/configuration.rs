@@ -11,6 +11,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tulle_model::access_log::AccessLog;
 use tulle_model::listener::Listener;
 use tulle_model::lookup::Needed;
@@ -35,6 +36,8 @@ pub struct WorkerConfig {
     pub sockets: Arc<[Arc<BoundSocket>]>,
     /// Where access logs go.
     pub logs: OpenSinks,
+    /// Since when nobody could be asked for names.
+    pub away_since: Option<Instant>,
     /// Counts what workers were given, from 0.
     pub revision: u64,
 }
@@ -74,6 +77,7 @@ pub struct Configuration {
     fallback_logs: Vec<AccessLog>,
     ledger: Ledger,
     is_listening: bool,
+    away_since: Option<Instant>,
     revision: u64,
     workers: watch::Sender<WorkerConfig>,
 }
@@ -94,11 +98,13 @@ impl Configuration {
     pub fn new(workers: NonZeroUsize, on_demand: bool) -> Self {
         let snapshot = Arc::new(Snapshot::new(on_demand));
         let prepared = Prepared::default();
+        let away_since = on_demand.then(Instant::now);
         let first = WorkerConfig {
             snapshot: Arc::clone(&snapshot),
             prepared: prepared.clone(),
             sockets: [].into(),
             logs: OpenSinks::default(),
+            away_since,
             revision: 0,
         };
         let sharing = if workers.get() == 1 { Sharing::One } else { Sharing::EachWorker };
@@ -115,6 +121,7 @@ impl Configuration {
             fallback_logs: Vec::new(),
             ledger: Ledger::default(),
             is_listening: false,
+            away_since,
             revision: 0,
             workers: watch::Sender::new(first),
         }
@@ -233,6 +240,15 @@ impl Configuration {
         self.publish();
     }
 
+    /// Takes note of whether there is somebody who can be asked for names; workers are told if that
+    /// is new.
+    pub fn set_reachable(&mut self, reachable: bool) {
+        if reachable == self.away_since.is_some() {
+            self.away_since = (!reachable).then(Instant::now);
+            self.publish();
+        }
+    }
+
     /// Whether a listener that came could be bound now. A listener that could not is refused before
     /// anything depends on it.
     ///
@@ -263,6 +279,7 @@ impl Configuration {
             prepared: self.prepared.clone(),
             sockets: self.bound.clone().into(),
             logs: self.sinks.open(),
+            away_since: self.away_since,
             revision: self.revision,
         });
     }

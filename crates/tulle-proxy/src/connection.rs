@@ -29,6 +29,7 @@ use crate::listener::inspect::peek::{look_no_more, protocol_of};
 use crate::listener::original_dst::original_destination;
 use crate::listener::presence::{Presence, PresenceGuard};
 use crate::metrics::envoy::{ListenerConnectionGuard, ListenerSeries};
+use crate::store::InVain;
 use crate::store::uses::Use;
 use crate::tcp::dial::{Dialler, NotConnected};
 use crate::tcp::record::TcpRecord;
@@ -363,7 +364,7 @@ async fn handed_over(
 ) -> Result<Arc<Listener>, Absence> {
     let Some(original) = original else { return Ok(Arc::clone(bound)) };
     let taken = |snapshot: &Snapshot| request::listener(snapshot, bound, original, &mut ());
-    worker.store.decide(taken).await.and_then(|taken| taken)
+    worker.store.decide(InVain::Fails, taken).await.and_then(|taken| taken)
 }
 
 /// The name that the destination of the connection is asked for by, if it is.

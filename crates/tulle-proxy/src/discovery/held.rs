@@ -59,7 +59,7 @@ fn answered(name: Name, answer: Answer) -> Option<Change> {
         Answer::Unknown => return Some(Change::Forget(Needed::Listener(name.into()))),
         Answer::Present(canonical) if canonical == name => return None,
         Answer::Present(canonical) => return Some(Change::Alias(name.into(), canonical.into())),
-        // Not to be remembered: whoever waits may ask again.
+        // Not to be remembered: whoever waits is told in another way, and may ask again.
         Answer::Absent(AbsentReason::TooManyNewNames) => return None,
         Answer::Absent(AbsentReason::Rejected(why)) => Absence::Rejected(why),
         Answer::Absent(AbsentReason::Unanswered) => Absence::TimedOut,

@@ -21,6 +21,7 @@ use tulle_xds::session::on_demand::{Change as Told, Kept, OnDemand};
 
 use crate::configuration::{ApplyError, Configuration};
 use crate::discovery::Outcome;
+use crate::discovery::flood::Flood;
 use crate::discovery::held::{Held, change, needed};
 use crate::discovery::saved::{SavedResource, SavedState};
 use crate::metrics::discovery::DiscoverySeries;
@@ -70,6 +71,7 @@ impl Progress {
 #[derive(Debug)]
 pub struct Learner {
     configuration: Rc<RefCell<Configuration>>,
+    flood: Flood,
     progress: Rc<Progress>,
     series: DiscoverySeries,
     /// Who is asked, for the log.
@@ -90,9 +92,19 @@ impl Learner {
         state: Option<SavedState>,
         unknown: UnknownFields,
     ) -> Self {
-        let Outcome { configuration, progress, series } = outcome;
-        let (unsaved, saved_at) = (false, None);
-        Self { configuration, progress, series, server, state, unknown, unsaved, saved_at }
+        let Outcome { configuration, refused, progress, series } = outcome;
+        let flood = Flood::told_to(refused);
+        Self {
+            configuration,
+            flood,
+            progress,
+            series,
+            server,
+            state,
+            unknown,
+            unsaved: false,
+            saved_at: None,
+        }
     }
 
     /// Serves what an earlier process kept until the server says otherwise. What cannot be read any
@@ -123,6 +135,8 @@ impl Learner {
 
     /// Changes the configuration, all at once.
     fn put(&mut self, told: Vec<Told<Held>>) {
+        let refused = self.flood.tell(&told);
+        self.series.names_refused(refused);
         let mut versions: BTreeMap<Needed, Arc<str>> = BTreeMap::new();
         for told in &told {
             match told {
@@ -212,6 +226,7 @@ impl Application for Learner {
 
     fn linked(&mut self, state: Result<(), Lost>) {
         self.series.set_connected(state.is_ok());
+        self.configuration.borrow_mut().set_reachable(state.is_ok());
         match state {
             Ok(()) => tracing::info!(server = self.server, "the configuration server is connected"),
             Err(lost) => {
@@ -222,6 +237,7 @@ impl Application for Learner {
     }
 
     fn rested<C: ClientCore>(&mut self, session: &OnDemand<C, Held>) {
+        self.flood.log();
         self.progress.note(session);
         self.save(session);
     }
