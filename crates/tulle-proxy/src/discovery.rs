@@ -32,6 +32,7 @@ use crate::discovery::saved::SavedState;
 use crate::discovery::server::Server;
 use crate::metrics::discovery::DiscoverySeries;
 use crate::store::refused::Refused;
+use crate::upstream::dns::Early;
 
 /// What a process learns and from whom.
 #[derive(Debug)]
@@ -84,6 +85,8 @@ impl Discovery {
 pub struct Outcome {
     /// Where resources are put.
     pub configuration: Rc<RefCell<Configuration>>,
+    /// Where clusters wait until their names are resolved.
+    pub early: Rc<Early>,
     /// Where workers hear of names that are not asked for.
     pub refused: Refused,
     /// Where it is said how far the first configuration is.

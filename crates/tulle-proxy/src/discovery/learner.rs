@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tulle_model::lookup::Needed;
+use tulle_model::resource::Resource as Accepted;
 use tulle_model::snapshot::Change;
 use tulle_xds::decode;
 use tulle_xds::driver::client::Application;
@@ -25,6 +27,7 @@ use crate::discovery::flood::Flood;
 use crate::discovery::held::{Held, change, needed};
 use crate::discovery::saved::{SavedResource, SavedState};
 use crate::metrics::discovery::DiscoverySeries;
+use crate::upstream::dns::Early;
 
 /// Shortest time between two versions of what is kept on disk.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -71,6 +74,7 @@ impl Progress {
 #[derive(Debug)]
 pub struct Learner {
     configuration: Rc<RefCell<Configuration>>,
+    early: Rc<Early>,
     flood: Flood,
     progress: Rc<Progress>,
     series: DiscoverySeries,
@@ -92,10 +96,11 @@ impl Learner {
         state: Option<SavedState>,
         unknown: UnknownFields,
     ) -> Self {
-        let Outcome { configuration, refused, progress, series } = outcome;
+        let Outcome { configuration, early, refused, progress, series } = outcome;
         let flood = Flood::told_to(refused);
         Self {
             configuration,
+            early,
             flood,
             progress,
             series,
@@ -121,7 +126,7 @@ impl Learner {
         for SavedResource { rtype, name, version, asked, body } in saved {
             match decode::resource(rtype.into(), &body, UnknownFields::Warn) {
                 Ok(decoded) => {
-                    let value = Held { resource: decoded.value, version: version.clone(), body };
+                    let value = self.held(decoded.value, version.clone(), body);
                     let kept = Kept { key: (rtype, name), version, asked, value };
                     told.extend(session.restore(kept, now));
                 }
@@ -131,6 +136,15 @@ impl Learner {
             }
         }
         self.put(told);
+    }
+
+    /// A resource that is shown as soon as it is of use.
+    fn held(&self, resource: Accepted, version: Arc<str>, body: Bytes) -> Held {
+        let answered = match &resource {
+            Accepted::Cluster(cluster) => self.early.enter(cluster),
+            Accepted::Listener(_) | Accepted::Routes(_) | Accepted::Endpoints(_) => None,
+        };
+        Held { resource, version, body, answered }
     }
 
     /// Changes the configuration, all at once.
@@ -196,7 +210,7 @@ impl Application for Learner {
         let body = body.as_ref().ok_or("it has no body")?;
         let decoded = decode::resource(rtype.into(), body, self.unknown);
         let decoded = decoded.map_err(|found| found.to_string()).and_then(|decoded| {
-            if let tulle_model::resource::Resource::Listener(listener) = &decoded.value {
+            if let Accepted::Listener(listener) = &decoded.value {
                 self.configuration.borrow().check_bindable(listener)?;
             }
             Ok(decoded)
@@ -209,7 +223,7 @@ impl Application for Learner {
                 self.series.accepted(rtype);
                 self.note_refusal(rtype, name, None);
                 let body = self.state.as_ref().map(|_| body.clone()).unwrap_or_default();
-                return Ok(Held { resource: decoded.value, version: version.clone(), body });
+                return Ok(self.held(decoded.value, version.clone(), body));
             }
             Err(why) => why,
         };
@@ -222,6 +236,10 @@ impl Application for Learner {
     fn apply(&mut self, changes: Vec<Told<Held>>) {
         self.unsaved = true;
         self.put(changes);
+    }
+
+    async fn warmed(&self) {
+        self.early.answers().await;
     }
 
     fn linked(&mut self, state: Result<(), Lost>) {

@@ -29,6 +29,11 @@ pub trait Application {
     /// Takes over changes, in their order and at once. Called before the ACK goes out.
     fn apply(&mut self, changes: Vec<Change<Self::Value>>);
 
+    /// Comes back when a resource that was decoded may have become warm ([`Referrer::is_warm`]).
+    fn warmed(&self) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
+
     /// There is a stream now, or none for this reason.
     fn linked(&mut self, state: Result<(), Lost>);
 
@@ -61,6 +66,7 @@ impl<V: Variant, A: Application> Client<V, A> {
                     Some(name) => Some(Input::Use(name)),
                     None => return,
                 },
+                () = self.application.warmed() => Some(Input::Warmed),
                 _ = ticks.tick() => Some(Input::Tick),
             };
             if let Some(input) = input {

@@ -2,7 +2,8 @@
 //!
 //! Listener → route configuration → cluster → endpoints. A new version of a resource is shown only
 //! when everything it refers to is shown or known to be absent (warming); until then the last good
-//! version stays. A resource that is gone stays shown while something shown still refers to it. A
+//! version stays. So it is while a resource itself is not of use yet ([`Referrer::is_warm`]). A
+//! resource that is gone stays shown while something shown still refers to it. A
 //! listener that was removed is no longer shown, and yet its connections are served until they are
 //! gone: what it refers to is kept until [`Graph::let_go`]. The graph also says which names are
 //! needed: everything that a shown or waiting version refers to.
@@ -18,6 +19,12 @@ pub type Key = (ResourceType, Name);
 pub trait Referrer {
     /// Every resource that must be there before this one is of use.
     fn references(&self) -> Vec<Key>;
+
+    /// Whether it is of use once these are there. Who says no is to say so when it has changed
+    /// ([`Graph::look_again`]).
+    fn is_warm(&self) -> bool {
+        true
+    }
 }
 
 /// What follows from what was fed to the graph, in this order.
@@ -140,6 +147,12 @@ impl<P: Referrer + Clone> Graph<P> {
         }
     }
 
+    /// What waits may have become warm.
+    pub fn look_again(&mut self) {
+        let waiting = self.nodes.iter().filter(|(_, node)| node.waiting.is_some());
+        self.unsettled.extend(waiting.map(|(key, _)| key.clone()));
+    }
+
     /// How many listeners were removed and still hold what they refer to.
     pub fn draining(&self) -> usize {
         self.draining.len()
@@ -210,7 +223,7 @@ impl<P: Referrer + Clone> Graph<P> {
             return;
         };
         let ready = |key: &Key| self.nodes.get(key).is_some_and(Node::ready_for_referrers);
-        if !waiting.references.iter().all(ready) {
+        if !waiting.references.iter().all(ready) || !waiting.value.is_warm() {
             return;
         }
         let Some(node) = self.nodes.get_mut(key) else { return };
