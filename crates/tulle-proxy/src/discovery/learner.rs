@@ -18,7 +18,7 @@ use tulle_xds::driver::link::Lost;
 use tulle_xds::fields::UnknownFields;
 use tulle_xds::session::client::ClientCore;
 use tulle_xds::session::delta_client::DeltaClient;
-use tulle_xds::session::message::{Resource, ResourceType};
+use tulle_xds::session::message::{Name, Resource, ResourceType};
 use tulle_xds::session::on_demand::{Change as Told, Kept, OnDemand};
 
 use crate::configuration::{ApplyError, Configuration};
@@ -205,13 +205,20 @@ impl Learner {
 impl Application for Learner {
     type Value = Held;
 
+    fn removes(&mut self, rtype: ResourceType, names: &[Name]) {
+        if rtype == ResourceType::Listener {
+            let names = names.iter().map(|name| name.clone().into());
+            self.configuration.borrow_mut().removes(names);
+        }
+    }
+
     fn decode(&mut self, rtype: ResourceType, resource: &Resource) -> Result<Held, String> {
         let Resource { name, version, body, .. } = resource;
         let body = body.as_ref().ok_or("it has no body")?;
         let decoded = decode::resource(rtype.into(), body, self.unknown);
         let decoded = decoded.map_err(|found| found.to_string()).and_then(|decoded| {
             if let Accepted::Listener(listener) = &decoded.value {
-                self.configuration.borrow().check_bindable(listener)?;
+                self.configuration.borrow_mut().claim(listener)?;
             }
             Ok(decoded)
         });
@@ -256,6 +263,7 @@ impl Application for Learner {
 
     fn rested<C: ClientCore>(&mut self, session: &OnDemand<C, Held>) {
         self.flood.log();
+        self.configuration.borrow_mut().drop_claims();
         self.progress.note(session);
         self.save(session);
     }

@@ -19,6 +19,9 @@ pub trait Application {
     /// A decoded resource.
     type Value: Referrer + Clone;
 
+    /// These are there no more when what is decoded next is.
+    fn removes(&mut self, _rtype: ResourceType, _names: &[Name]) {}
+
     /// Decodes a resource.
     ///
     /// # Errors
@@ -142,7 +145,8 @@ impl<V: Variant, A: Application> Client<V, A> {
 
     /// Decodes every resource of a delivery; each is taken or refused by itself.
     fn decode(&mut self, delivery: Delivery) -> Input<V::Response, A::Value> {
-        let Delivery { id, rtype, resources } = delivery;
+        let Delivery { id, rtype, resources, removed } = delivery;
+        self.application.removes(rtype, &removed);
         let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
         for resource in resources {
             match self.application.decode(rtype, &resource) {

@@ -82,6 +82,8 @@ pub struct Delivery {
     pub rtype: ResourceType,
     /// New or changed resources; every one has a body.
     pub resources: Vec<Resource>,
+    /// What is there no more when they are, by canonical names.
+    pub removed: Vec<Name>,
 }
 
 /// What happens to a client core.

@@ -158,12 +158,13 @@ impl DeltaClient {
             rtype: response.rtype,
             nonce: response.nonce,
             resources: response.resources.into_iter().filter_map(without_body).collect(),
-            removed: response.removed,
+            removed: response.removed.clone(),
         });
         if resources.is_empty() && idle {
             self.apply(id, &[], out);
         } else {
-            out.push(Action::Apply(Delivery { id, rtype: response.rtype, resources }));
+            let (rtype, removed) = (response.rtype, response.removed);
+            out.push(Action::Apply(Delivery { id, rtype, resources, removed }));
         }
     }
 

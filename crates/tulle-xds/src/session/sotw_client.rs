@@ -146,6 +146,9 @@ impl SotwClient {
                 news.push(resource);
             }
         }
+        let named: BTreeSet<&Name> = seen.iter().map(|(name, _)| name).collect();
+        let missing = lane.held.keys().filter(|name| rtype.whole_state() && !named.contains(name));
+        let removed = missing.cloned().collect();
         let unapplied = Unapplied {
             id,
             stream: self.streams.number(),
@@ -155,7 +158,7 @@ impl SotwClient {
             resources: seen,
         };
         self.unapplied.push_back(unapplied);
-        self.hand_out(Delivery { id, rtype, resources: news }, idle, out);
+        self.hand_out(Delivery { id, rtype, resources: news, removed }, idle, out);
     }
 
     fn hand_out(&mut self, delivery: Delivery, idle: bool, out: &mut Out) {

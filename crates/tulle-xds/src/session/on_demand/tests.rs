@@ -88,7 +88,7 @@ impl Mesh {
                         self.asked.push(request.clone());
                         self.server.handle(request).expect("within limits");
                     }
-                    Output::Decode(Delivery { id, rtype, resources }) => {
+                    Output::Decode(Delivery { id, rtype, resources, .. }) => {
                         let accepted = resources.into_iter().map(text).collect();
                         let rejected = vec![];
                         inputs.push(Input::Decoded { delivery: id, rtype, accepted, rejected });
@@ -296,7 +296,7 @@ fn stock_state_of_the_world_with_wildcards_warms_too() {
         for output in client.handle(input, now) {
             match output {
                 Output::Send(request) => drop(server.handle(request).expect("within limits")),
-                Output::Decode(Delivery { id, rtype, resources }) => {
+                Output::Decode(Delivery { id, rtype, resources, .. }) => {
                     let accepted = resources.into_iter().map(text).collect();
                     let rejected = vec![];
                     inputs.push(Input::Decoded { delivery: id, rtype, accepted, rejected });
