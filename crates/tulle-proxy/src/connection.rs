@@ -178,7 +178,7 @@ async fn opened(
         }
     };
     if !Arc::ptr_eq(&unheard.listener, &bound) {
-        unheard.worker.presences.take_over(&unheard.listener.name, present);
+        unheard.worker.presences.take_over(&unheard.listener, present);
     }
     let chain = unheard.chain(&protocol).cloned();
     let downstream = unheard.downstream(chain.as_deref(), &protocol);
@@ -189,6 +189,7 @@ async fn opened(
         tcp::record::no_chain(&worker, &listener, &downstream);
         return None;
     };
+    present.taken_by(&chain);
     let early = early.filter(|early| Arc::ptr_eq(&early.chain, &chain));
     let io = encrypted(&worker, &chain, Io::tcp(stream, peer), series).await?;
     let speaks_h2 = protocol == Protocol::H2;

@@ -1,12 +1,12 @@
 //! Which resource refers to which, and what may be shown when.
 //!
 //! Listener → route configuration → cluster → endpoints. A new version of a resource is shown only
-//! when everything it refers to is shown or known to be absent (warming); until then the last good
-//! version stays. So it is while a resource itself is not of use yet ([`Referrer::is_warm`]). A
-//! resource that is gone stays shown while something shown still refers to it. A
-//! listener that was removed is no longer shown, and yet its connections are served until they are
-//! gone: what it refers to is kept until [`Graph::let_go`]. The graph also says which names are
-//! needed: everything that a shown or waiting version refers to.
+//! when everything it refers to is shown or known to be absent (warming), and when it is of use
+//! itself ([`Referrer::is_warm`]); until then the last good version stays. A resource that is gone
+//! stays shown while something shown still refers to it. A listener that was removed is no longer
+//! shown, and yet its connections are served until they are gone, and so are those of filter chains
+//! that it had in an older version: what these refer to is kept until [`Graph::let_go`]. The graph
+//! also says which names are needed: everything that a shown or waiting version refers to.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -55,8 +55,9 @@ pub struct Graph<P> {
     nodes: BTreeMap<Key, Node<P>>,
     /// Nodes about which something may follow.
     unsettled: BTreeSet<Key>,
-    /// Listeners that were removed and whose connections are still served, oldest first.
-    draining: VecDeque<(Key, Revision<P>)>,
+    /// Listeners that were removed, and versions that were replaced, whose connections are still
+    /// served, oldest first.
+    draining: VecDeque<(Key, Revision<P>, Why)>,
     steps: Vec<Step<P>>,
 }
 
@@ -153,15 +154,15 @@ impl<P: Referrer + Clone> Graph<P> {
         self.unsettled.extend(waiting.map(|(key, _)| key.clone()));
     }
 
-    /// How many listeners were removed and still hold what they refer to.
+    /// How many listeners, and versions of such, are gone and still hold what they refer to.
     pub fn draining(&self) -> usize {
         self.draining.len()
     }
 
-    /// The listener that was removed first has no connections any more.
+    /// The listener, or version of one, that went first has no connections any more.
     pub fn let_go(&mut self) {
-        if let Some((key, old)) = self.draining.pop_front() {
-            self.unshow(&key, old, Why::Hidden);
+        if let Some((key, old, why)) = self.draining.pop_front() {
+            self.unshow(&key, old, why);
         }
     }
 
@@ -236,10 +237,22 @@ impl<P: Referrer + Clone> Graph<P> {
                 node.shown_referrers += 1;
             }
         }
-        if let Some(old) = old {
-            self.unshow(key, old, Why::Replaced);
+        match old {
+            // Connections of filter chains that it had are served until they are gone.
+            Some(old) if key.0 == ResourceType::Listener && self.drops(key, &old) => {
+                self.draining.push_back((key.clone(), old, Why::Replaced));
+            }
+            Some(old) => self.unshow(key, old, Why::Replaced),
+            None => {}
         }
         self.unsettle_with_referrers(key);
+    }
+
+    /// Whether the version that is shown no longer refers to something that `old` did.
+    fn drops(&self, key: &Key, old: &Revision<P>) -> bool {
+        let shown = self.nodes.get(key).and_then(|node| node.shown.as_ref());
+        let refers = |reference| shown.is_some_and(|shown| shown.references.contains(reference));
+        !old.references.iter().all(refers)
     }
 
     /// Hides what is gone and no longer referred to by anything shown.
@@ -252,7 +265,9 @@ impl<P: Referrer + Clone> Graph<P> {
         self.steps.push(Step::Hide(key.clone()));
         // One that is only not asked for any more has no connections.
         match (key.0, node.state) {
-            (ResourceType::Listener, State::Absent) => self.draining.push_back((key.clone(), old)),
+            (ResourceType::Listener, State::Absent) => {
+                self.draining.push_back((key.clone(), old, Why::Hidden));
+            }
             _ => self.unshow(key, old, Why::Hidden),
         }
     }
