@@ -99,6 +99,14 @@ impl Scene {
         logged.unwrap_or_else(|error| panic!("{error}\n{}", self.proxy.tail()));
     }
 
+    /// A client that has sent `POST path` with the first half of its body.
+    async fn half_a_post(&self, path: &str) -> Client {
+        let mut client = Client::connect(self.entry).await.unwrap();
+        let bytes = format!("POST {path} HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\nbo");
+        client.send(bytes.as_bytes()).await;
+        client
+    }
+
     /// The status of `POST path` with a body.
     async fn post(&self, path: &str) -> (u16, String) {
         let mut client = Client::connect(self.entry).await.unwrap();
@@ -183,6 +191,22 @@ async fn a_request_is_moved_until_a_connection_stays() {
         stats.lines().any(|line| line == retries).then_some(())
     });
     counted.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_is_moved_while_its_body_is_under_way() {
+    let backend = http2::Backend::start().await.unwrap();
+    let leaver = Leaver::start(MOVES, backend.address()).await;
+    let scene = Scene::begin(leaver.address).await;
+    let mut client = scene.half_a_post("/moved").await;
+    let stays = || std::future::ready((leaver.came() > MOVES).then_some(()));
+    until("a connection that stays", SOON, stays).await.unwrap();
+    client.send(b"dy").await;
+    assert_eq!(client.response("POST").await.unwrap().response.status(), 200);
+    let received = backend.received(1).await.unwrap();
+    assert_eq!(received.len(), 1, "it arrived once");
+    assert_eq!(received[0].body, b"body");
+    scene.logged("\"POST /moved HTTP/1.1\" 200 - ").await;
 }
 
 #[tokio::test]

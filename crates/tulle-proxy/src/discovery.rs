@@ -59,10 +59,11 @@ pub enum Session {
 }
 
 impl Session {
-    /// Asks for what binds on this node, and for the rest when it is needed.
+    /// Asks for what binds on this node, and for the rest when it is needed; forgets what nobody
+    /// used for as long as `unused`.
     #[must_use]
-    pub fn on_demand(seed: u64, now: Instant) -> Self {
-        let mut session = OnDemand::new(DeltaClient::new(seed));
+    pub fn on_demand(seed: u64, unused: Duration, now: Instant) -> Self {
+        let mut session = OnDemand::new(DeltaClient::new(seed).forgetting_after(unused));
         session.subscribe_wildcard(ResourceType::Listener, false, now);
         Self::Delta(Box::new(session))
     }

@@ -62,20 +62,19 @@ pub struct WorkerMetrics {
     local: Local,
     /// Of the worker itself.
     pub worker: WorkerSeries,
-    http: Handles<HttpMetrics>,
-    clusters: Handles<ClusterMetrics>,
-    listeners: Handles<ListenerMetrics>,
-    tcp: Handles<TcpMetrics>,
+    http: ByName<HttpMetrics>,
+    clusters: ByName<ClusterMetrics>,
+    listeners: ByName<ListenerMetrics>,
+    tcp: ByName<TcpMetrics>,
     own: Peer,
-    istio_http: handles::Handles<IstioHttp>,
-    istio_tcp: handles::Handles<IstioTcp>,
+    nobody: handles::Handles,
     /// Connections that are passed through, by their numbers.
     open: RefCell<HashMap<u64, Rc<OpenConnection>>>,
     stranger: Arc<PeerMetadata>,
     nowhere: ClusterName,
 }
 
-type Handles<T> = RefCell<HashMap<Box<str>, Rc<T>>>;
+type ByName<T> = RefCell<HashMap<Box<str>, Rc<T>>>;
 
 impl WorkerMetrics {
     /// The metrics of the current thread, which is worker `index` of the proxy of `own`.
@@ -85,13 +84,12 @@ impl WorkerMetrics {
         Self {
             worker: WorkerSeries::new(&local, &[&index.to_string()]),
             local,
-            http: Handles::default(),
-            clusters: Handles::default(),
-            listeners: Handles::default(),
-            tcp: Handles::default(),
+            http: ByName::default(),
+            clusters: ByName::default(),
+            listeners: ByName::default(),
+            tcp: ByName::default(),
             own,
-            istio_http: handles::Handles::default(),
-            istio_tcp: handles::Handles::default(),
+            nobody: handles::Handles::default(),
             open: RefCell::default(),
             stranger: Arc::default(),
             nowhere: ClusterName::from(""),
@@ -143,21 +141,26 @@ impl WorkerMetrics {
         handle(&self.tcp, stat_prefix, |name| TcpMetrics::new(&self.local, name))
     }
 
+    /// What is counted of requests and connections that no cluster was found for.
+    #[must_use]
+    pub fn nobody(&self) -> &handles::Handles {
+        &self.nobody
+    }
+
     /// Of requests to this endpoint of this cluster. Cheap enough for each request.
     #[must_use]
-    pub fn istio_http(&self, called: Called<'_>, protocol: Protocol) -> Rc<IstioHttp> {
-        self.istio_http.find(called, protocol, || {
-            let peers = handles::peers(&self.own, called, protocol);
-            Rc::new(IstioHttp::new(self.local.clone(), peers))
+    pub fn istio_http<'c>(&self, called: Called<'c>, protocol: Protocol) -> &'c IstioHttp {
+        called.handles.http(protocol == Protocol::Grpc, || {
+            IstioHttp::new(self.local.clone(), handles::peers(&self.own, called, protocol))
         })
     }
 
     /// Of connections that are passed through to this endpoint of this cluster.
     #[must_use]
     pub fn istio_tcp(&self, called: Called<'_>) -> Rc<IstioTcp> {
-        self.istio_tcp.find(called, Protocol::Tcp, || {
+        called.handles.tcp(|| {
             let peers = handles::peers(&self.own, called, Protocol::Tcp);
-            Rc::new(IstioTcp::new(self.local.clone(), peers))
+            IstioTcp::new(self.local.clone(), peers)
         })
     }
 
@@ -186,12 +189,10 @@ impl WorkerMetrics {
         self.listeners.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
         self.clusters.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
         self.tcp.borrow_mut().retain(|_, handle| Rc::strong_count(handle) > 1);
-        self.istio_http.forget_unused();
-        self.istio_tcp.forget_unused();
     }
 }
 
-fn handle<T>(handles: &Handles<T>, name: &str, make: impl FnOnce(&str) -> T) -> Rc<T> {
+fn handle<T>(handles: &ByName<T>, name: &str, make: impl FnOnce(&str) -> T) -> Rc<T> {
     if let Some(known) = handles.borrow().get(name) {
         return Rc::clone(known);
     }

@@ -216,10 +216,13 @@ fn count(x: &Exchange<'_>) {
     if !x.cx.worker.in_mesh {
         return;
     }
-    let to = record.endpoint.as_ref().map(|endpoint| &endpoint.config);
+    let (endpoint, cluster) = (record.endpoint.as_ref(), record.cluster.as_ref());
+    let to = endpoint.map(|endpoint| &endpoint.config);
+    let handles = endpoint.map(|to| &to.handles).or(cluster.map(|to| to.handles()));
     let called = Called {
+        handles: handles.unwrap_or(metrics.nobody()),
         endpoint: to.map_or(metrics.stranger(), |to| &to.peer),
-        cluster: record.cluster.as_ref().map_or(metrics.nowhere(), |to| &to.config.name),
+        cluster: cluster.map_or(metrics.nowhere(), |to| &to.config.name),
         host: to.map_or("", |to| &to.hostname),
     };
     let grpc = is_grpc(&x.request);

@@ -185,6 +185,8 @@ pub struct MeshSettings {
     pub cluster_id: String,
     /// Where last-good configuration is kept; also locked against a second process.
     pub state: Option<PathBuf>,
+    /// A destination that nobody used for so long is forgotten.
+    pub forget_after: Duration,
     /// Where the admin server listens.
     pub admin: SocketAddr,
     /// Where metrics are served beside the admin server.

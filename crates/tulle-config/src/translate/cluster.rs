@@ -179,7 +179,8 @@ pub(super) fn protocol(declared: Protocol, pool: Option<&ConnectionPool>) -> Ups
     }
 }
 
-fn apply_pool(cluster: &mut Cluster, pool: &ConnectionPool) {
+/// What a rule says about connections.
+pub(super) fn apply_pool(cluster: &mut Cluster, pool: &ConnectionPool) {
     if let Some(timeout) = pool.connect_timeout {
         cluster.connect_timeout = timeout;
     }

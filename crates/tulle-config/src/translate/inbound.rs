@@ -11,7 +11,7 @@ use tulle_model::route::VirtualHost;
 
 use super::cluster::{BLACK_HOLE, INBOUND_PASSTHROUGH};
 use super::{Context, cluster, network_filter, outbound, route};
-use crate::istio::Protocol;
+use crate::istio::{ConnectionPool, Protocol};
 use crate::world::Service;
 
 /// The listener that intercepted inbound connections come in by.
@@ -24,6 +24,8 @@ struct InboundPort {
     protocol: Protocol,
     /// The service that is called there.
     host: Arc<str>,
+    /// The service's own number for it.
+    number: u16,
     origin: Origin,
 }
 
@@ -42,6 +44,7 @@ fn ports(context: &Context<'_>) -> BTreeMap<u16, InboundPort> {
                 app: own.app,
                 protocol: declared.map_or(by_name, |port| port.protocol),
                 host: host.map_or_else(|| "".into(), |host| host.as_str().into()),
+                number: own.number,
                 origin: declared.map_or(origin, |port| port.origin.clone()),
             });
         }
@@ -57,6 +60,7 @@ fn ports(context: &Context<'_>) -> BTreeMap<u16, InboundPort> {
             app: target,
             protocol: port.protocol,
             host: service.key.host.clone(),
+            number,
             origin: port.origin.clone(),
         });
     }
@@ -163,8 +167,21 @@ pub(super) fn cluster(context: &Context<'_>, name: &ClusterName) -> Option<Clust
     if *name != ClusterName::inbound(parts.port) {
         return None;
     }
+    let pool = pool(context, &port);
     let mut cluster = cluster::base(name, cluster::loopback(name, port.app, port.host));
-    cluster.protocol = cluster::protocol(port.protocol, None);
+    cluster.protocol = cluster::protocol(port.protocol, pool.as_ref());
+    if let Some(pool) = &pool {
+        cluster::apply_pool(&mut cluster, pool);
+    }
     cluster.origin = Some(port.origin);
     Some(cluster)
+}
+
+/// What the service's rule says about connections, which holds for its own workloads, too: they
+/// must let through what callers may send. Callers alone decide whether to speak HTTP/2 to them.
+fn pool(context: &Context<'_>, port: &InboundPort) -> Option<ConnectionPool> {
+    let namespace = context.client.namespace();
+    let service = context.world.named_service(&port.host, namespace)?;
+    let settings = context.world.policies(service, namespace).settings(port.number, None);
+    settings.pool.map(|pool| ConnectionPool { upgrade_to_http2: None, ..pool })
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use tulle_model::cluster::{Cluster, Discovery, Endpoints, LbPolicy, UpstreamProtocol};
 use tulle_model::listener::{Listener, NetworkFilter, OnDemand};
@@ -183,6 +184,31 @@ fn the_workload_of_an_endpoint_is_called_through_its_sidecar() {
     assert!(super::tests::cluster(&world, &order, "inbound|81||").is_none());
     let origin = cluster.origin.as_ref().unwrap();
     assert_eq!(origin.to_string(), "ServiceEntry test/orderservice spec.ports[0]");
+}
+
+#[test]
+fn a_workload_lets_through_what_its_callers_may_send() {
+    let rule = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: payment, namespace: shop}
+spec:
+  host: payment
+  trafficPolicy:
+    connectionPool:
+      tcp: {maxConnections: 7}
+      http: {idleTimeout: 3s, http2MaxRequests: 9, h2UpgradePolicy: UPGRADE}
+    outlierDetection: {consecutive5xxErrors: 1}
+";
+    let world = world(rule, vec![instance("shop", "v1", "10.1.0.1", "payment")]);
+    let mut own = client("shop");
+    own.name = "v1".into();
+    let inbound = cluster(&world, &own, "inbound|80||").unwrap();
+    assert_eq!(inbound.limits.default.max_connections, 7);
+    assert_eq!(inbound.limits.high.max_requests, 9);
+    assert_eq!(inbound.pool.idle_timeout, Some(Duration::from_secs(3)));
+    assert_eq!(inbound.protocol, UpstreamProtocol::Http1, "what the application speaks");
+    assert_eq!(inbound.outlier, None, "nobody ejects the only one");
 }
 
 #[test]

@@ -61,7 +61,8 @@ async fn an_address_has_one_listener(program: Program<'_>, dynamic: &Dynamic) {
             "address: {main} is that of listener `main`; two listeners cannot have the same address"
         );
         assert_eq!(told, format!("second: {why}"));
-        assert!(case.proxy.stderr().contains(&why), "{}", case.proxy.tail());
+        let logged = || async { case.proxy.stderr().contains(&why).then_some(()) };
+        until("a line in the log", SOON, logged).await.unwrap();
         let (_, dump) = case.place.ask("/config_dump?resource=dynamic_listeners").await.unwrap();
         assert!(dump.contains(&why), "{dump}");
     }

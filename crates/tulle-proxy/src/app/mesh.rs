@@ -68,7 +68,7 @@ pub fn mesh(
     let discovery = Discovery {
         server: Server::Control(target.clone()),
         node,
-        session: Session::on_demand(seed, Instant::now()),
+        session: Session::on_demand(seed, mesh.forget_after, Instant::now()),
         state,
         unknown: settings.process().unknown_fields(),
     };

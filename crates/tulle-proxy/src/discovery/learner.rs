@@ -229,7 +229,9 @@ impl Application for Learner {
                 }
                 self.series.accepted(rtype);
                 self.note_refusal(rtype, name, None);
-                let body = self.state.as_ref().map(|_| body.clone()).unwrap_or_default();
+                // A part of what was received would keep all of it.
+                let body = self.state.as_ref().map(|_| Bytes::copy_from_slice(body));
+                let body = body.unwrap_or_default();
                 return Ok(self.held(decoded.value, version.clone(), body));
             }
             Err(why) => why,

@@ -95,7 +95,8 @@ fn read(rtype: ResourceType, resource: wire::Resource) -> Option<SavedResource> 
         name: resource.name.into(),
         version: resource.version.into(),
         asked: resource.aliases.into_iter().map(Name::from).collect(),
-        body: resource.resource?.value,
+        // A part of the file would keep all of it.
+        body: Bytes::copy_from_slice(&resource.resource?.value),
     })
 }
 

@@ -291,7 +291,6 @@ async fn wait_for_head(
     sent: &mut bool,
     answer: &mut Answer<'_>,
 ) -> Result<FinalHead, Told> {
-    let mut broken_sink = None;
     loop {
         tokio::select! {
             biased;
@@ -306,8 +305,9 @@ async fn wait_for_head(
                     Err(PumpError::Source(abort)) => {
                         return Err(Told::Failed(failure::downstream(&mut x.record, &abort)));
                     }
-                    // The answer may be there all the same: it says more.
-                    Err(PumpError::Sink(abort)) => broken_sink = Some(abort),
+                    // An answer may be there all the same, and if none is, its end says how the
+                    // stream ended: that a GOAWAY left it unprocessed, or that it was refused.
+                    Err(PumpError::Sink(_)) => {}
                 }
             }
             arrived = answer.next(&mut x.response) => match arrived {
@@ -317,7 +317,6 @@ async fn wait_for_head(
                 }
                 Ok(Arrived::Interim) => pass_interim(x).await?,
                 Err(abort) => {
-                    let abort = broken_sink.unwrap_or(abort);
                     let answered = answer.is_touched();
                     return Err(Told::Broken { abort, touched: true, answered });
                 }

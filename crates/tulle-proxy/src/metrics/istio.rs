@@ -3,7 +3,7 @@
 //! Reference: Istio "Standard metrics". Label sets are interned: one handle for each pair of peers,
 //! which keeps one series for each outcome.
 
-pub(super) mod handles;
+pub mod handles;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -123,6 +123,8 @@ pub struct Service {
 /// Where a request or connection went.
 #[derive(Clone, Copy, Debug)]
 pub struct Called<'c> {
+    /// What is counted of it; of a cluster or of nobody, where no endpoint was chosen.
+    pub handles: &'c handles::Handles,
     /// Whom the endpoint belongs to.
     pub endpoint: &'c Arc<PeerMetadata>,
     /// Its cluster.

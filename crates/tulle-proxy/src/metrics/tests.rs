@@ -107,13 +107,31 @@ fn own() -> Peer {
     Peer { metadata: metadata("client", &[]), principal: "".into() }
 }
 
-fn order() -> (Arc<PeerMetadata>, ClusterName) {
+fn order() -> There {
     let peer = metadata("order-1", &[("app", "order"), ("version", "v1")]);
-    (peer, ClusterName::outbound(80, "", "order.shop.svc.cluster.local"))
+    There::new(peer, order_cluster())
 }
 
-fn to<'c>(endpoint: &'c Arc<PeerMetadata>, cluster: &'c ClusterName) -> Called<'c> {
-    Called { endpoint, cluster, host: "" }
+fn order_cluster() -> ClusterName {
+    ClusterName::outbound(80, "", "order.shop.svc.cluster.local")
+}
+
+/// An endpoint and its cluster.
+struct There {
+    handles: handles::Handles,
+    endpoint: Arc<PeerMetadata>,
+    cluster: ClusterName,
+}
+
+impl There {
+    fn new(endpoint: Arc<PeerMetadata>, cluster: ClusterName) -> Self {
+        Self { handles: handles::Handles::default(), endpoint, cluster }
+    }
+
+    fn called(&self) -> Called<'_> {
+        let Self { handles, endpoint, cluster } = self;
+        Called { handles, endpoint, cluster, host: "" }
+    }
 }
 
 fn outcome(status: u16, flags: ResponseFlags) -> RequestOutcome {
@@ -131,10 +149,10 @@ fn outcome(status: u16, flags: ResponseFlags) -> RequestOutcome {
 #[test]
 fn instances_of_one_workload_share_its_series() {
     let (registry, metrics) = worker(Dialect::Istio);
-    let (_, cluster) = order();
     for instance in ["order-1", "order-2"] {
         let peer = metadata(instance, &[("service.istio.io/workload-name", "order")]);
-        let handle = metrics.istio_http(to(&peer, &cluster), Protocol::Http);
+        let there = There::new(peer, order_cluster());
+        let handle = metrics.istio_http(there.called(), Protocol::Http);
         handle.count(&outcome(200, ResponseFlags::NONE));
     }
     let text = registry.render();
@@ -148,13 +166,13 @@ fn instances_of_one_workload_share_its_series() {
 #[test]
 fn requests_carry_istios_labels() {
     let (registry, metrics) = worker(Dialect::Istio);
-    let (peer, cluster) = order();
-    let handle = metrics.istio_http(to(&peer, &cluster), Protocol::Http);
+    let order = order();
+    let handle = metrics.istio_http(order.called(), Protocol::Http);
     handle.count(&outcome(200, ResponseFlags::NONE));
     handle.count(&outcome(200, ResponseFlags::NONE));
     let unmatched = ResponseFlags::from(ResponseFlag::NoRouteFound);
-    let again = metrics.istio_http(to(&peer, &cluster), Protocol::Http);
-    assert!(Rc::ptr_eq(&handle, &again));
+    let again = metrics.istio_http(order.called(), Protocol::Http);
+    assert!(std::ptr::eq(handle, again));
     again.count(&outcome(404, unmatched));
     let shared = "reporter=\"source\",source_workload=\"client\",\
         source_canonical_service=\"client\",source_canonical_revision=\"latest\",\
@@ -187,9 +205,9 @@ fn requests_carry_istios_labels() {
 fn strangers_are_unknown() {
     let registry = Registry::new(&[Dialect::Istio]);
     let metrics = WorkerMetrics::new(&registry, 0, Peer::default());
-    let (stranger, cluster) = (Arc::default(), ClusterName::from("other"));
-    metrics.istio_tcp(to(&stranger, &cluster)).with_flags(ResponseFlags::NONE).opened().inc();
-    metrics.istio_tcp(to(&stranger, &cluster)).with_flags(ResponseFlags::NONE).sent_bytes().add(9);
+    let stranger = There::new(Arc::default(), ClusterName::from("other"));
+    metrics.istio_tcp(stranger.called()).with_flags(ResponseFlags::NONE).opened().inc();
+    metrics.istio_tcp(stranger.called()).with_flags(ResponseFlags::NONE).sent_bytes().add(9);
     let text = registry.render();
     let line = text.lines().find(|line| line.starts_with("istio_tcp_connections_opened_total{"));
     let line = line.expect("counted");
@@ -201,9 +219,8 @@ fn strangers_are_unknown() {
 #[test]
 fn inbound_the_workload_itself_is_the_destination() {
     let (registry, metrics) = worker(Dialect::Istio);
-    let cluster = ClusterName::inbound(80);
-    let stranger = Arc::default();
-    let handle = metrics.istio_http(to(&stranger, &cluster), Protocol::Grpc);
+    let own = There::new(Arc::default(), ClusterName::inbound(80));
+    let handle = metrics.istio_http(own.called(), Protocol::Grpc);
     handle.count(&RequestOutcome { grpc_status: Some(5), ..outcome(200, ResponseFlags::NONE) });
     let text = registry.render();
     let line = text.lines().find(|line| line.starts_with("istio_requests_total{"));
@@ -225,8 +242,8 @@ fn inbound_the_workload_itself_is_the_destination() {
 #[test]
 fn inbound_the_endpoint_names_the_service() {
     let (registry, metrics) = worker(Dialect::Istio);
-    let (stranger, cluster) = (Arc::default(), ClusterName::inbound(80));
-    let called = Called { host: "order", ..to(&stranger, &cluster) };
+    let own = There::new(Arc::default(), ClusterName::inbound(80));
+    let called = Called { host: "order", ..own.called() };
     metrics.istio_http(called, Protocol::Http).count(&outcome(200, ResponseFlags::NONE));
     let text = registry.render();
     assert!(text.contains("destination_service=\"order\""), "{text}");
@@ -239,18 +256,27 @@ fn inbound_the_endpoint_names_the_service() {
 fn handles_that_nobody_keeps_are_forgotten() {
     let (_registry, metrics) = worker(Dialect::Envoy);
     let kept = metrics.http("kept");
-    let (peer, cluster) = order();
-    let first = metrics.istio_http(to(&peer, &cluster), Protocol::Http);
     let _ = (metrics.http("gone"), metrics.cluster("gone"));
     metrics.forget_unused();
     let left = [metrics.http.borrow().len(), metrics.clusters.borrow().len()];
     assert_eq!(left, [1, 0]);
-    assert!(Rc::ptr_eq(&first, &metrics.istio_http(to(&peer, &cluster), Protocol::Http)));
-    drop(peer);
-    metrics.forget_unused();
-    let (peer, cluster) = order();
-    assert!(!Rc::ptr_eq(&first, &metrics.istio_http(to(&peer, &cluster), Protocol::Http)));
     assert!(Rc::ptr_eq(&kept, &metrics.http("kept")));
+}
+
+#[test]
+fn nothing_is_kept_of_an_endpoint_that_is_gone() {
+    let registry = Registry::new(&[Dialect::Istio]);
+    let There { endpoint, cluster, .. } = order();
+    let workers = [0, 1].map(|index| WorkerMetrics::new(&registry, index, own()));
+    for worker in &workers {
+        let there = There::new(Arc::clone(&endpoint), cluster.clone());
+        worker.istio_http(there.called(), Protocol::Http).count(&outcome(200, ResponseFlags::NONE));
+        worker.istio_tcp(there.called()).with_flags(ResponseFlags::NONE).opened().inc();
+    }
+    let left = Arc::downgrade(&endpoint);
+    drop(endpoint);
+    assert!(left.upgrade().is_none(), "workers keep {}", left.strong_count());
+    assert!(registry.render().contains("istio_requests_total"), "what was counted stays");
 }
 
 #[test]

@@ -7,12 +7,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use tulle_model::head::CanonicalAuthority;
 use tulle_runtime::drain::Strategy;
 use tulle_runtime::logging;
+use tulle_xds::session::client::UNUSED_LIMIT;
 
 use super::network::InboundPortText;
 use super::workload::parse_name;
@@ -21,6 +23,7 @@ use super::{
     MAX_WORKERS, MeshSettings, Mode, Outbound, ProcessSettings, ServicePort, ServiceRegistration,
     Settings, SidecarSettings, UsageError, WorkloadName,
 };
+use crate::store::REPEAT_USE;
 
 /// Where redirected or explicit outbound traffic is taken.
 const OUTBOUND_PORT: u16 = 15001;
@@ -28,6 +31,9 @@ const OUTBOUND_PORT: u16 = 15001;
 const INBOUND_PORT: u16 = 15006;
 /// Where the admin server listens.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
+
+/// Names in use are said to be once a minute ([`REPEAT_USE`]); this leaves room for a late one.
+const LEAST_FORGET_AFTER_S: u64 = REPEAT_USE.as_secs() * 3 / 2;
 
 const EXAMPLES: &str = "Examples:
   tulle-proxy -c envoy.yaml
@@ -149,6 +155,10 @@ struct MeshArgs {
     /// Keep last-good configuration here; one process at a time.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Forget a destination that nobody used for so long, in seconds; at least 90.
+    #[arg(long, value_name = "SECONDS", default_value_t = UNUSED_LIMIT.as_secs(),
+          value_parser = RangedU64ValueParser::<u64>::new().range(LEAST_FORGET_AFTER_S..))]
+    forget_after_s: u64,
     /// Where the admin server listens.
     #[arg(long, value_name = "ADDR", default_value_t = ADMIN)]
     admin: SocketAddr,
@@ -348,6 +358,7 @@ fn mesh(args: MeshArgs, labels: Labels) -> MeshSettings {
         domain: args.dns_domain.unwrap_or(domain),
         cluster_id: args.cluster_id,
         state: args.state,
+        forget_after: Duration::from_secs(args.forget_after_s),
         admin: args.admin,
         metrics: args.metrics,
     }

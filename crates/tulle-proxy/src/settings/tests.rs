@@ -131,6 +131,7 @@ fn bad_use_is_refused_with_what_to_write() {
     for (more, reason) in [
         ("--port http:80", "--service"),
         ("--service a", "--port"),
+        ("--forget-after-s 89", "89 is not in 90.."),
         ("--service a --port http", "NAME:NUMBER"),
         ("--service a --port http:0", "NAME:NUMBER"),
         ("--service a --port http:80:1:2", "NAME:NUMBER"),

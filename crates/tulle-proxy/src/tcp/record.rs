@@ -179,7 +179,9 @@ impl OpenConnection {
         let endpoint = self.progress.endpoint.borrow();
         let to = endpoint.as_ref().map(|endpoint| &endpoint.config);
         let cluster = self.progress.cluster.borrow();
+        let own = endpoint.as_ref().map(|to| &to.handles);
         metrics.istio_tcp(Called {
+            handles: own.or(cluster.as_ref().map(|to| to.handles())).unwrap_or(metrics.nobody()),
             endpoint: to.map_or(metrics.stranger(), |to| &to.peer),
             cluster: cluster.as_ref().map_or(metrics.nowhere(), |to| &to.config.name),
             host: to.map_or("", |to| &to.hostname),

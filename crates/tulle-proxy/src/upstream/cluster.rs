@@ -23,6 +23,7 @@ use super::{Clock, Prepared};
 use crate::io::Io;
 use crate::metrics::WorkerMetrics;
 use crate::metrics::envoy::ClusterMetrics;
+use crate::metrics::istio::handles::Handles;
 use crate::shared::Block;
 
 /// A cluster as configured at one moment. What is known of it at run time is shared with those
@@ -149,6 +150,12 @@ impl UpstreamCluster {
         &self.state.metrics
     }
 
+    /// What is counted where no endpoint of it was chosen.
+    #[must_use]
+    pub fn handles(&self) -> &Handles {
+        &self.state.handles
+    }
+
     /// The name that it is counted and logged by: `alt_stat_name` if there is one.
     #[must_use]
     pub fn stat_name(&self) -> &str {
@@ -197,6 +204,7 @@ pub(super) struct ClusterState {
     pub(super) members: Members,
     pub(super) clock: Clock,
     metrics: Rc<ClusterMetrics>,
+    handles: Handles,
 }
 
 impl ClusterState {
@@ -226,6 +234,7 @@ impl ClusterState {
             members: Members::default(),
             clock,
             metrics: metrics.cluster(stat_name(config)),
+            handles: Handles::default(),
         })
     }
 

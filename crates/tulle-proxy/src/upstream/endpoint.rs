@@ -13,6 +13,7 @@ use super::balancing::Slot;
 use super::http1::Http1Pool;
 use super::http2::Http2Pool;
 use super::outlier::EndpointOutlier;
+use crate::metrics::istio::handles::Handles;
 use crate::shared::{Block, CountGuard, Shared};
 
 /// Where an endpoint can be connected to, names resolved.
@@ -66,6 +67,8 @@ pub struct UpstreamEndpoint {
     pub(super) place: usize,
     /// Lower is used first.
     pub priority: u32,
+    /// What is counted of it.
+    pub handles: Handles,
     pub(super) state: Rc<EndpointState>,
 }
 

@@ -22,6 +22,7 @@ use super::dns::Names;
 use super::endpoint::{EndpointState, Target, UpstreamEndpoint};
 use super::failure::NoEndpoint;
 use super::outlier::ClusterOutliers;
+use crate::metrics::istio::handles::Handles;
 use crate::shared::Block;
 
 /// Endpoints that one `ORIGINAL_DST` cluster remembers at once, per worker.
@@ -151,6 +152,7 @@ impl Members {
                 locality: Arc::clone(&localities[slot.place]),
                 place: slot.place,
                 priority: slot.priority,
+                handles: Handles::default(),
                 state: self.state(&slot.target, prepared, cluster),
                 target: slot.target,
             };
@@ -359,6 +361,7 @@ impl Members {
             locality: Arc::new(Locality::default()),
             place: 0,
             priority: 0,
+            handles: Handles::default(),
             state,
         });
         let entry = Dialled { endpoint: Rc::clone(&endpoint), last: Cell::new(Instant::now()) };

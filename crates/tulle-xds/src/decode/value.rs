@@ -26,11 +26,14 @@ pub fn each<M, T>(
     items: Vec<M>,
     decode: impl Fn(M, &At<'_>) -> Option<T>,
 ) -> Vec<T> {
+    // Collected in place, values would keep the room of messages, which are much larger.
+    let mut values = Vec::with_capacity(items.len());
     let decoded = items
         .into_iter()
         .enumerate()
         .filter_map(|(index, item)| decode(item, &at.item(name, index)));
-    decoded.collect()
+    values.extend(decoded);
+    values
 }
 
 /// The message in `any`.

@@ -5,11 +5,11 @@
 //! by type, what it wants and what it holds, so that nothing held is sent again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::client::{
     AbsentReason, Action, Answer, Changes, ClientCore, Delivery, DeliveryId, Event, Streams,
-    UNAPPLIED_LIMIT, describe_rejected, duplicate, refuse,
+    UNAPPLIED_LIMIT, UNUSED_LIMIT, describe_rejected, duplicate, refuse,
 };
 use super::interest::Interest;
 use super::message::{
@@ -27,6 +27,8 @@ pub struct DeltaClient {
     new_names: NewNames,
     streams: Streams,
     next_delivery: u64,
+    /// Names that nobody used for so long are unsubscribed.
+    unused_limit: Duration,
 }
 
 /// What is wanted, held and to be said of one type.
@@ -70,7 +72,14 @@ impl DeltaClient {
             new_names: NewNames::default(),
             streams: Streams::new(seed),
             next_delivery: 0,
+            unused_limit: UNUSED_LIMIT,
         }
+    }
+
+    /// Forgets names that nobody used for so long, instead of [`UNUSED_LIMIT`].
+    pub fn forgetting_after(mut self, unused: Duration) -> DeltaClient {
+        self.unused_limit = unused;
+        self
     }
 
     /// Takes back a resource kept from an earlier process, with the names it was asked for under.
@@ -202,7 +211,7 @@ impl DeltaClient {
             if !self.unapplied.iter().any(|unapplied| unapplied.rtype == rtype) {
                 let mut dropped = lane.interest.used_too_many();
                 if connected {
-                    dropped.extend(lane.interest.expired(now));
+                    dropped.extend(lane.interest.expired(now, self.unused_limit));
                 }
                 for name in dropped {
                     lane.lose_interest(&name, &mut changes);

@@ -7,9 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::client::{
-    Answer, NEGATIVE_NAMES_LIMIT, UNANSWERED_LIMIT, UNUSED_LIMIT, USED_NAMES_LIMIT,
-};
+use super::client::{Answer, NEGATIVE_NAMES_LIMIT, UNANSWERED_LIMIT, USED_NAMES_LIMIT};
 use super::message::{Name, WILDCARD};
 
 /// The names of one type that are wanted.
@@ -147,10 +145,10 @@ impl Interest {
         self.names.keys()
     }
 
-    /// Names whose time without use is over.
-    pub(super) fn expired(&self, now: Instant) -> Vec<Name> {
+    /// Names that nobody used for as long as `limit`.
+    pub(super) fn expired(&self, now: Instant, limit: Duration) -> Vec<Name> {
         let mut names =
-            self.select(|want| want.idle() && now.duration_since(want.used_at) >= UNUSED_LIMIT);
+            self.select(|want| want.idle() && now.duration_since(want.used_at) >= limit);
         names.retain(|name| &**name != WILDCARD);
         names
     }

@@ -10,7 +10,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::client::{
     AbsentReason, Action, Answer, Changes, ClientCore, Delivery, DeliveryId, Event, Streams,
-    UNAPPLIED_LIMIT, describe_rejected, duplicate, refuse,
+    UNAPPLIED_LIMIT, UNUSED_LIMIT, describe_rejected, duplicate, refuse,
 };
 use super::interest::Interest;
 use super::message::{
@@ -217,7 +217,7 @@ impl SotwClient {
             if !self.unapplied.iter().any(|unapplied| unapplied.rtype == rtype) {
                 let mut dropped = lane.interest.used_too_many();
                 if connected {
-                    dropped.extend(lane.interest.expired(now));
+                    dropped.extend(lane.interest.expired(now, UNUSED_LIMIT));
                 }
                 for name in dropped {
                     lane.lose_interest(&name, &mut changes);

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use crate::faults;
 use crate::journal::Journal;
-use crate::resources::{MAX_DESCRIPTORS, MAX_SLOPE_KB_PER_MINUTE, Resources};
+use crate::resources::{MAX_DESCRIPTORS, MAX_SLOPE_KB_PER_MINUTE, Resources, Rest};
 use crate::traffic::{self, STREAMS, Sum};
 
 /// Share of the asked rate that must have been offered.
@@ -43,7 +43,7 @@ pub enum Check {
     ControlPlane,
     /// Memory does not grow.
     Memory,
-    /// Descriptors do not grow.
+    /// Whatever was opened was closed.
     Descriptors,
 }
 
@@ -205,21 +205,17 @@ impl Evidence<'_> {
     }
 
     fn descriptors(&self) -> (bool, String) {
-        let trends = self.resources.trends();
-        let moved = |trend: &crate::resources::Trend| {
-            let (begin, end) = trend.descriptors;
-            (end - begin).abs().max(trend.files_moved)
+        let rests = self.resources.rests();
+        let moved = |rest: &Rest| rest.before.abs_diff(rest.after);
+        let Some(worst) = rests.iter().max_by_key(|rest| moved(rest)) else {
+            return (false, "nobody came to rest before and after".to_owned());
         };
-        let Some(worst) = trends.iter().max_by(|a, b| moved(a).total_cmp(&moved(b))) else {
-            return (true, too_short());
-        };
-        let (begin, end) = worst.descriptors;
         let observed = format!(
-            "of {} processes those of {} moved most, from {begin} to {end}; files that are no \
-             sockets by {}",
-            trends.len(),
+            "at rest before and after, of {} processes those of {} moved most, from {} to {}",
+            rests.len(),
             worst.name,
-            worst.files_moved
+            worst.before,
+            worst.after
         );
         (moved(worst) <= MAX_DESCRIPTORS, observed)
     }

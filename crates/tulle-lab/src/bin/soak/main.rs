@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
+use tokio::net::TcpStream;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
 use tulle_lab::netns::Network;
@@ -125,6 +126,7 @@ async fn run(settings: &Settings, path: &Path) -> Result<Outcome> {
         objects::write(&mesh.config(), "seldom.yaml", &objects::seldom(0..seldom))?;
     }
     traffic::first_answers().await?;
+    resources.rest().await?;
     let witness = Witness { journal: Rc::clone(&journal), logs: mesh.logs() };
     let doings = faults.begin();
     let most = Duration::from_secs(settings.maximum_seconds);
@@ -132,6 +134,7 @@ async fn run(settings: &Settings, path: &Path) -> Result<Outcome> {
     let rates = rates(&journal, &sums, settings);
     let watching = spawn_local(Rc::clone(&resources).run(Rc::clone(&mesh)));
     let duration = Duration::from_secs(settings.seconds);
+    let mut held = Vec::new();
     let halved = settings.sabotage == Some(Check::Offered);
     let begun: Vec<f64> =
         rates.iter().map(|rate| if halved { rate / 2.0 } else { *rate }).collect();
@@ -140,7 +143,7 @@ async fn run(settings: &Settings, path: &Path) -> Result<Outcome> {
             let steady = steady?.into_iter().zip(rates);
             sums.extend(steady.map(|(sum, rate)| traffic::Sum { rate, ..sum }));
         }
-        () = sabotage(settings.sabotage, &mesh) => {}
+        () = sabotage(settings.sabotage, &mesh, &mut held) => {}
     }
     watching.abort();
     faults.stop();
@@ -149,6 +152,8 @@ async fn run(settings: &Settings, path: &Path) -> Result<Outcome> {
         let _ = doing.await;
     }
     faults.until_left().await;
+    resources.rest().await?;
+    drop(held);
     std::fs::write(path.join("resources.csv"), resources.table())?;
     let last_edit = faults.last_edit_is_in_force().await.map_err(|error| format!("{error:#}"));
     let evidence = Evidence {
@@ -178,9 +183,8 @@ fn rates(journal: &Journal, sums: &[traffic::Sum], settings: &Settings) -> Vec<f
     rates
 }
 
-/// What is done to the whole mesh to make a check fail; never comes back.
-async fn sabotage(check: Option<Check>, mesh: &Rc<Mesh>) {
-    let mut held = Vec::new();
+/// What is done to the whole mesh to make a check fail; never comes back. What it opens is `held`.
+async fn sabotage(check: Option<Check>, mesh: &Rc<Mesh>, held: &mut Vec<TcpStream>) {
     for number in 0u64.. {
         match check {
             Some(Check::Refused | Check::Reset) => {
@@ -194,7 +198,7 @@ async fn sabotage(check: Option<Check>, mesh: &Rc<Mesh>) {
             Some(Check::Descriptors) => {
                 sleep(Duration::from_secs(1)).await;
                 let address = std::net::SocketAddr::from((objects::ADDRESS, objects::TCP));
-                held.push(tokio::net::TcpStream::connect(address).await);
+                held.extend(TcpStream::connect(address).await);
             }
             _ => std::future::pending().await,
         }

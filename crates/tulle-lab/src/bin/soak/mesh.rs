@@ -26,6 +26,9 @@ const LOOK: Duration = Duration::from_millis(50);
 const PROXY_UID: &str = "1337";
 /// Where the caller's sidecar takes connections.
 pub const OUTBOUND: u16 = 15001;
+/// When the caller's sidecar forgets what nobody uses: soon, so that what it holds of destinations
+/// that were called once is the same from the second minute on.
+const FORGET_AFTER_S: u64 = 90;
 /// Ports are given out from here; below the kernel's own.
 const FIRST_PORT: u16 = 20_000;
 const LAST_PORT: u16 = 32_000;
@@ -216,7 +219,8 @@ async fn start_caller(path: &Path) -> Result<Process> {
     command.args(["--reuid", PROXY_UID, "--regid", PROXY_UID, "--clear-groups"]);
     command.arg(binary("tulle-proxy")?);
     command.args(words(&format!(
-        "sidecar --control {CONTROL} --workload soak/caller --address 10.0.0.1"
+        "sidecar --control {CONTROL} --workload soak/caller --address 10.0.0.1 \
+         --forget-after-s {FORGET_AFTER_S}"
     )));
     command.arg("--state").arg(path.join("caller-state"));
     let mut process = Process::spawn("caller", command, &path.join("logs"))?;

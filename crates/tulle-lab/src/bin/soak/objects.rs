@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -14,6 +15,8 @@ pub const HTTP1: u16 = 8080;
 pub const HTTP2: u16 = 9090;
 /// Its port for TCP.
 pub const TCP: u16 = 7000;
+/// How long a connection of a proxy's pool stays open without a request.
+pub const IDLE: Duration = Duration::from_secs(3);
 /// How edits show in requests.
 pub const EDIT_HEADER: &str = "x-soak-edit";
 
@@ -50,6 +53,7 @@ pub fn seldom_address(number: u16) -> Ipv4Addr {
 
 /// Destinations that are known and not called: the same instances under other names.
 pub fn seldom(numbers: std::ops::Range<u16>) -> String {
+    let idle = IDLE.as_secs();
     let one = |number| {
         let address = seldom_address(number);
         format!(
@@ -63,6 +67,13 @@ spec:
   ports: [{{number: {HTTP1}, name: http, protocol: HTTP}}]
   resolution: STATIC
   workloadSelector: {{labels: {{app: echo}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: seldom-{number}, namespace: soak}}
+spec:
+  host: seldom-{number}
+  trafficPolicy: {{connectionPool: {{http: {{idleTimeout: {idle}s}}}}}}
 "
         )
     };
@@ -84,6 +95,7 @@ pub fn edit(number: u64, harm: Option<Harm>) -> String {
     };
     let first = 10 + number % 80;
     let rest = 100 - first;
+    let idle = IDLE.as_secs();
     format!(
         "apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -103,7 +115,9 @@ kind: DestinationRule
 metadata: {{name: echo, namespace: soak}}
 spec:
   host: echo
-  trafficPolicy: {{loadBalancer: {{simple: {balance}}}}}
+  trafficPolicy:
+    loadBalancer: {{simple: {balance}}}
+    connectionPool: {{http: {{idleTimeout: {idle}s}}}}
   subsets:
   - {{name: one, labels: {{version: one}}}}
   - {{name: two, labels: {{version: two}}}}

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::checks::{Evidence, Verdict};
 use crate::faults;
-use crate::resources::{MAX_SLOPE_KB_PER_MINUTE, WARM_UP};
+use crate::resources::{MAX_DESCRIPTORS, MAX_SLOPE_KB_PER_MINUTE, WARM_UP};
 use crate::traffic::{STREAMS, Sum};
 
 /// Prints a line for each check and the sum.
@@ -118,19 +118,22 @@ fn clients(evidence: &Evidence<'_>) -> String {
 
 fn processes(evidence: &Evidence<'_>) -> String {
     let mut text = format!(
-        "\n## Processes\n\nFrom {} s on, looked at every second; at most {MAX_SLOPE_KB_PER_MINUTE} \
-         KB/min are allowed. Descriptors are medians of 30 s at both ends.\n\n| process | \
-         resident KB | KB/min | descriptors | files that are no sockets moved by |\n\
-         |---|---|---|---|---|\n",
+        "\n## Processes\n\nMemory from {} s on, looked at every second; at most \
+         {MAX_SLOPE_KB_PER_MINUTE} KB/min are allowed.\n\n| process | resident KB | KB/min |\n\
+         |---|---|---|\n",
         WARM_UP.as_secs()
     );
     for trend in evidence.resources.trends() {
-        let (begin, end) = trend.descriptors;
-        let _ = writeln!(
-            text,
-            "| {} | {:.0} | {:.0} | {begin} → {end} | {} |",
-            trend.name, trend.rss_kb, trend.slope_kb_per_minute, trend.files_moved
-        );
+        let (name, slope) = (&trend.name, trend.slope_kb_per_minute);
+        let _ = writeln!(text, "| {name} | {:.0} | {slope:.0} |", trend.rss_kb);
+    }
+    let _ = writeln!(
+        text,
+        "\nDescriptors at rest, when nobody calls and idle connections are closed; they may move \
+         by {MAX_DESCRIPTORS}.\n\n| process | before the load | after it |\n|---|---|---|"
+    );
+    for rest in evidence.resources.rests() {
+        let _ = writeln!(text, "| {} | {} | {} |", rest.name, rest.before, rest.after);
     }
     text
 }

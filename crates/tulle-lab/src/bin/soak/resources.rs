@@ -1,14 +1,17 @@
-//! Memory and file descriptors of the processes that live long, looked at every second, and what
-//! became of them after the first minute.
+//! Memory and file descriptors of the processes that live long: memory is looked at every second
+//! and judged by what became of it after the first minute; descriptors are compared at rest, before
+//! the load and after it, when no client and no idle connection holds any.
 
 use std::cell::RefCell;
 use std::fs;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use anyhow::{Result, ensure};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::mesh::Mesh;
+use crate::objects;
 
 /// How often is looked.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -16,12 +19,19 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub const WARM_UP: Duration = Duration::from_secs(60);
 /// Shortest time after that for a judgement.
 pub const JUDGED: Duration = Duration::from_secs(60);
+/// What the looks at both ends may miss of it.
+const SLACK: Duration = Duration::from_secs(10);
 /// Most growth of memory.
 pub const MAX_SLOPE_KB_PER_MINUTE: f64 = 50.0;
 /// Most that the number of descriptors moves.
-pub const MAX_DESCRIPTORS: f64 = 2.0;
-/// Levels are compared over so much at both ends of the time that is judged.
-const LEVEL: Duration = Duration::from_secs(30);
+pub const MAX_DESCRIPTORS: usize = 2;
+/// A process is at rest when its descriptors stayed the same for so long: longer than idle
+/// connections stay.
+const REST: Duration = Duration::from_secs(objects::IDLE.as_secs() + 2);
+/// How long it may take to come to rest.
+const TO_REST: Duration = Duration::from_secs(60);
+/// How often is looked meanwhile.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// One look at one process.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +39,7 @@ struct Sample {
     /// Since the load began.
     at: Duration,
     rss_kb: f64,
-    /// Descriptors that are no sockets.
-    files: f64,
-    sockets: f64,
+    descriptors: usize,
 }
 
 /// One process and what was seen of it.
@@ -41,6 +49,8 @@ pub struct Watched {
     pub name: String,
     pid: u32,
     samples: Vec<Sample>,
+    /// Descriptors at rest, before the load and after it.
+    rest: Vec<usize>,
 }
 
 /// What became of one process after the first minute.
@@ -52,10 +62,17 @@ pub struct Trend {
     pub rss_kb: f64,
     /// Its growth.
     pub slope_kb_per_minute: f64,
-    /// Descriptors at the beginning and at the end of what is judged.
-    pub descriptors: (f64, f64),
-    /// The largest distance of the number of files that are no sockets from its middle.
-    pub files_moved: f64,
+}
+
+/// The descriptors of one process at rest.
+#[derive(Debug)]
+pub struct Rest {
+    /// What it is.
+    pub name: String,
+    /// Before the load.
+    pub before: usize,
+    /// After it.
+    pub after: usize,
 }
 
 /// All that are looked at.
@@ -67,8 +84,41 @@ pub struct Resources {
 impl Resources {
     /// Looks at this process from now on.
     pub fn watch(&self, name: &str, pid: u32) {
-        let watched = Watched { name: name.to_owned(), pid, samples: Vec::new() };
+        let name = name.to_owned();
+        let watched = Watched { name, pid, samples: Vec::new(), rest: Vec::new() };
         self.watched.borrow_mut().push(watched);
+    }
+
+    /// Waits until no process opens or closes anything any more, and notes what each has open.
+    ///
+    /// # Errors
+    /// They do not come to rest.
+    pub async fn rest(&self) -> Result<()> {
+        let pids: Vec<u32> = self.watched.borrow().iter().map(|watched| watched.pid).collect();
+        let open = || pids.iter().copied().map(descriptors).collect::<Vec<_>>();
+        let begun = Instant::now();
+        let (mut seen, mut since) = (open(), begun);
+        while since.elapsed() < REST {
+            ensure!(begun.elapsed() < TO_REST, "processes do not come to rest: {seen:?} open");
+            sleep(LOOK).await;
+            let now = open();
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
+        }
+        for (watched, open) in self.watched.borrow_mut().iter_mut().zip(seen) {
+            watched.rest.extend(open);
+        }
+        Ok(())
+    }
+
+    /// What processes had open at rest that were there before and after the load.
+    pub fn rests(&self) -> Vec<Rest> {
+        let both = |watched: &Watched| match watched.rest[..] {
+            [before, after] => Some(Rest { name: watched.name.clone(), before, after }),
+            _ => None,
+        };
+        self.watched.borrow().iter().filter_map(both).collect()
     }
 
     /// Looks every second; never comes back.
@@ -94,12 +144,12 @@ impl Resources {
 
     /// Every look at every process as comma separated values.
     pub fn table(&self) -> String {
-        let mut table = "process,seconds,rss_kb,files,sockets\n".to_owned();
+        let mut table = "process,seconds,rss_kb,descriptors\n".to_owned();
         for watched in &*self.watched.borrow() {
-            for Sample { at, rss_kb, files, sockets } in &watched.samples {
+            for Sample { at, rss_kb, descriptors } in &watched.samples {
                 let at = at.as_secs_f64();
                 let name = &watched.name;
-                table.push_str(&format!("{name},{at:.1},{rss_kb},{files},{sockets}\n"));
+                table.push_str(&format!("{name},{at:.1},{rss_kb},{descriptors}\n"));
             }
         }
         table
@@ -115,24 +165,15 @@ impl Watched {
     fn trend(&self) -> Option<Trend> {
         let judged: Vec<&Sample> = self.samples.iter().filter(|s| s.at >= WARM_UP).collect();
         let (first, last) = (judged.first()?, judged.last()?);
-        if last.at - first.at < JUDGED - LEVEL / 3 {
+        if last.at - first.at < JUDGED - SLACK {
             return None;
         }
         let points: Vec<(f64, f64)> =
             judged.iter().map(|s| (s.at.as_secs_f64() / 60.0, s.rss_kb)).collect();
-        let level = |of: &dyn Fn(&Sample) -> bool| {
-            median(judged.iter().filter(|s| of(s)).map(|s| s.files + s.sockets).collect())
-        };
-        let begin = level(&|s| s.at < first.at + LEVEL);
-        let end = level(&|s| s.at + LEVEL > last.at);
-        let files: Vec<f64> = judged.iter().map(|s| s.files).collect();
-        let middle = median(files.clone());
         Some(Trend {
             name: self.name.clone(),
             rss_kb: last.rss_kb,
             slope_kb_per_minute: slope(&points),
-            descriptors: (begin, end),
-            files_moved: files.iter().map(|count| (count - middle).abs()).fold(0.0, f64::max),
         })
     }
 }
@@ -141,15 +182,12 @@ fn sample(pid: u32, at: Duration) -> Option<Sample> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let rss_kb = line.split_whitespace().next()?.parse().ok()?;
-    let (mut files, mut sockets) = (0.0, 0.0);
-    for entry in fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten() {
-        let target = fs::read_link(entry.path()).unwrap_or_default();
-        match target.to_string_lossy().starts_with("socket:") {
-            true => sockets += 1.0,
-            false => files += 1.0,
-        }
-    }
-    Some(Sample { at, rss_kb, files, sockets })
+    Some(Sample { at, rss_kb, descriptors: descriptors(pid)? })
+}
+
+/// What a process has open; nothing if it is gone.
+fn descriptors(pid: u32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
 }
 
 /// The slope of the line with the least squares.
@@ -162,40 +200,30 @@ fn slope(points: &[(f64, f64)]) -> f64 {
     if under > 0.0 { over / under } else { 0.0 }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn watched(samples: impl Iterator<Item = (f64, f64, f64)>) -> Watched {
-        let samples = samples.map(|(seconds, rss_kb, sockets)| Sample {
+    fn watched(samples: impl Iterator<Item = (f64, f64)>) -> Watched {
+        let samples = samples.map(|(seconds, rss_kb)| Sample {
             at: Duration::from_secs_f64(seconds),
             rss_kb,
-            files: 10.0,
-            sockets,
+            descriptors: 10,
         });
-        Watched { name: "one".into(), pid: 1, samples: samples.collect() }
+        Watched { name: "one".into(), pid: 1, samples: samples.collect(), rest: Vec::new() }
     }
 
     #[test]
     fn growth_is_measured_after_the_first_minute() {
         let seconds = || (0..300).map(f64::from);
         let steep = |s: f64| if s < 60.0 { s * 1000.0 } else { 60_000.0 + s * 2.0 };
-        let trend = watched(seconds().map(|s| (s, steep(s), 5.0))).trend();
+        let trend = watched(seconds().map(|s| (s, steep(s)))).trend();
         let trend = trend.expect("long enough");
         assert!((trend.slope_kb_per_minute - 120.0).abs() < 1e-6, "{trend:?}");
-        assert_eq!(trend.descriptors, (15.0, 15.0));
-        let leaking = watched(seconds().map(|s| (s, 1.0, (s / 10.0).floor()))).trend();
-        let (begin, end) = leaking.expect("long enough").descriptors;
-        assert!(end - begin > 15.0, "{begin} {end}");
     }
 
     #[test]
     fn a_short_life_is_not_judged() {
-        assert!(watched((0..90).map(|s| (f64::from(s), 1.0, 1.0))).trend().is_none());
+        assert!(watched((0..90).map(|s| (f64::from(s), 1.0))).trend().is_none());
     }
 }

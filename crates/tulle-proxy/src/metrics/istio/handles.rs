@@ -1,63 +1,36 @@
-//! The handles of one worker, found by what a request has at hand: no label is compared or hashed
-//! for a request that goes where another went before.
+//! The handles of one endpoint, kept beside it: no label is compared or hashed for a request that
+//! goes where another went before, and nothing is kept of an endpoint that is gone.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tulle_model::cluster::PeerMetadata;
-use tulle_model::name::{ClusterName, Direction};
+use tulle_model::name::Direction;
 
-use super::{Called, Peer, Peers, Protocol, Reporter, Security, Service};
+use super::{Called, IstioHttp, IstioTcp, Peer, Peers, Protocol, Reporter, Security, Service};
 
-/// Handles by endpoint and cluster.
-#[derive(Debug)]
-pub(in crate::metrics) struct Handles<T> {
-    known: RefCell<HashMap<Key, Entry<T>>>,
+/// What is counted of one endpoint by one worker; made when it is first counted.
+#[derive(Debug, Default)]
+pub struct Handles {
+    http: OnceCell<IstioHttp>,
+    grpc: OnceCell<IstioHttp>,
+    tcp: OnceCell<Rc<IstioTcp>>,
 }
 
-/// Where the two lie in memory. The entry keeps both, so that nothing else can come to lie there.
-type Key = (*const PeerMetadata, *const u8, Protocol);
-
-#[derive(Debug)]
-struct Entry<T> {
-    endpoint: Arc<PeerMetadata>,
-    _cluster: ClusterName,
-    handle: Rc<T>,
-}
-
-impl<T> Default for Handles<T> {
-    fn default() -> Self {
-        Self { known: RefCell::default() }
-    }
-}
-
-impl<T> Handles<T> {
-    /// The handle for this endpoint of this cluster; made by `make` the first time.
-    pub(in crate::metrics) fn find(
+impl Handles {
+    pub(in crate::metrics) fn http(
         &self,
-        Called { endpoint, cluster, .. }: Called<'_>,
-        protocol: Protocol,
-        make: impl FnOnce() -> Rc<T>,
-    ) -> Rc<T> {
-        let key = (Arc::as_ptr(endpoint), cluster.as_str().as_ptr(), protocol);
-        if let Some(entry) = self.known.borrow().get(&key) {
-            return Rc::clone(&entry.handle);
-        }
-        let handle = make();
-        let entry = Entry {
-            endpoint: Arc::clone(endpoint),
-            _cluster: cluster.clone(),
-            handle: Rc::clone(&handle),
-        };
-        self.known.borrow_mut().insert(key, entry);
-        handle
+        is_grpc: bool,
+        make: impl FnOnce() -> IstioHttp,
+    ) -> &IstioHttp {
+        let handle = if is_grpc { &self.grpc } else { &self.http };
+        handle.get_or_init(make)
     }
 
-    /// Forgets endpoints that are in no configuration any more.
-    pub(in crate::metrics) fn forget_unused(&self) {
-        self.known.borrow_mut().retain(|_, entry| Arc::strong_count(&entry.endpoint) > 1);
+    /// Of connections; they keep it as long as they are open.
+    pub(in crate::metrics) fn tcp(&self, make: impl FnOnce() -> IstioTcp) -> Rc<IstioTcp> {
+        Rc::clone(self.tcp.get_or_init(|| Rc::new(make())))
     }
 }
 
@@ -65,7 +38,7 @@ impl<T> Handles<T> {
 #[must_use]
 pub(in crate::metrics) fn peers(
     own: &Peer,
-    Called { endpoint, cluster, host }: Called<'_>,
+    Called { endpoint, cluster, host, .. }: Called<'_>,
     protocol: Protocol,
 ) -> Peers {
     let parts = cluster.parts();

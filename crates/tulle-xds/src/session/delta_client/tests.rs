@@ -166,6 +166,19 @@ fn nothing_is_evicted_while_the_stream_is_down_and_that_time_does_not_count() {
 }
 
 #[test]
+fn what_nobody_uses_may_be_forgotten_sooner() {
+    let limit = Duration::from_secs(90);
+    let mut talk = Talk::new();
+    talk.client = DeltaClient::new(7).forgetting_after(limit);
+    talk.feed(Event::Connected);
+    talk.feed(Event::Use { rtype: LDS, name: "a".into() });
+    talk.receive(response(LDS, "1", vec![resource("a", "1", &[])], &[]), &[]);
+    assert!(sent(talk.wait(limit - Duration::from_secs(1))).is_empty());
+    let bye = sent(talk.wait(Duration::from_secs(1)));
+    assert_eq!(names(&bye[0].unsubscribe), ["a"]);
+}
+
+#[test]
 fn a_reconnect_tells_what_is_held_and_asks_new_names_after_it() {
     let mut talk = Talk::connected();
     talk.subscribe(LDS, "10.0.0.1:80");

@@ -1,6 +1,6 @@
 //! Tests of reference counts, unused time and the limits on names.
 
-use super::super::client::AbsentReason;
+use super::super::client::{AbsentReason, UNUSED_LIMIT};
 use super::*;
 
 fn seconds(n: u64) -> Duration {
@@ -15,10 +15,13 @@ fn a_name_expires_five_minutes_after_its_last_referrer() {
     assert!(interest.subscribe(&name, start));
     assert!(!interest.subscribe(&name, start));
     interest.release("a", start);
-    assert!(interest.expired(start + seconds(9_999)).is_empty(), "one referrer is left");
+    assert!(
+        interest.expired(start + seconds(9_999), UNUSED_LIMIT).is_empty(),
+        "one referrer is left"
+    );
     interest.release("a", start + seconds(10));
-    assert!(interest.expired(start + seconds(309)).is_empty());
-    assert_eq!(interest.expired(start + seconds(310)), vec![name]);
+    assert!(interest.expired(start + seconds(309), UNUSED_LIMIT).is_empty());
+    assert_eq!(interest.expired(start + seconds(310), UNUSED_LIMIT), vec![name]);
 }
 
 #[test]
@@ -28,8 +31,8 @@ fn a_use_puts_expiry_off_and_the_wildcard_never_expires() {
     interest.use_name(&"a".into(), start);
     interest.use_name(&WILDCARD.into(), start);
     interest.use_name(&"a".into(), start + seconds(200));
-    assert!(interest.expired(start + seconds(499)).is_empty());
-    assert_eq!(interest.expired(start + seconds(500)), vec![Name::from("a")]);
+    assert!(interest.expired(start + seconds(499), UNUSED_LIMIT).is_empty());
+    assert_eq!(interest.expired(start + seconds(500), UNUSED_LIMIT), vec![Name::from("a")]);
 }
 
 #[test]
