@@ -353,7 +353,8 @@ fn own_peer(settings: &Settings) -> Option<Peer> {
     Some(Peer { metadata: Arc::new(metadata), principal: "".into() })
 }
 
-/// Resolves the names that configurations have or are to have, and says for which generation each was answered;
+/// Resolves the names that configurations have or are to have, and says for which generation each
+/// was answered;
 /// never comes back.
 async fn follow_names(
     configuration: &RefCell<Configuration>,

@@ -21,7 +21,8 @@ fn of_name(name: &str, host: &str, at: SocketAddr) -> Value {
     named["dns_lookup_family"] = "V4_ONLY".into();
     let at = json!({ "address": host, "port_value": at.port() });
     let endpoint = json!({ "address": { "socket_address": at } });
-    named["load_assignment"] = json!({ "cluster_name": name, "endpoints": [{ "lb_endpoints": [{ "endpoint": endpoint }] }] });
+    let all = json!([{ "lb_endpoints": [{ "endpoint": endpoint }] }]);
+    named["load_assignment"] = json!({ "cluster_name": name, "endpoints": all });
     named
 }
 

@@ -5,8 +5,8 @@
 //! more and more of them as the drain time passes, and what is left after it is closed. Other
 //! listeners, and a new one of the same name, have connections of their own.
 //!
-//! So it is with the filter chains of a listener that stays: an edit that removes a chain or changes
-//! it ends the connections which that chain took, and no others (Envoy:
+//! So it is with the filter chains of a listener that stays: an edit that removes a chain or
+//! changes it ends the connections which that chain took, and no others (Envoy:
 //! `ListenerManagerImpl::drainFilterChains`).
 
 use std::cell::{Cell, RefCell};

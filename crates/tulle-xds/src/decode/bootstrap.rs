@@ -210,12 +210,11 @@ fn check_addresses(listeners: &[Arc<Listener>], at: &At<'_>) {
     let mut owners = BTreeMap::new();
     for listener in listeners {
         for address in listener.bind.iter().filter(|address| address.port() != 0) {
-            match owners.insert(*address, &listener.name) {
-                Some(other) => at.field("listeners").error(format!(
+            if let Some(other) = owners.insert(*address, &listener.name) {
+                at.field("listeners").error(format!(
                     "`{}` listens on {address}, and so does `{other}`; give each its own address",
                     listener.name
-                )),
-                None => {}
+                ));
             }
         }
     }
