@@ -1,5 +1,5 @@
 //! Addresses of listeners that were accepted and are not in force yet: they wait for what they
-//! refer to, and meanwhile nobody else gets their addresses, no other listener and no other process.
+//! refer to, and meanwhile nobody else gets these addresses: no other listener or process.
 //!
 //! Reference: Envoy `ListenerManagerImpl::addOrUpdateListenerInternal`: a listener is refused whose
 //! address another one has, in force or warming. What one response removes goes before what it adds
