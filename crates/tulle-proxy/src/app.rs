@@ -56,9 +56,9 @@ use crate::discovery::{Discovery, Outcome, node};
 use crate::metrics::discovery::DiscoverySeries;
 use crate::metrics::{self, istio::Peer};
 use crate::settings::{EnvoySettings, Mode, Settings};
-use crate::store::{ASK_QUEUE, Asker};
+use crate::store::Asking;
 use crate::upstream::Clock;
-use crate::upstream::dns::Resolver;
+use crate::upstream::dns::{Early, Resolver};
 
 /// How long the last lines of a log may take to be written at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -157,14 +157,14 @@ impl Proxy {
         let First { configuration, loaded, discovery } = first(settings, random)?;
         let discovery = in_mesh.or(discovery);
         let registry = metrics::registry(settings);
-        let (asker, asked) = mpsc::channel(ASK_QUEUE);
+        let (asking, asked) = Asking::new();
         let reports = Reports::of(workers.get());
         let inquirer = Inquirer::new(workers.get());
         let worker_seed = WorkerSeed {
             configs: configuration.subscribe(),
             departure: Plan::left(process.drain_time, process.drain_strategy),
             drain: drain.views(),
-            asker: mesh.as_ref().map(|_| asker.clone()),
+            asking: mesh.as_ref().map(|_| asking.clone()),
             clock: Clock::start(),
             random,
             registry: registry.clone(),
@@ -205,7 +205,7 @@ impl Proxy {
             settings: settings.clone(),
             configuration,
             configs: worker_seed.configs,
-            used: Used { asked, _asker: asker },
+            used: Used { asked, asking },
             workers,
             drainer,
             drain,
@@ -237,10 +237,13 @@ impl Proxy {
         let api = Rc::clone(&operators.api);
         let (resolve, resolved) = watch::channel(0);
         let progress = Rc::new(Progress::default());
+        let early = Rc::new(Early::default());
         let discovered = discovery.as_ref().map(|_| Rc::clone(&progress));
         let beginning = Beginning { discovered, resolved };
         let outcome = Outcome {
             configuration: Rc::clone(&configuration),
+            early: Rc::clone(&early),
+            refused: used.asking.refused.clone(),
             progress: Rc::clone(&progress),
             series: DiscoverySeries::new(&registry.local()),
         };
@@ -266,7 +269,7 @@ impl Proxy {
         };
         let gave_up = tokio::select! {
             ((), gave_up) = async { tokio::join!(drainer.run(|_| {}), ending) } => gave_up,
-            () = follow_names(&configuration, configs, resolve) => false,
+            () = follow_names(&configuration, &early, configs, resolve) => false,
             () = discover(discovery, outcome, used) => false,
             failed = beginning.listen(&configuration) => return failed,
             () = attend(mesh, &api) => false,
@@ -288,7 +291,7 @@ impl Proxy {
 #[derive(Debug)]
 struct Used {
     asked: mpsc::Receiver<Name>,
-    _asker: Asker,
+    asking: Asking,
 }
 
 /// Runs the xDS client, if there is one; never comes back.
@@ -350,21 +353,25 @@ fn own_peer(settings: &Settings) -> Option<Peer> {
     Some(Peer { metadata: Arc::new(metadata), principal: "".into() })
 }
 
-/// Resolves the names that configurations have, and says for which generation each was answered;
+/// Resolves the names that configurations have or are to have, and says for which generation each
+/// was answered;
 /// never comes back.
 async fn follow_names(
     configuration: &RefCell<Configuration>,
+    early: &Early,
     mut configs: watch::Receiver<WorkerConfig>,
     resolved: watch::Sender<u64>,
 ) {
     let mut resolver = Resolver::default();
     loop {
         let snapshot = Arc::clone(&configs.borrow_and_update().snapshot);
-        resolver.want(&snapshot);
+        resolver.want(&snapshot, early);
+        early.set_answered(resolver.answered());
         if resolver.has_answers() {
             resolved.send_replace(snapshot.generation());
         }
         tokio::select! {
+            () = early.came() => {}
             () = resolver.changed() => configuration.borrow_mut().resolved(resolver.names()),
             changed = configs.changed() => if changed.is_err() {
                 return std::future::pending().await;
@@ -397,7 +404,7 @@ fn first(settings: &Settings, seed: u64) -> anyhow::Result<First> {
     }
     let unresolved = {
         let mut resolver = Resolver::default();
-        resolver.want(configuration.snapshot());
+        resolver.want(configuration.snapshot(), &Early::default());
         !resolver.has_answers()
     };
     if discovery.is_none() && !unresolved {

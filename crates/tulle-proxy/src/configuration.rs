@@ -4,6 +4,7 @@
 //! Start and reload are one path: the first configuration is a change from none. Sockets are bound
 //! from the moment on that [`Configuration::listen`] is called.
 
+pub mod claims;
 pub mod ledger;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tulle_model::access_log::AccessLog;
 use tulle_model::listener::Listener;
 use tulle_model::lookup::Needed;
@@ -19,6 +21,7 @@ use tulle_model::snapshot::{Change, Snapshot};
 use tulle_runtime::sockets::{BindError, Sharing, SocketOwner, Wanted};
 
 use crate::access_log::sinks::{OpenSinks, SinkError, Sinks};
+use crate::configuration::claims::Claims;
 use crate::configuration::ledger::Ledger;
 use crate::listener::BoundSocket;
 use crate::upstream::dns::Names;
@@ -35,6 +38,8 @@ pub struct WorkerConfig {
     pub sockets: Arc<[Arc<BoundSocket>]>,
     /// Where access logs go.
     pub logs: OpenSinks,
+    /// Since when nobody could be asked for names.
+    pub away_since: Option<Instant>,
     /// Counts what workers were given, from 0.
     pub revision: u64,
 }
@@ -67,6 +72,7 @@ pub struct Configuration {
     prepared: Prepared,
     names: Names,
     owner: SocketOwner,
+    claims: Claims,
     sharing: Sharing,
     bound: Vec<Arc<BoundSocket>>,
     leaving: Vec<Leaving>,
@@ -74,6 +80,7 @@ pub struct Configuration {
     fallback_logs: Vec<AccessLog>,
     ledger: Ledger,
     is_listening: bool,
+    away_since: Option<Instant>,
     revision: u64,
     workers: watch::Sender<WorkerConfig>,
 }
@@ -94,11 +101,13 @@ impl Configuration {
     pub fn new(workers: NonZeroUsize, on_demand: bool) -> Self {
         let snapshot = Arc::new(Snapshot::new(on_demand));
         let prepared = Prepared::default();
+        let away_since = on_demand.then(Instant::now);
         let first = WorkerConfig {
             snapshot: Arc::clone(&snapshot),
             prepared: prepared.clone(),
             sockets: [].into(),
             logs: OpenSinks::default(),
+            away_since,
             revision: 0,
         };
         let sharing = if workers.get() == 1 { Sharing::One } else { Sharing::EachWorker };
@@ -108,6 +117,7 @@ impl Configuration {
             prepared,
             names: Names::default(),
             owner: SocketOwner::new(workers),
+            claims: Claims::default(),
             sharing,
             bound: Vec::new(),
             leaving: Vec::new(),
@@ -115,6 +125,7 @@ impl Configuration {
             fallback_logs: Vec::new(),
             ledger: Ledger::default(),
             is_listening: false,
+            away_since,
             revision: 0,
             workers: watch::Sender::new(first),
         }
@@ -233,21 +244,34 @@ impl Configuration {
         self.publish();
     }
 
-    /// Whether a listener that came could be bound now. A listener that could not is refused before
-    /// anything depends on it.
+    /// Takes note of whether there is somebody who can be asked for names; workers are told if that
+    /// is new.
+    pub fn set_reachable(&mut self, reachable: bool) {
+        if reachable == self.away_since.is_some() {
+            self.away_since = (!reachable).then(Instant::now);
+            self.publish();
+        }
+    }
+
+    /// These listeners are removed together with what comes next.
+    pub fn removes(&mut self, names: impl IntoIterator<Item = ListenerName>) {
+        self.claims.removes(names);
+    }
+
+    /// Takes the addresses of a listener that came, until it is in force. One that cannot have them
+    /// is refused before anything depends on it.
     ///
     /// # Errors
     /// The field of the address, why not, and what to do.
-    pub fn check_bindable(&self, listener: &Listener) -> Result<(), String> {
-        for (index, address) in listener.bind.iter().enumerate() {
-            let field = match index.checked_sub(1) {
-                None => "address".to_owned(),
-                Some(further) => format!("additional_addresses[{further}].address"),
-            };
-            let checked = self.owner.check(listener.name.as_str(), *address);
-            checked.map_err(|error| format!("{field}: {error}"))?;
+    pub fn claim(&mut self, listener: &Arc<Listener>) -> Result<(), String> {
+        self.claims.enter(listener, &self.snapshot, &self.owner)
+    }
+
+    /// Gives up the addresses of listeners that came and will not be in force any more.
+    pub fn drop_claims(&mut self) {
+        if self.claims.prune() {
+            self.release();
         }
-        Ok(())
     }
 
     fn prepare(&mut self) -> Vec<ApplyError> {
@@ -263,6 +287,7 @@ impl Configuration {
             prepared: self.prepared.clone(),
             sockets: self.bound.clone().into(),
             logs: self.sinks.open(),
+            away_since: self.away_since,
             revision: self.revision,
         });
     }
@@ -270,6 +295,7 @@ impl Configuration {
     /// Binds what is not bound, gives up what no listener wants any more.
     fn bind(&mut self) -> Vec<ApplyError> {
         let (mut bound, mut errors) = (Vec::new(), Vec::new());
+        self.owner.redeem(self.claims.redeem(&self.snapshot));
         for listener in self.snapshot.listeners() {
             for address in &listener.bind {
                 let wanted = Wanted {
@@ -302,11 +328,12 @@ impl Configuration {
         errors
     }
 
-    /// Gives up the addresses of listeners that left where nobody accepts any more.
+    /// Gives up the addresses of listeners that left where nobody accepts any more, and none that
+    /// came is going to.
     pub fn release(&mut self) {
-        let Self { leaving, owner, bound, .. } = self;
+        let Self { leaving, owner, bound, claims, .. } = self;
         leaving.retain(|left| {
-            let over = left.socket.strong_count() == 0;
+            let over = left.socket.strong_count() == 0 && !claims.want(left.wanted);
             let wanted = |socket: &Arc<BoundSocket>| {
                 socket.wanted == left.wanted
                     && (left.wanted.port() != 0 || socket.listener == left.listener)

@@ -29,6 +29,7 @@ use crate::listener::inspect::peek::{look_no_more, protocol_of};
 use crate::listener::original_dst::original_destination;
 use crate::listener::presence::{Presence, PresenceGuard};
 use crate::metrics::envoy::{ListenerConnectionGuard, ListenerSeries};
+use crate::store::InVain;
 use crate::store::uses::Use;
 use crate::tcp::dial::{Dialler, NotConnected};
 use crate::tcp::record::TcpRecord;
@@ -177,7 +178,7 @@ async fn opened(
         }
     };
     if !Arc::ptr_eq(&unheard.listener, &bound) {
-        unheard.worker.presences.take_over(&unheard.listener.name, present);
+        unheard.worker.presences.take_over(&unheard.listener, present);
     }
     let chain = unheard.chain(&protocol).cloned();
     let downstream = unheard.downstream(chain.as_deref(), &protocol);
@@ -188,6 +189,7 @@ async fn opened(
         tcp::record::no_chain(&worker, &listener, &downstream);
         return None;
     };
+    present.taken_by(&chain);
     let early = early.filter(|early| Arc::ptr_eq(&early.chain, &chain));
     let io = encrypted(&worker, &chain, Io::tcp(stream, peer), series).await?;
     let speaks_h2 = protocol == Protocol::H2;
@@ -363,7 +365,7 @@ async fn handed_over(
 ) -> Result<Arc<Listener>, Absence> {
     let Some(original) = original else { return Ok(Arc::clone(bound)) };
     let taken = |snapshot: &Snapshot| request::listener(snapshot, bound, original, &mut ());
-    worker.store.decide(taken).await.and_then(|taken| taken)
+    worker.store.decide(InVain::Fails, taken).await.and_then(|taken| taken)
 }
 
 /// The name that the destination of the connection is asked for by, if it is.

@@ -4,6 +4,7 @@
 //! connections, [`learner`] decodes what comes and puts it into the [`Configuration`]. It runs on
 //! the control thread; names that workers use come in over a queue.
 
+pub mod flood;
 pub mod held;
 pub mod learner;
 pub mod node;
@@ -30,6 +31,8 @@ use crate::discovery::learner::{Learner, Progress};
 use crate::discovery::saved::SavedState;
 use crate::discovery::server::Server;
 use crate::metrics::discovery::DiscoverySeries;
+use crate::store::refused::Refused;
+use crate::upstream::dns::Early;
 
 /// What a process learns and from whom.
 #[derive(Debug)]
@@ -83,6 +86,10 @@ impl Discovery {
 pub struct Outcome {
     /// Where resources are put.
     pub configuration: Rc<RefCell<Configuration>>,
+    /// Where clusters wait until their names are resolved.
+    pub early: Rc<Early>,
+    /// Where workers hear of names that are not asked for.
+    pub refused: Refused,
     /// Where it is said how far the first configuration is.
     pub progress: Rc<Progress>,
     /// Where it is counted.

@@ -68,7 +68,8 @@ impl AcceptLoops {
         running.retain(|(name, address), present| {
             let stays =
                 bound.iter().any(|socket| socket.listener == *name && socket.address == *address);
-            present.configure(snapshot.listener(name.as_str()).present());
+            let now = snapshot.listener(name.as_str()).present();
+            present.configure(now, worker, self.departure);
             if !stays {
                 Rc::clone(present).leave(worker, self.departure);
             }
@@ -86,7 +87,8 @@ impl AcceptLoops {
             let name = socket.listener.clone();
             let metrics = worker.metrics.listener(&socket.address.to_string());
             let present = Rc::<Presence>::default();
-            present.configure(snapshot.listener(name.as_str()).present());
+            let now = snapshot.listener(name.as_str()).present();
+            present.configure(now, worker, self.departure);
             running.insert(key, Rc::clone(&present));
             let worker = Rc::clone(worker);
             let (reports, socket) = (worker.reports.clone(), Arc::clone(socket));

@@ -21,6 +21,7 @@ pub const MAX_BACKLOG: u32 = 65_535;
 pub struct SocketOwner {
     workers: NonZeroUsize,
     bound: Vec<Entry>,
+    reserved: Vec<Reservation>,
     adopted: Vec<TcpListener>,
 }
 
@@ -64,6 +65,22 @@ pub struct Bound {
     pub listeners: Vec<TcpListener>,
 }
 
+/// An address that is taken and not listened on yet: whoever dials it is refused, and nobody else
+/// can listen there.
+#[derive(Debug)]
+pub struct Reservation {
+    address: SocketAddr,
+    socket: Socket,
+}
+
+impl Reservation {
+    /// The address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 /// Why an address cannot be listened on.
 #[derive(Debug, Error)]
 #[error("cannot listen on {address}: {}", advice(source))]
@@ -94,7 +111,7 @@ impl SocketOwner {
     /// An owner of nothing yet, for a process with so many workers.
     #[must_use]
     pub fn new(workers: NonZeroUsize) -> Self {
-        Self { workers, bound: Vec::new(), adopted: Vec::new() }
+        Self { workers, bound: Vec::new(), reserved: Vec::new(), adopted: Vec::new() }
     }
 
     /// Takes over sockets that are listening already (from a service manager or an older
@@ -123,16 +140,29 @@ impl SocketOwner {
         Ok(Bound { address: entry.real, listeners: listeners.map_err(fail)? })
     }
 
-    /// Whether `owner` could bind `address` now. Nobody can connect to what is tried.
+    /// Takes an address that `owner` is going to listen on; `None` if it is held already.
     ///
     /// # Errors
     /// The system refused.
-    pub fn check(&self, owner: &str, address: SocketAddr) -> Result<(), BindError> {
+    pub fn reserve(
+        &self,
+        owner: &str,
+        address: SocketAddr,
+    ) -> Result<Option<Reservation>, BindError> {
         if self.bound.iter().any(|entry| entry.is_for(owner, address)) {
-            return Ok(());
+            return Ok(None);
         }
-        let tried = new_socket(address).and_then(|socket| socket.bind(&address.into()));
-        tried.map_err(|source| BindError { address, source })
+        let adopted = |listener: &TcpListener| listener.local_addr().ok() == Some(address);
+        if self.adopted.iter().any(adopted) {
+            return Ok(None);
+        }
+        let socket = bound_alone(address).map_err(|source| BindError { address, source })?;
+        Ok(Some(Reservation { address, socket }))
+    }
+
+    /// Uses these addresses for whoever binds them next.
+    pub fn redeem(&mut self, reservations: impl IntoIterator<Item = Reservation>) {
+        self.reserved.extend(reservations);
     }
 
     /// Gives an address up: what is not accepted yet is reset. Once the duplicates are closed
@@ -157,7 +187,12 @@ impl SocketOwner {
         };
         let mut sockets = self.take_adopted(wanted.address, count)?;
         if sockets.is_empty() {
-            sockets.push(listen_alone(wanted.address, wanted.backlog, count > 1)?);
+            let reserved = self.reserved.iter().position(|one| one.address == wanted.address);
+            let socket = match reserved.map(|index| self.reserved.swap_remove(index).socket) {
+                Some(socket) => socket,
+                None => bound_alone(wanted.address)?,
+            };
+            sockets.push(listen_alone(socket, wanted.backlog, count > 1)?);
         }
         let real = sockets[0].local_addr()?;
         while sockets.len() < count {
@@ -200,12 +235,21 @@ impl Entry {
     }
 }
 
-/// The first socket of an address. It is bound without `SO_REUSEPORT`, which is only switched on
-/// afterwards: so a second process of the same user is refused and does not quietly take a share
-/// of the connections.
-fn listen_alone(address: SocketAddr, backlog: u32, shared: bool) -> io::Result<TcpListener> {
+/// A socket that is bound and does not listen. Others could listen there if it still said that it
+/// does not mind, as `SO_REUSEADDR` does where nobody listens yet.
+fn bound_alone(address: SocketAddr) -> io::Result<Socket> {
     let socket = new_socket(address)?;
     socket.bind(&address.into())?;
+    socket.set_reuse_address(false)?;
+    Ok(socket)
+}
+
+/// The first socket of an address listens. It was bound without `SO_REUSEPORT`, which is only
+/// switched on afterwards: so a second process of the same user is refused and does not quietly
+/// take a share of the connections. Somebody who has bound the address meanwhile, and can do
+/// nothing with it, is not to be in our way.
+fn listen_alone(socket: Socket, backlog: u32, shared: bool) -> io::Result<TcpListener> {
+    socket.set_reuse_address(true)?;
     if shared {
         socket.set_reuse_port(true)?;
     }

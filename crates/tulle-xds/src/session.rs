@@ -22,6 +22,7 @@ pub mod gate;
 pub mod graph;
 mod interest;
 pub mod message;
+mod new_names;
 pub mod on_demand;
 pub mod server;
 pub mod sotw_client;

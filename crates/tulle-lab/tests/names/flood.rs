@@ -12,7 +12,7 @@ use tulle_lab::client::http1::Client;
 use tulle_lab::deadline::{SOON, until};
 use tulle_lab::ports::PortLease;
 use tulle_lab::process::{Memory, Process, binary, memory};
-use tulle_xds::session::client::NEW_NAMES_PER_SECOND;
+use tulle_xds::session::client::{NEW_NAMES_PER_SECOND, WAITING_TIME_LIMIT};
 
 use crate::mesh::{Mesh, get, log_lines};
 
@@ -24,6 +24,9 @@ const SPREAD: Duration = Duration::from_secs(4);
 const GROWTH_LIMIT: u64 = 32 * 1024 * 1024;
 /// Lines of metrics that are new afterwards: some outcomes of one pair of peers.
 const NEW_SERIES: usize = 400;
+
+/// How long a new name that somebody means may take in the middle of a flood.
+const NEWCOMER_LIMIT: Duration = Duration::from_secs(1);
 
 /// Answers by status; 0 where there was none.
 type Statuses = BTreeMap<u16, u32>;
@@ -57,7 +60,7 @@ fn admitted(start: Instant) -> u64 {
     ((start.elapsed().as_secs_f64() + burst) * f64::from(NEW_NAMES_PER_SECOND)) as u64
 }
 
-/// Two services that are called, and one with any name below its own.
+/// Three services that are called, and one with any name below its own.
 fn services(port: u16) -> String {
     let one = |name: &str, host: &str| {
         format!(
@@ -72,8 +75,13 @@ spec:
 "
         )
     };
-    [one("first", "first.test"), one("second", "second.test"), one("any", "*.any.test")]
-        .join("---\n")
+    [
+        one("first", "first.test"),
+        one("second", "second.test"),
+        one("third", "third.test"),
+        one("any", "*.any.test"),
+    ]
+    .join("---\n")
 }
 
 /// A control plane and a sidecar that needs no redirection.
@@ -162,13 +170,29 @@ async fn invented_authorities_cost_no_more_than_their_limit() {
     let (asked, series) = (mesh.asked().await, mesh.metrics().await.lines().count());
     let (allocated, start) = (mesh.allocated(), Instant::now());
     let flooding = tokio::spawn(flood(authority, mesh.ports[2].address()));
+    let mut newcomers = ["second.test", "third.test"].into_iter();
     while !flooding.is_finished() {
         assert_eq!(mesh.call("first.test").await, 200, "what is known suffers nothing");
         let grown = mesh.asked().await - asked;
         assert!(grown <= admitted(start), "{grown} names after {:?}", start.elapsed());
+        if refused(&mesh.metrics().await) > 0
+            && let Some(newcomer) = newcomers.next()
+        {
+            // Nobody named it before, and no crowd is between it and its turn.
+            let asking = Instant::now();
+            assert_eq!(mesh.call(newcomer).await, 200, "{newcomer}");
+            assert!(asking.elapsed() < NEWCOMER_LIMIT, "{newcomer}: {:?}", asking.elapsed());
+        }
     }
+    assert_eq!(newcomers.next(), None, "nothing was refused in time");
     let statuses = flooding.await.unwrap();
-    let grown = mesh.asked().await - asked;
+    assert!(start.elapsed() < SPREAD + WAITING_TIME_LIMIT + NEWCOMER_LIMIT, "told at once or soon");
+    assert_eq!(refused(&mesh.metrics().await), u64::from(statuses[&503]), "{statuses:?}");
+    let told = until("a line in the log", SOON, || async {
+        mesh.sidecar.stderr().contains("some are refused").then_some(())
+    });
+    told.await.unwrap();
+    let grown = mesh.asked().await - asked - 2;
     println!("{statuses:?}, {grown} names, {:?}", start.elapsed());
     let (found, absent) = (statuses[&200], statuses[&404]);
     assert!(found > 0 && absent > 0, "{statuses:?}");
@@ -178,11 +202,12 @@ async fn invented_authorities_cost_no_more_than_their_limit() {
         .map(|(status, flags)| ((u64::from(status), flags.to_owned()), statuses[&status]));
     assert_eq!(logged(&mesh.sidecar).await, BTreeMap::from(flags));
     check_cost(&mesh.metrics().await, series, mesh.allocated(), allocated);
-    // A moment later a new name is as good as ever.
-    let served = until("a name that was not known", SOON, || async {
-        (mesh.call("second.test").await == 200).then_some(())
-    });
-    served.await.unwrap();
+}
+
+/// New names that the sidecar has refused to ask for.
+fn refused(metrics: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix("tulle_xds_names_refused_total "));
+    line.unwrap().parse().unwrap()
 }
 
 /// Nothing that a caller invents becomes a label, and what is allocated is what waits.

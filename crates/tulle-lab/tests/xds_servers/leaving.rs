@@ -20,6 +20,8 @@ use super::{DELTA, Place};
 
 /// `--drain-time-s` of these proxies.
 const DRAIN: Duration = Duration::from_secs(2);
+/// What Envoy's timers may be early by: they count milliseconds of the time that a turn began.
+const CLOCK: Duration = Duration::from_millis(20);
 /// Told at once, so that nobody has to be lucky.
 const ARGUMENTS: &[&str] = &["--drain-time-s", "2", "--drain-strategy", "immediate"];
 
@@ -102,7 +104,7 @@ async fn drains(program: Program<'_>) {
     told(busy).await;
     let (_, close) = idle.read_to_end().await.unwrap();
     assert_eq!(close, Close::End);
-    assert!(begun.elapsed() >= DRAIN, "it was closed too early: {:?}", begun.elapsed());
+    assert!(begun.elapsed() + CLOCK >= DRAIN, "it was closed too early: {:?}", begun.elapsed());
     load.goes_on().await;
     load.stop().await;
 }
@@ -274,4 +276,64 @@ async fn what_cannot_be_bound_is_refused() {
 #[tokio::test]
 async fn what_envoy_cannot_bind_is_refused() {
     refuses_what_cannot_be_bound(Program::Envoy).await;
+}
+
+/// Where the connections of a filter chain come in.
+fn chain_at(listener: &Value, name: &str, at: SocketAddr, routes: &str) -> Value {
+    let mut chain = listener["filter_chains"][0].clone();
+    chain["name"] = name.into();
+    let range = json!({ "address_prefix": at.ip().to_string(), "prefix_len": 32 });
+    chain["filter_chain_match"] = json!({ "prefix_ranges": [range] });
+    chain["filters"][0]["typed_config"]["rds"]["route_config_name"] = routes.into();
+    chain
+}
+
+/// An edit of one filter chain ends the connections that it took, by the routes that they had, and
+/// no others.
+async fn chains_drain(program: Program<'_>) {
+    let mut place = Place::new();
+    let port = place.port().port();
+    let [any, edited, other] =
+        [[0, 0, 0, 0], [127, 0, 0, 2], [127, 0, 0, 3]].map(|ip| SocketAddr::from((ip, port)));
+    let (a, b) = (application("a").await, application("b").await);
+    let mut server = place.server("xds").await;
+    let config = |routes_of_edited: &str, to: &str| {
+        let mut main = listener("main", any, "r");
+        main["filter_chains"] = json!([
+            chain_at(&main, "edited", edited, routes_of_edited),
+            chain_at(&main, "other", other, "r"),
+        ]);
+        let clusters = [cluster("a"), endpoints("a", a), cluster("b"), endpoints("b", b)];
+        [&clusters[..], &[main, routes("r", "a"), routes(routes_of_edited, to)]].concat()
+    };
+    server.set("1", &config("before", "a")).await;
+    let mut proxy = place.proxy_with(program, &place.bootstrap(&DELTA, &[]), ARGUMENTS);
+    proxy.listening(&[port], SOON).await.unwrap();
+    until_answered_by(edited, "a").await;
+    let load = Load::start(other);
+    let (busy, mut idle, mut calm) = (kept(edited).await, kept(edited).await, kept(other).await);
+
+    let begun = Instant::now();
+    server.set("2", &config("after", "b")).await;
+    until_answered_by(edited, "b").await;
+    told(busy).await;
+    let (_, close) = idle.read_to_end().await.unwrap();
+    assert_eq!(close, Close::End);
+    assert!(begun.elapsed() + CLOCK >= DRAIN, "it was closed too early: {:?}", begun.elapsed());
+    let answer = calm.get("service", "/").await.unwrap();
+    assert_eq!((answer.status(), answer.header("connection")), (200, None), "not concerned");
+    load.goes_on().await;
+    load.stop().await;
+    let mut fresh = kept(edited).await;
+    assert_eq!(fresh.get("service", "/").await.unwrap().header("connection"), None);
+}
+
+#[tokio::test]
+async fn a_filter_chain_that_is_edited_drains() {
+    chains_drain(Program::Tulle).await;
+}
+
+#[tokio::test]
+async fn a_filter_chain_that_is_edited_envoy_drains() {
+    chains_drain(Program::Envoy).await;
 }

@@ -3,9 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod addresses;
 mod leaving;
+mod naming;
 mod server;
 mod traffic;
+mod warming;
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -122,8 +125,17 @@ impl Place {
     }
 
     fn proxy_with(&self, program: Program<'_>, bootstrap: &Value, more: &[&str]) -> Process {
-        let ordinal = std::fs::read_dir(self.directory.path()).unwrap().count();
-        let name = format!("{}-{ordinal}", program.name());
+        let command = self.command(program, bootstrap, more);
+        let name = format!("{}-{}", program.name(), self.files());
+        Process::spawn(&name, command, self.directory.path()).unwrap()
+    }
+
+    fn files(&self) -> usize {
+        std::fs::read_dir(self.directory.path()).unwrap().count()
+    }
+
+    fn command(&self, program: Program<'_>, bootstrap: &Value, more: &[&str]) -> Command {
+        let name = format!("{}-{}", program.name(), self.files());
         let file = self.directory.path().join(format!("{name}.json"));
         std::fs::write(&file, bootstrap.to_string()).unwrap();
         let mut command = program.serve(&file).unwrap();
@@ -133,7 +145,7 @@ impl Place {
             command.arg("-c").arg(&file).args(["--concurrency", "1"]);
         }
         command.args(["--service-node", "lab-1"]).args(more);
-        Process::spawn(&name, command, self.directory.path()).unwrap()
+        command
     }
 
     async fn server(&self, name: &str) -> Server {

@@ -66,17 +66,21 @@ fn decides_requests(chain: &FilterChain) -> bool {
     }
 }
 
-/// Only filters that are known not to guard anything are none: an injected fault keeps nobody
-/// out.
+/// Only filters that are known not to guard anything are none: an injected fault keeps nobody out,
+/// and a buffer looks at how much a request carries, never at who sends it. What it keeps from an
+/// upstream, a request that is not whole yet, an early connection does not bring either: nothing is
+/// written to it before it is clear that bytes go there, which pass by no buffer.
 fn has_rules(manager: &HttpConnectionManager) -> bool {
-    let guards = |kind: &FilterKind| !matches!(kind, FilterKind::Router(_) | FilterKind::Fault(_));
+    let guards = |kind: &FilterKind| {
+        !matches!(kind, FilterKind::Router(_) | FilterKind::Fault(_) | FilterKind::Buffer(_))
+    };
     manager.filters.iter().any(|filter| guards(&filter.kind))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::RouteSource;
+    use crate::http::{BufferSettings, HttpFilter, RouteSource};
     use crate::listener::{ChainMatch, Inspection};
     use crate::tls::DownstreamTls;
 
@@ -166,6 +170,19 @@ mod tests {
         check(&outbound, 25, "declared");
         outbound.on_demand = OnDemand::Transparent;
         check(&outbound, 25, "undeclared");
+    }
+
+    #[test]
+    fn a_filter_that_keeps_nobody_out_keeps_nobody_waiting() {
+        let mut manager = HttpConnectionManager::new("h", RouteSource::Discovered("r".into()));
+        let settings = BufferSettings { max_request_bytes: std::num::NonZeroU32::MIN };
+        let buffer =
+            HttpFilter { name: "b".into(), kind: FilterKind::Buffer(settings), disabled: false };
+        manager.filters.insert(0, buffer);
+        let mut listener = inbound();
+        let spoken = chain("9000 http", spoken(9000), NetworkFilter::Http(Arc::new(manager)));
+        listener.chains[2] = spoken;
+        check(&listener, 9000, "9000");
     }
 
     #[test]

@@ -4,15 +4,18 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::watch;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use tulle_model::access_log::AccessLog;
 use tulle_runtime::drain::load::LoadReader;
 use tulle_runtime::drain::{Phase, Plan, View};
 use tulle_runtime::telemetry::Registry;
+use tulle_xds::session::message::Name;
 
 use crate::access_log::sinks::{WorkerLogs, hostname};
 use crate::app::inquiry::Inquiry;
@@ -22,7 +25,7 @@ use crate::listener::AcceptLoops;
 use crate::metrics::WorkerMetrics;
 use crate::metrics::istio::Peer;
 use crate::metrics::process::watch_stalls;
-use crate::store::{Asker, Store};
+use crate::store::{Asking, Store};
 use crate::upstream::{Clock, Upstreams};
 use crate::worker::{Worker, WorkerParts};
 
@@ -43,7 +46,7 @@ pub struct WorkerSeed {
     /// Each new view of the drain.
     pub drain: watch::Receiver<View>,
     /// Where names are asked for.
-    pub asker: Option<Asker>,
+    pub asking: Option<Asking>,
     /// The clock that all workers read.
     pub clock: Clock,
     /// Where random numbers start.
@@ -114,6 +117,7 @@ async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
     let mut sweep = tokio::time::interval(SWEEP);
     let mut count_open = tokio::time::interval(COUNT_OPEN);
     let mut forget = tokio::time::interval(FORGET);
+    let mut refused = seed.asking.as_ref().map(|asking| asking.refused.subscribe());
     let mut drain_ended = false;
     loop {
         tokio::select! {
@@ -125,6 +129,7 @@ async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
                 drain_ended = changed.is_err();
                 worker.drain.set(*seed.drain.borrow_and_update());
             }
+            names = refused_names(&mut refused) => worker.store.refuse(&names),
             Ok(()) = seed.inquiries.changed() => {
                 if let Some(inquiry) = &*seed.inquiries.borrow_and_update() {
                     inquiry.answer(&worker.upstreams);
@@ -144,10 +149,11 @@ async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
 
 fn build(index: usize, seed: &WorkerSeed, load: LoadReader, config: &WorkerConfig) -> Rc<Worker> {
     let own = seed.own.clone().unwrap_or_default();
+    let asker = seed.asking.as_ref().map(|asking| asking.names.clone());
     let metrics = Rc::new(WorkerMetrics::new(&seed.registry, index, own));
     Worker::new(WorkerParts {
         index,
-        store: Store::new(&config.snapshot, seed.asker.clone()),
+        store: Store::new(&config.snapshot, asker),
         upstreams: Upstreams::new(seed.clock, Rc::clone(&metrics)),
         tls: config.prepared.tls.clone(),
         load,
@@ -157,6 +163,18 @@ fn build(index: usize, seed: &WorkerSeed, load: LoadReader, config: &WorkerConfi
         in_mesh: seed.own.is_some(),
         seed: seed.random.wrapping_add((index as u64) << 32),
     })
+}
+
+/// The next names that are not asked for. What a worker that is behind has missed is left out.
+async fn refused_names(refused: &mut Option<broadcast::Receiver<Arc<[Name]>>>) -> Arc<[Name]> {
+    while let Some(receiver) = refused {
+        match receiver.recv().await {
+            Ok(names) => return names,
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => *refused = None,
+        }
+    }
+    std::future::pending().await
 }
 
 /// A task that ends with its owner.
@@ -173,6 +191,7 @@ fn apply(worker: &Rc<Worker>, loops: &AcceptLoops, config: &WorkerConfig) {
     worker.logs.set(&config.logs);
     worker.set_tls(&config.prepared.tls);
     worker.upstreams.sync(&config.snapshot, &config.prepared);
+    worker.store.set_away(config.away_since);
     worker.store.replace(&config.snapshot);
     if worker.drain.view().phase < Phase::Closing
         && let Err(error) = loops.sync(worker, &config.sockets)

@@ -13,6 +13,7 @@ use super::Unheard;
 use crate::http::codec::h1::{CodecSettings, HeadParser};
 use crate::listener::inspect::peek::{Scratch, judged};
 use crate::listener::inspect::{Protocol, Verdict};
+use crate::store::InVain;
 use crate::store::uses::Use;
 
 impl Unheard {
@@ -42,7 +43,7 @@ impl Unheard {
         let find = |snapshot: &Snapshot| {
             request::named(snapshot, &self.listener, original, opening, &mut ())
         };
-        let named = match store.decide(find).await {
+        let named = match store.decide(InVain::Passes, find).await {
             Ok(named) => named?,
             Err(absence) if absence.may_pass() => Named::Nobody,
             Err(absence) => return Err(absence),

@@ -11,6 +11,8 @@ use tulle_xds::session::graph::{Key, Referrer};
 use tulle_xds::session::message::{Name, ResourceType, Version};
 use tulle_xds::session::on_demand::Change as Told;
 
+use crate::upstream::dns::{Answered, names_of};
+
 /// A resource that was accepted.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -20,6 +22,8 @@ pub struct Held {
     pub version: Version,
     /// The message it was decoded from; empty where nothing is kept on disk.
     pub body: Bytes,
+    /// Which names are resolved, if it has to wait for its own.
+    pub answered: Option<Answered>,
 }
 
 impl Held {
@@ -27,7 +31,7 @@ impl Held {
     #[must_use]
     pub fn own(resource: Resource) -> (Key, Self) {
         let key = (resource.kind().into(), Name::from(resource.name()));
-        (key, Self { resource, version: Arc::default(), body: Bytes::new() })
+        (key, Self { resource, version: Arc::default(), body: Bytes::new(), answered: None })
     }
 }
 
@@ -35,6 +39,16 @@ impl Referrer for Held {
     fn references(&self) -> Vec<Key> {
         let key = |need: Needed| (need.kind().into(), Name::from(need.name()));
         self.resource.references().into_iter().map(key).collect()
+    }
+
+    /// A cluster of names is of use when each of them was asked for once, whatever the answer.
+    fn is_warm(&self) -> bool {
+        match (&self.answered, &self.resource) {
+            (Some(answered), Resource::Cluster(cluster)) => {
+                names_of(cluster).all(|(name, _)| answered.borrow().contains(name))
+            }
+            _ => true,
+        }
     }
 }
 
@@ -59,7 +73,7 @@ fn answered(name: Name, answer: Answer) -> Option<Change> {
         Answer::Unknown => return Some(Change::Forget(Needed::Listener(name.into()))),
         Answer::Present(canonical) if canonical == name => return None,
         Answer::Present(canonical) => return Some(Change::Alias(name.into(), canonical.into())),
-        // Not to be remembered: whoever waits may ask again.
+        // Not to be remembered: whoever waits is told in another way, and may ask again.
         Answer::Absent(AbsentReason::TooManyNewNames) => return None,
         Answer::Absent(AbsentReason::Rejected(why)) => Absence::Rejected(why),
         Answer::Absent(AbsentReason::Unanswered) => Absence::TimedOut,

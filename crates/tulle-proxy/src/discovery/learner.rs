@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tulle_model::lookup::Needed;
+use tulle_model::resource::Resource as Accepted;
 use tulle_model::snapshot::Change;
 use tulle_xds::decode;
 use tulle_xds::driver::client::Application;
@@ -18,14 +19,16 @@ use tulle_xds::driver::link::Lost;
 use tulle_xds::fields::UnknownFields;
 use tulle_xds::session::client::ClientCore;
 use tulle_xds::session::delta_client::DeltaClient;
-use tulle_xds::session::message::{Resource, ResourceType};
+use tulle_xds::session::message::{Name, Resource, ResourceType};
 use tulle_xds::session::on_demand::{Change as Told, Kept, OnDemand};
 
 use crate::configuration::{ApplyError, Configuration};
 use crate::discovery::Outcome;
+use crate::discovery::flood::Flood;
 use crate::discovery::held::{Held, change, needed};
 use crate::discovery::saved::{SavedResource, SavedState};
 use crate::metrics::discovery::DiscoverySeries;
+use crate::upstream::dns::Early;
 
 /// Shortest time between two versions of what is kept on disk.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -72,6 +75,8 @@ impl Progress {
 #[derive(Debug)]
 pub struct Learner {
     configuration: Rc<RefCell<Configuration>>,
+    early: Rc<Early>,
+    flood: Flood,
     progress: Rc<Progress>,
     series: DiscoverySeries,
     /// Who is asked, for the log.
@@ -94,9 +99,21 @@ impl Learner {
         state: Option<SavedState>,
         unknown: UnknownFields,
     ) -> Self {
-        let Outcome { configuration, progress, series } = outcome;
-        let (unsaved, saved_at, saving) = (false, None, None);
-        Self { configuration, progress, series, server, state, unknown, unsaved, saved_at, saving }
+        let Outcome { configuration, early, refused, progress, series } = outcome;
+        let flood = Flood::told_to(refused);
+        Self {
+            configuration,
+            early,
+            flood,
+            progress,
+            series,
+            server,
+            state,
+            unknown,
+            unsaved: false,
+            saved_at: None,
+            saving: None,
+        }
     }
 
     /// Serves what an earlier process kept until the server says otherwise. What cannot be read any
@@ -113,7 +130,7 @@ impl Learner {
         for SavedResource { rtype, name, version, asked, body } in saved {
             match decode::resource(rtype.into(), &body, UnknownFields::Warn) {
                 Ok(decoded) => {
-                    let value = Held { resource: decoded.value, version: version.clone(), body };
+                    let value = self.held(decoded.value, version.clone(), body);
                     let kept = Kept { key: (rtype, name), version, asked, value };
                     told.extend(session.restore(kept, now));
                 }
@@ -125,8 +142,19 @@ impl Learner {
         self.put(told);
     }
 
+    /// A resource that is shown as soon as it is of use.
+    fn held(&self, resource: Accepted, version: Arc<str>, body: Bytes) -> Held {
+        let answered = match &resource {
+            Accepted::Cluster(cluster) => self.early.enter(cluster),
+            Accepted::Listener(_) | Accepted::Routes(_) | Accepted::Endpoints(_) => None,
+        };
+        Held { resource, version, body, answered }
+    }
+
     /// Changes the configuration, all at once.
     fn put(&mut self, told: Vec<Told<Held>>) {
+        let refused = self.flood.tell(&told);
+        self.series.names_refused(refused);
         let mut versions: BTreeMap<Needed, Arc<str>> = BTreeMap::new();
         for told in &told {
             match told {
@@ -188,13 +216,20 @@ impl Learner {
 impl Application for Learner {
     type Value = Held;
 
+    fn removes(&mut self, rtype: ResourceType, names: &[Name]) {
+        if rtype == ResourceType::Listener {
+            let names = names.iter().map(|name| name.clone().into());
+            self.configuration.borrow_mut().removes(names);
+        }
+    }
+
     fn decode(&mut self, rtype: ResourceType, resource: &Resource) -> Result<Held, String> {
         let Resource { name, version, body, .. } = resource;
         let body = body.as_ref().ok_or("it has no body")?;
         let decoded = decode::resource(rtype.into(), body, self.unknown);
         let decoded = decoded.map_err(|found| found.to_string()).and_then(|decoded| {
-            if let tulle_model::resource::Resource::Listener(listener) = &decoded.value {
-                self.configuration.borrow().check_bindable(listener)?;
+            if let Accepted::Listener(listener) = &decoded.value {
+                self.configuration.borrow_mut().claim(listener)?;
             }
             Ok(decoded)
         });
@@ -208,7 +243,7 @@ impl Application for Learner {
                 // A part of what was received would keep all of it.
                 let body = self.state.as_ref().map(|_| Bytes::copy_from_slice(body));
                 let body = body.unwrap_or_default();
-                return Ok(Held { resource: decoded.value, version: version.clone(), body });
+                return Ok(self.held(decoded.value, version.clone(), body));
             }
             Err(why) => why,
         };
@@ -223,8 +258,13 @@ impl Application for Learner {
         self.put(changes);
     }
 
+    async fn warmed(&self) {
+        self.early.answers().await;
+    }
+
     fn linked(&mut self, state: Result<(), Lost>) {
         self.series.set_connected(state.is_ok());
+        self.configuration.borrow_mut().set_reachable(state.is_ok());
         match state {
             Ok(()) => tracing::info!(server = self.server, "the configuration server is connected"),
             Err(lost) => {
@@ -235,6 +275,8 @@ impl Application for Learner {
     }
 
     fn rested<C: ClientCore>(&mut self, session: &OnDemand<C, Held>) {
+        self.flood.log();
+        self.configuration.borrow_mut().drop_claims();
         self.progress.note(session);
         self.save(session);
     }

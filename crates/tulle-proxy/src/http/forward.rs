@@ -18,6 +18,7 @@ use crate::http::hash;
 use crate::http::reply::LocalReply;
 use crate::http::route::Plan;
 use crate::http::tries::{Next, Tries};
+use crate::store::InVain;
 use crate::upstream::cluster::{Dropped, UpstreamCluster};
 
 /// Sends the request to its cluster and its answer back, trying again as the route allows.
@@ -73,7 +74,8 @@ async fn find_cluster(
     if let Lookup::Present(cluster) = worker.upstreams.cluster(&worker.store.load(), name) {
         return Ok(cluster);
     }
-    let found = worker.store.decide(|snapshot| request::cluster(snapshot, name)).await;
+    let found =
+        worker.store.decide(InVain::Fails, |snapshot| request::cluster(snapshot, name)).await;
     match found.and_then(|ready| ready) {
         Ok(_) => match worker.upstreams.cluster(&worker.store.load(), name) {
             Lookup::Present(cluster) => Ok(cluster),

@@ -18,6 +18,7 @@ use tulle_model::snapshot::Snapshot;
 
 use crate::http::context::HttpContext;
 use crate::http::reply::LocalReply;
+use crate::store::InVain;
 use crate::store::uses::Use;
 
 /// What was decided for one request; all it keeps of the configuration.
@@ -134,15 +135,19 @@ pub async fn resolve(cx: &HttpContext, head: &RequestHead) -> Resolution {
 }
 
 /// The route configuration for a destination of this name.
-async fn configuration(
+async fn configuration<'n>(
     cx: &HttpContext,
-    name: Option<&DestinationName>,
+    name: Option<&'n DestinationName>,
 ) -> Result<Arc<RouteConfiguration>, Absence> {
     let store = &cx.worker.store;
-    let find = |name| {
-        store.decide(move |snapshot: &Snapshot| {
-            request::route_configuration(snapshot, &cx.manager, name, &mut ())
-        })
+    let find = |name: Option<&'n DestinationName>| {
+        let passes = name.is_some_and(|name| name.passes);
+        store.decide(
+            if passes { InVain::Passes } else { InVain::Fails },
+            move |snapshot: &Snapshot| {
+                request::route_configuration(snapshot, &cx.manager, name, &mut ())
+            },
+        )
     };
     match find(name).await {
         Err(absence) if absence.may_pass() && name.is_some_and(|name| name.passes) => {

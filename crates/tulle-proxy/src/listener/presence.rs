@@ -4,6 +4,10 @@
 //! broken (Envoy: `ListenerManagerImpl::drainListener`). They are told to go with their answers,
 //! more and more of them as the drain time passes, and what is left after it is closed. Other
 //! listeners, and a new one of the same name, have connections of their own.
+//!
+//! So it is with the filter chains of a listener that stays: an edit that removes a chain or
+//! changes it ends the connections which that chain took, and no others (Envoy:
+//! `ListenerManagerImpl::drainFilterChains`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,7 +17,7 @@ use std::time::Instant;
 
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, sleep_until};
-use tulle_model::listener::Listener;
+use tulle_model::listener::{FilterChain, Listener};
 use tulle_model::name::ListenerName;
 use tulle_model::snapshot::Snapshot;
 use tulle_runtime::drain::load::Load;
@@ -30,6 +34,8 @@ pub struct Presence {
     numbers: Cell<u64>,
     /// As it was configured last, for those who were connected before it left.
     config: RefCell<Option<Arc<Listener>>>,
+    /// Those whose filter chain is known, by that.
+    chains: RefCell<Vec<(Arc<FilterChain>, Rc<Presence>)>>,
 }
 
 impl Presence {
@@ -51,17 +57,47 @@ impl Presence {
         self.connections.borrow().len() as u64
     }
 
+    /// Whether there is no connection, of whatever chain.
+    fn is_empty(&self) -> bool {
+        self.count() == 0 && self.chains.borrow().iter().all(|(_, chain)| chain.count() == 0)
+    }
+
     /// What a connection is to know of the end of its listener.
     #[must_use]
     pub fn view(&self) -> View {
         self.drain.view()
     }
 
-    /// Takes note of how the listener is configured now.
-    pub fn configure(&self, config: Option<&Arc<Listener>>) {
-        if let Some(config) = config {
-            *self.config.borrow_mut() = Some(Arc::clone(config));
+    /// Takes note of how the listener is configured now: filter chains that it does not have any
+    /// more leave by `plan`.
+    pub fn configure(&self, config: Option<&Arc<Listener>>, worker: &Rc<Worker>, plan: Plan) {
+        let Some(config) = config else { return };
+        let before = self.config.replace(Some(Arc::clone(config)));
+        if before.is_some_and(|before| Arc::ptr_eq(&before, config)) {
+            return;
         }
+        self.chains.borrow_mut().retain(|(chain, present)| {
+            let stays = config.all_chains().any(|now| is_same(now, chain));
+            if !stays && present.count() > 0 {
+                tracing::info!(listener = %config.name, chain = %chain.name, "it drains");
+                Rc::clone(present).leave(worker, plan);
+            }
+            stays && present.count() > 0
+        });
+    }
+
+    /// The connections that `chain` took; all of them together once the listener leaves.
+    fn of_chain(self: &Rc<Self>, chain: &Arc<FilterChain>) -> Rc<Self> {
+        if self.view().phase > Phase::Serving {
+            return Rc::clone(self);
+        }
+        let mut chains = self.chains.borrow_mut();
+        if let Some((_, known)) = chains.iter().find(|(known, _)| is_same(known, chain)) {
+            return Rc::clone(known);
+        }
+        let fresh = Rc::<Self>::default();
+        chains.push((Arc::clone(chain), Rc::clone(&fresh)));
+        fresh
     }
 
     /// How it was configured last.
@@ -82,6 +118,9 @@ impl Presence {
 
     /// The listener leaves by `plan`; to be called once, on the thread of its worker.
     pub fn leave(self: Rc<Self>, worker: &Rc<Worker>, plan: Plan) {
+        for (_, chain) in self.chains.take() {
+            chain.leave(worker, plan);
+        }
         tokio::task::spawn_local(self.drain(Rc::clone(worker), plan));
     }
 
@@ -123,6 +162,12 @@ impl Presence {
     }
 }
 
+/// Whether two chains do the same. What they were made from says nothing about that.
+fn is_same(a: &Arc<FilterChain>, b: &Arc<FilterChain>) -> bool {
+    let bare = |chain: &FilterChain| FilterChain { origin: None, ..chain.clone() };
+    Arc::ptr_eq(a, b) || (a.name == b.name && bare(a) == bare(b))
+}
+
 /// A connection of a listener.
 #[derive(Debug)]
 pub struct PresenceGuard {
@@ -135,6 +180,12 @@ impl PresenceGuard {
     #[must_use]
     pub fn presence(&self) -> &Rc<Presence> {
         &self.presence
+    }
+
+    /// From now on it is one of those that `chain` took.
+    pub fn taken_by(&mut self, chain: &Arc<FilterChain>) {
+        let task = self.task();
+        *self = self.presence.of_chain(chain).enter(task);
     }
 
     /// The number of the connection there.
@@ -162,25 +213,29 @@ impl Drop for PresenceGuard {
 pub struct Presences(RefCell<HashMap<ListenerName, Rc<Presence>>>);
 
 impl Presences {
-    /// Counts a connection that is handed over to the listener called `name`, which from now on
-    /// is the one that it goes with.
-    pub fn take_over(&self, name: &ListenerName, guard: &mut PresenceGuard) {
+    /// Counts a connection that is handed over to `listener`, which from now on is the one that it
+    /// goes with.
+    pub fn take_over(&self, listener: &Arc<Listener>, guard: &mut PresenceGuard) {
         let task = guard.task();
-        if let Some(known) = self.0.borrow().get(name) {
+        if let Some(known) = self.0.borrow().get(&listener.name) {
             *guard = known.enter(task);
             return;
         }
-        *guard = self.0.borrow_mut().entry(name.clone()).or_default().enter(task);
+        let fresh = Rc::<Presence>::default();
+        *fresh.config.borrow_mut() = Some(Arc::clone(listener));
+        *guard = fresh.enter(task);
+        self.0.borrow_mut().insert(listener.name.clone(), fresh);
     }
 
     /// Listeners that `snapshot` does not have leave by `plan`.
     pub fn sync(&self, worker: &Rc<Worker>, snapshot: &Snapshot, plan: Plan) {
         self.0.borrow_mut().retain(|name, presence| {
-            let stays = snapshot.listener(name.as_str()).present().is_some();
-            if !stays {
+            let now = snapshot.listener(name.as_str()).present();
+            presence.configure(now, worker, plan);
+            if now.is_none() {
                 Rc::clone(presence).leave(worker, plan);
             }
-            stays && presence.count() > 0
+            now.is_some() && !presence.is_empty()
         });
     }
 }

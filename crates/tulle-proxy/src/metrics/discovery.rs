@@ -9,6 +9,8 @@ metrics! {
     pub struct StreamSeries(Tulle, []) {
         gauge connected = "tulle_xds_connected",
             "1 while there is a stream to a configuration server.";
+        counter names_refused = "tulle_xds_names_refused_total",
+            "New names that traffic asked for faster than a control plane is asked.";
     }
 }
 
@@ -63,6 +65,11 @@ impl DiscoverySeries {
         let set = |gauge: Gauge<'_>| gauge.set(connected.into());
         set(self.stream.connected());
         set(self.control_plane.connected_state());
+    }
+
+    /// So many new names are not asked for.
+    pub fn names_refused(&self, count: u64) {
+        self.stream.names_refused().add(count);
     }
 
     /// A resource was taken.

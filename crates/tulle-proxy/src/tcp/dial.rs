@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tulle_model::decide::request;
 use tulle_model::listener::TcpProxy;
 
+use crate::store::InVain;
 use crate::tcp::{self, TcpEnd, TcpProgress, TcpSession};
 use crate::upstream::{TcpLease, UpstreamCluster};
 use crate::worker::Worker;
@@ -67,7 +68,8 @@ impl Dialler {
     async fn cluster(&self) -> Option<Rc<UpstreamCluster>> {
         let worker = &self.worker;
         let name = tcp::cluster(&self.proxy, worker.random())?;
-        let ready = worker.store.decide(|snapshot| request::cluster(snapshot, name)).await;
+        let ready =
+            worker.store.decide(InVain::Fails, |snapshot| request::cluster(snapshot, name)).await;
         let Ok(Ok(_)) = ready else { return None };
         worker.upstreams.cluster(&worker.store.load(), name).present()
     }

@@ -1,21 +1,88 @@
 //! Names of endpoints are resolved, again and again, on the control thread.
 //!
-//! Reference: Envoy `STRICT_DNS`. What was found last stays valid while asking fails.
+//! Reference: Envoy `STRICT_DNS`. What was found last stays valid while asking fails. A cluster
+//! that comes from a server is not shown before its names were asked for once (warming); until then
+//! it is one of [`Early`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tulle_model::address::EndpointAddress;
-use tulle_model::cluster::Discovery;
+use tulle_model::cluster::{Cluster, Discovery};
 use tulle_model::snapshot::Snapshot;
 
 /// What names resolve to. A name that could never be resolved is not in it.
 pub type Names = Arc<HashMap<Arc<str>, Arc<[IpAddr]>>>;
+
+/// Names that were answered since somebody wants them, well or badly.
+pub type Answered = Rc<RefCell<HashSet<Arc<str>>>>;
+
+/// Clusters that came and are not shown before their names are answered.
+#[derive(Debug, Default)]
+pub struct Early {
+    clusters: RefCell<Vec<Weak<Cluster>>>,
+    answered: Answered,
+    came: Notify,
+    answers: Notify,
+}
+
+impl Early {
+    /// Has the names of a cluster resolved. What is answered is told by the value returned; none
+    /// if it has no names.
+    pub fn enter(&self, cluster: &Arc<Cluster>) -> Option<Answered> {
+        names_of(cluster).next()?;
+        let mut clusters = self.clusters.borrow_mut();
+        clusters.retain(|known| known.strong_count() > 0);
+        clusters.push(Arc::downgrade(cluster));
+        self.came.notify_one();
+        Some(Rc::clone(&self.answered))
+    }
+
+    /// Comes back when there is a cluster that was not there before.
+    pub async fn came(&self) {
+        self.came.notified().await;
+    }
+
+    /// Comes back when more names are answered. To be waited for by one alone.
+    pub async fn answers(&self) {
+        self.answers.notified().await;
+    }
+
+    /// Says which names are answered; what was found is known by now to whoever uses them.
+    pub fn set_answered(&self, answered: HashSet<Arc<str>>) {
+        let has_more = !answered.is_subset(&self.answered.borrow());
+        *self.answered.borrow_mut() = answered;
+        if has_more {
+            self.answers.notify_one();
+        }
+    }
+
+    fn clusters(&self) -> Vec<Arc<Cluster>> {
+        self.clusters.borrow().iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// The names that a cluster wants to be resolved, and how often.
+pub fn names_of(cluster: &Cluster) -> impl Iterator<Item = (&Arc<str>, Duration)> {
+    let (endpoints, refresh) = match &cluster.discovery {
+        Discovery::StrictDns { endpoints, refresh, .. } => (Some(endpoints), *refresh),
+        Discovery::Static(_) | Discovery::OriginalDst | Discovery::Eds(_) => (None, REFRESH),
+    };
+    endpoints.into_iter().flat_map(|endpoints| endpoints.iter()).filter_map(move |endpoint| {
+        match &endpoint.address {
+            EndpointAddress::Dns(name, _) => Some((name, refresh)),
+            EndpointAddress::Socket(_) | EndpointAddress::Pipe(_) => None,
+        }
+    })
+}
 
 /// Envoy's default for `dns_refresh_rate`.
 pub const REFRESH: Duration = Duration::from_secs(5);
@@ -50,20 +117,16 @@ impl Resolver {
         &self.names
     }
 
-    /// From now on resolves the names of `snapshot`, and no others.
-    pub fn want(&mut self, snapshot: &Snapshot) {
+    /// From now on resolves the names of `snapshot` and of clusters that are to come, and no
+    /// others.
+    pub fn want(&mut self, snapshot: &Snapshot, early: &Early) {
         let mut wanted = BTreeMap::new();
-        for cluster in snapshot.clusters() {
-            let Discovery::StrictDns { endpoints, refresh, .. } = &cluster.discovery else {
-                continue;
-            };
-            for endpoint in endpoints.iter() {
-                if let EndpointAddress::Dns(name, _) = &endpoint.address {
-                    let refresh = (*refresh).max(MIN_REFRESH);
-                    let shortest: &mut Duration = wanted.entry(Arc::clone(name)).or_insert(refresh);
-                    *shortest = refresh.min(*shortest);
-                }
-            }
+        let early = early.clusters();
+        let clusters = snapshot.clusters().chain(&early);
+        for (name, refresh) in clusters.flat_map(|cluster| names_of(cluster)) {
+            let refresh = refresh.max(MIN_REFRESH);
+            let shortest: &mut Duration = wanted.entry(Arc::clone(name)).or_insert(refresh);
+            *shortest = refresh.min(*shortest);
         }
         self.wanted.retain(|name, _| wanted.contains_key(name));
         for (name, refresh) in wanted {
@@ -79,6 +142,13 @@ impl Resolver {
     #[must_use]
     pub fn has_answers(&self) -> bool {
         self.wanted.values().all(|wanted| wanted.answered)
+    }
+
+    /// The names that were answered, well or badly.
+    #[must_use]
+    pub fn answered(&self) -> HashSet<Arc<str>> {
+        let answered = self.wanted.iter().filter(|(_, wanted)| wanted.answered);
+        answered.map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// Asks and waits until something is known that was not known before. Never comes back

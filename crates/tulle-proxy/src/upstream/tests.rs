@@ -841,7 +841,7 @@ async fn names_are_resolved_and_pick_waits_for_them() {
         assert_eq!(unknown, NoEndpoint::NotKnown);
 
         let mut resolver = dns::Resolver::default();
-        resolver.want(&world.snapshot);
+        resolver.want(&world.snapshot, &dns::Early::default());
         resolver.changed().await;
         let (prepared, _) = world.preparer.prepare(&world.snapshot, resolver.names());
         world.workers[0].sync(&world.snapshot, &prepared);
@@ -850,7 +850,7 @@ async fn names_are_resolved_and_pick_waits_for_them() {
         assert!(address.ip().is_loopback() && address.port() == 80);
         assert_eq!(picked.config.address, EndpointAddress::Dns("localhost".into(), 80));
 
-        resolver.want(&Snapshot::new(false));
+        resolver.want(&Snapshot::new(false), &dns::Early::default());
         assert!(resolver.names().is_empty());
     })
     .await;

@@ -110,6 +110,30 @@ fn families_are_apart_and_the_queue_can_change() {
 }
 
 #[test]
+fn a_reserved_address_is_nobody_elses_and_is_listened_on_when_it_is_wanted() {
+    for workers in [1, 4] {
+        let free = TcpListener::bind(loopback()).and_then(|listener| listener.local_addr());
+        let address = free.expect("an address");
+        let mut owner = owner(workers);
+        let reserved = owner.reserve("a", address).expect("free").expect("not held yet");
+        assert!(TcpStream::connect(address).is_err(), "nobody listens yet");
+        let taken = TcpListener::bind(address).expect_err("somebody else listens there");
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        let other = self::owner(1).reserve("b", address);
+        assert!(other.is_err() || listen_alone(other.unwrap().unwrap().socket, 1, false).is_err());
+        owner.redeem([reserved]);
+        let bound = owner.bind(wanted("a", address)).expect("reserved");
+        assert_eq!(bound.listeners.len(), workers);
+        accepted_by(&bound);
+        assert!(owner.reserve("a", address).expect("ours").is_none());
+        drop(bound);
+        owner.release("a", address);
+        drop(owner.reserve("a", address).expect("free again"));
+        TcpListener::bind(address).expect("given up");
+    }
+}
+
+#[test]
 fn addresses_of_others_are_refused_with_advice() {
     let address = ([192, 0, 2, 1], 0).into();
     let error = owner(1).bind(wanted("a", address)).expect_err("not ours");

@@ -1,6 +1,6 @@
 //! The bootstrap of `tulle-proxy -c`: what is configured in place and where the rest comes from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -187,6 +187,7 @@ fn in_place(
     let clusters =
         each(at, "clusters", clusters, |message, at| cluster::cluster(message, at).map(Arc::new));
     check_names(listeners.iter().map(|listener| listener.name.as_str()), at, "listeners");
+    check_addresses(&listeners, at);
     check_names(clusters.iter().map(|cluster| cluster.name.as_str()), at, "clusters");
     (listeners, clusters)
 }
@@ -201,6 +202,21 @@ fn unnamed(message: &crate::proto::envoy::config::listener::v3::Listener) -> Str
             _ => socket.address.clone(),
         },
         _ => "listener".to_owned(),
+    }
+}
+
+/// Each address belongs to one listener. Any port is one of its own each time.
+fn check_addresses(listeners: &[Arc<Listener>], at: &At<'_>) {
+    let mut owners = BTreeMap::new();
+    for listener in listeners {
+        for address in listener.bind.iter().filter(|address| address.port() != 0) {
+            if let Some(other) = owners.insert(*address, &listener.name) {
+                at.field("listeners").error(format!(
+                    "`{}` listens on {address}, and so does `{other}`; give each its own address",
+                    listener.name
+                ));
+            }
+        }
     }
 }
 

@@ -22,6 +22,9 @@ pub trait Application {
     /// A decoded resource.
     type Value: Referrer + Clone;
 
+    /// These are there no more when what is decoded next is.
+    fn removes(&mut self, _rtype: ResourceType, _names: &[Name]) {}
+
     /// Decodes a resource.
     ///
     /// # Errors
@@ -31,6 +34,11 @@ pub trait Application {
 
     /// Takes over changes, in their order and at once. Called before the ACK goes out.
     fn apply(&mut self, changes: Vec<Change<Self::Value>>);
+
+    /// Comes back when a resource that was decoded may have become warm ([`Referrer::is_warm`]).
+    fn warmed(&self) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
 
     /// There is a stream now, or none for this reason.
     fn linked(&mut self, state: Result<(), Lost>);
@@ -65,6 +73,7 @@ impl<V: Variant, A: Application> Client<V, A> {
                     0 => return,
                     _ => Some(Input::Use(std::mem::take(&mut names))),
                 },
+                () = self.application.warmed() => Some(Input::Warmed),
                 _ = ticks.tick() => Some(Input::Tick),
             };
             if let Some(input) = input {
@@ -140,7 +149,8 @@ impl<V: Variant, A: Application> Client<V, A> {
 
     /// Decodes every resource of a delivery; each is taken or refused by itself.
     fn decode(&mut self, delivery: Delivery) -> Input<V::Response, A::Value> {
-        let Delivery { id, rtype, resources } = delivery;
+        let Delivery { id, rtype, resources, removed } = delivery;
+        self.application.removes(rtype, &removed);
         let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
         for resource in resources {
             match self.application.decode(rtype, &resource) {

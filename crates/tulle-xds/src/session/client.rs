@@ -23,6 +23,12 @@ pub const NEGATIVE_NAMES_LIMIT: usize = 4_096;
 pub const USED_NAMES_LIMIT: usize = 16_384;
 /// New names that traffic may ask for, per second and proxy; also the burst.
 pub const NEW_NAMES_PER_SECOND: u32 = 100;
+/// New names beyond these that wait until they may be asked for; more are refused. What
+/// [`NEW_NAMES_PER_SECOND`] admits in [`WAITING_TIME_LIMIT`].
+pub const WAITING_NAMES_LIMIT: usize = 300;
+/// How long a name waits until it may be asked for. Who needs it waits 5 s, so there is time left
+/// for an answer.
+pub const WAITING_TIME_LIMIT: Duration = Duration::from_secs(3);
 /// Responses handed out for applying and not yet applied; a server that goes on is disconnected.
 pub const UNAPPLIED_LIMIT: usize = 64;
 /// Bytes of `error_detail` in a NACK; what does not fit is counted, not named.
@@ -58,7 +64,8 @@ pub enum AbsentReason {
     Rejected(Arc<str>),
     /// No answer within [`UNANSWERED_LIMIT`].
     Unanswered,
-    /// Traffic asked for more than [`NEW_NAMES_PER_SECOND`]; not subscribed, ask again later.
+    /// Traffic asks for more than [`NEW_NAMES_PER_SECOND`], and too many wait already or this one
+    /// waited for too long; not subscribed, ask again later.
     TooManyNewNames,
 }
 
@@ -75,6 +82,8 @@ pub struct Delivery {
     pub rtype: ResourceType,
     /// New or changed resources; every one has a body.
     pub resources: Vec<Resource>,
+    /// What is there no more when they are, by canonical names.
+    pub removed: Vec<Name>,
 }
 
 /// What happens to a client core.
@@ -274,6 +283,12 @@ impl<Q> Changes<'_, Q> {
     pub(super) fn answered(&mut self, name: &Name, answer: Answer) {
         self.out.push(Action::Answered { rtype: self.rtype, name: name.clone(), answer });
     }
+}
+
+/// Says that a new name cannot be asked for now.
+pub(super) fn refuse<Q>((rtype, name): (ResourceType, Name), out: &mut Vec<Action<Q>>) {
+    let answer = Answer::Absent(AbsentReason::TooManyNewNames);
+    out.push(Action::Answered { rtype, name, answer });
 }
 
 /// The error text of a NACK: every rejected resource with its reason, as far as there is room.

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::client::{
     AbsentReason, Action, Answer, Changes, ClientCore, Delivery, DeliveryId, Event, Streams,
-    UNAPPLIED_LIMIT, UNUSED_LIMIT, describe_rejected, duplicate,
+    UNAPPLIED_LIMIT, UNUSED_LIMIT, describe_rejected, duplicate, refuse,
 };
-use super::interest::{Interest, NewNames};
+use super::interest::Interest;
 use super::message::{
     DeltaRequest, DeltaResponse, Name, Nonce, PerType, Resource, ResourceType, Version, WILDCARD,
 };
+use super::new_names::NewNames;
 
 type Out = Vec<Action<DeltaRequest>>;
 
@@ -166,12 +167,13 @@ impl DeltaClient {
             rtype: response.rtype,
             nonce: response.nonce,
             resources: response.resources.into_iter().filter_map(without_body).collect(),
-            removed: response.removed,
+            removed: response.removed.clone(),
         });
         if resources.is_empty() && idle {
             self.apply(id, &[], out);
         } else {
-            out.push(Action::Apply(Delivery { id, rtype: response.rtype, resources }));
+            let (rtype, removed) = (response.rtype, response.removed);
+            out.push(Action::Apply(Delivery { id, rtype, resources, removed }));
         }
     }
 
@@ -201,6 +203,7 @@ impl DeltaClient {
     }
 
     fn tick(&mut self, now: Instant, out: &mut Out) {
+        self.new_names.overdue(now).into_iter().for_each(|refused| refuse(refused, out));
         let connected = self.streams.connected();
         for (rtype, lane) in self.lanes.iter_mut() {
             let mut changes = Changes { rtype, out };
@@ -223,11 +226,20 @@ impl DeltaClient {
 
     fn want(&mut self, rtype: ResourceType, name: Name, now: Instant, out: &mut Out) {
         let lane = &mut self.lanes[rtype];
-        if !lane.interest.contains(&name) && !self.new_names.admit(now) {
-            let answer = Answer::Absent(AbsentReason::TooManyNewNames);
-            out.push(Action::Answered { rtype, name, answer });
-        } else if lane.interest.use_name(&name, now) {
-            lane.gain(name, &mut Changes { rtype, out });
+        if lane.interest.contains(&name) {
+            lane.interest.use_name(&name, now);
+        } else if let Some(refused) = self.new_names.offer((rtype, name), now) {
+            refuse(refused, out);
+        }
+    }
+
+    /// Asks for the names that waited and need to wait no longer.
+    fn ask_for_new(&mut self, now: Instant, out: &mut Out) {
+        while let Some((rtype, name)) = self.new_names.next(now) {
+            let lane = &mut self.lanes[rtype];
+            if lane.interest.use_name(&name, now) {
+                lane.gain(name, &mut Changes { rtype, out });
+            }
         }
     }
 
@@ -318,6 +330,7 @@ impl ClientCore for DeltaClient {
             Event::Applied { delivery, rejected } => self.apply(delivery, &rejected, out),
             Event::Tick => self.tick(now, out),
         }
+        self.ask_for_new(now, out);
     }
 
     fn flush(&mut self, out: &mut Out) {

@@ -1,11 +1,12 @@
 //! Which resource refers to which, and what may be shown when.
 //!
 //! Listener → route configuration → cluster → endpoints. A new version of a resource is shown only
-//! when everything it refers to is shown or known to be absent (warming); until then the last good
-//! version stays. A resource that is gone stays shown while something shown still refers to it. A
-//! listener that was removed is no longer shown, and yet its connections are served until they are
-//! gone: what it refers to is kept until [`Graph::let_go`]. The graph also says which names are
-//! needed: everything that a shown or waiting version refers to.
+//! when everything it refers to is shown or known to be absent (warming), and when it is of use
+//! itself ([`Referrer::is_warm`]); until then the last good version stays. A resource that is gone
+//! stays shown while something shown still refers to it. A listener that was removed is no longer
+//! shown, and yet its connections are served until they are gone, and so are those of filter chains
+//! that it had in an older version: what these refer to is kept until [`Graph::let_go`]. The graph
+//! also says which names are needed: everything that a shown or waiting version refers to.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -18,6 +19,12 @@ pub type Key = (ResourceType, Name);
 pub trait Referrer {
     /// Every resource that must be there before this one is of use.
     fn references(&self) -> Vec<Key>;
+
+    /// Whether it is of use once these are there. Who says no is to say so when it has changed
+    /// ([`Graph::look_again`]).
+    fn is_warm(&self) -> bool {
+        true
+    }
 }
 
 /// What follows from what was fed to the graph, in this order.
@@ -48,8 +55,9 @@ pub struct Graph<P> {
     nodes: BTreeMap<Key, Node<P>>,
     /// Nodes about which something may follow.
     unsettled: BTreeSet<Key>,
-    /// Listeners that were removed and whose connections are still served, oldest first.
-    draining: VecDeque<(Key, Revision<P>)>,
+    /// Listeners that were removed, and versions that were replaced, whose connections are still
+    /// served, oldest first.
+    draining: VecDeque<(Key, Revision<P>, Why)>,
     steps: Vec<Step<P>>,
     /// How many nodes have a version that waits.
     waiting: usize,
@@ -144,15 +152,21 @@ impl<P: Referrer + Clone> Graph<P> {
         }
     }
 
-    /// How many listeners were removed and still hold what they refer to.
+    /// What waits may have become warm.
+    pub fn look_again(&mut self) {
+        let waiting = self.nodes.iter().filter(|(_, node)| node.waiting.is_some());
+        self.unsettled.extend(waiting.map(|(key, _)| key.clone()));
+    }
+
+    /// How many listeners, and versions of such, are gone and still hold what they refer to.
     pub fn draining(&self) -> usize {
         self.draining.len()
     }
 
-    /// The listener that was removed first has no connections any more.
+    /// The listener, or version of one, that went first has no connections any more.
     pub fn let_go(&mut self) {
-        if let Some((key, old)) = self.draining.pop_front() {
-            self.unshow(&key, old, Why::Hidden);
+        if let Some((key, old, why)) = self.draining.pop_front() {
+            self.unshow(&key, old, why);
         }
     }
 
@@ -217,7 +231,7 @@ impl<P: Referrer + Clone> Graph<P> {
             return;
         };
         let ready = |key: &Key| self.nodes.get(key).is_some_and(Node::ready_for_referrers);
-        if !waiting.references.iter().all(ready) {
+        if !waiting.references.iter().all(ready) || !waiting.value.is_warm() {
             return;
         }
         let Some(node) = self.nodes.get_mut(key) else { return };
@@ -231,10 +245,22 @@ impl<P: Referrer + Clone> Graph<P> {
                 node.shown_referrers += 1;
             }
         }
-        if let Some(old) = old {
-            self.unshow(key, old, Why::Replaced);
+        match old {
+            // Connections of filter chains that it had are served until they are gone.
+            Some(old) if key.0 == ResourceType::Listener && self.drops(key, &old) => {
+                self.draining.push_back((key.clone(), old, Why::Replaced));
+            }
+            Some(old) => self.unshow(key, old, Why::Replaced),
+            None => {}
         }
         self.unsettle_with_referrers(key);
+    }
+
+    /// Whether the version that is shown no longer refers to something that `old` did.
+    fn drops(&self, key: &Key, old: &Revision<P>) -> bool {
+        let shown = self.nodes.get(key).and_then(|node| node.shown.as_ref());
+        let refers = |reference| shown.is_some_and(|shown| shown.references.contains(reference));
+        !old.references.iter().all(refers)
     }
 
     /// Hides what is gone and no longer referred to by anything shown.
@@ -247,7 +273,9 @@ impl<P: Referrer + Clone> Graph<P> {
         self.steps.push(Step::Hide(key.clone()));
         // One that is only not asked for any more has no connections.
         match (key.0, node.state) {
-            (ResourceType::Listener, State::Absent) => self.draining.push_back((key.clone(), old)),
+            (ResourceType::Listener, State::Absent) => {
+                self.draining.push_back((key.clone(), old, Why::Hidden));
+            }
             _ => self.unshow(key, old, Why::Hidden),
         }
     }

@@ -7,9 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::client::{
-    Answer, NEGATIVE_NAMES_LIMIT, NEW_NAMES_PER_SECOND, UNANSWERED_LIMIT, USED_NAMES_LIMIT,
-};
+use super::client::{Answer, NEGATIVE_NAMES_LIMIT, UNANSWERED_LIMIT, USED_NAMES_LIMIT};
 use super::message::{Name, WILDCARD};
 
 /// The names of one type that are wanted.
@@ -195,26 +193,6 @@ impl Interest {
     fn select(&self, pick: impl Fn(&Want) -> bool) -> Vec<Name> {
         let picked = self.names.iter().filter(|(_, want)| pick(want));
         picked.map(|(name, _)| name.clone()).collect()
-    }
-}
-
-/// How fast traffic may invent names: a bucket of [`NEW_NAMES_PER_SECOND`] tokens, filled evenly.
-#[derive(Debug, Default)]
-pub(super) struct NewNames {
-    /// When the bucket would be full again.
-    full_at: Option<Instant>,
-}
-
-impl NewNames {
-    /// Takes a token, if there is one.
-    pub(super) fn admit(&mut self, now: Instant) -> bool {
-        let cost = Duration::from_secs(1) / NEW_NAMES_PER_SECOND;
-        let full_at = self.full_at.map_or(now, |at| at.max(now)) + cost;
-        let admitted = full_at.duration_since(now) <= Duration::from_secs(1);
-        if admitted {
-            self.full_at = Some(full_at);
-        }
-        admitted
     }
 }
 

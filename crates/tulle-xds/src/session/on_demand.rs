@@ -38,6 +38,8 @@ pub enum Input<R, P> {
         /// Its bad ones, with the reason (field path first).
         rejected: Vec<(Name, String)>,
     },
+    /// What was accepted may have become of use ([`Referrer::is_warm`]).
+    Warmed,
     /// Time passed; to be fed every [`super::client::TICK_EVERY`].
     Tick,
 }
@@ -227,6 +229,10 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
     ) -> Vec<Output<C::Request, P>> {
         let mut turn = self.begin(now);
         let event = match input {
+            Input::Warmed => {
+                self.graph.look_again();
+                return self.finish(turn);
+            }
             Input::Connected => Event::Connected,
             Input::Disconnected => Event::Disconnected,
             Input::Response(response) => Event::Response(response),

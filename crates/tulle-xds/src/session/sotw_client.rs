@@ -10,12 +10,13 @@ use xxhash_rust::xxh64::xxh64;
 
 use super::client::{
     AbsentReason, Action, Answer, Changes, ClientCore, Delivery, DeliveryId, Event, Streams,
-    UNAPPLIED_LIMIT, UNUSED_LIMIT, describe_rejected, duplicate,
+    UNAPPLIED_LIMIT, UNUSED_LIMIT, describe_rejected, duplicate, refuse,
 };
-use super::interest::{Interest, NewNames};
+use super::interest::Interest;
 use super::message::{
     Name, Nonce, PerType, ResourceType, SotwRequest, SotwResponse, Version, WILDCARD,
 };
+use super::new_names::NewNames;
 
 type Out = Vec<Action<SotwRequest>>;
 
@@ -145,6 +146,9 @@ impl SotwClient {
                 news.push(resource);
             }
         }
+        let named: BTreeSet<&Name> = seen.iter().map(|(name, _)| name).collect();
+        let missing = lane.held.keys().filter(|name| rtype.whole_state() && !named.contains(name));
+        let removed = missing.cloned().collect();
         let unapplied = Unapplied {
             id,
             stream: self.streams.number(),
@@ -154,7 +158,7 @@ impl SotwClient {
             resources: seen,
         };
         self.unapplied.push_back(unapplied);
-        self.hand_out(Delivery { id, rtype, resources: news }, idle, out);
+        self.hand_out(Delivery { id, rtype, resources: news, removed }, idle, out);
     }
 
     fn hand_out(&mut self, delivery: Delivery, idle: bool, out: &mut Out) {
@@ -204,6 +208,7 @@ impl SotwClient {
     }
 
     fn tick(&mut self, now: Instant, out: &mut Out) {
+        self.new_names.overdue(now).into_iter().for_each(|refused| refuse(refused, out));
         let connected = self.streams.connected();
         for (rtype, lane) in self.lanes.iter_mut() {
             lane.waits &= !connected;
@@ -227,11 +232,20 @@ impl SotwClient {
 
     fn want(&mut self, rtype: ResourceType, name: Name, now: Instant, out: &mut Out) {
         let lane = &mut self.lanes[rtype];
-        if !lane.interest.contains(&name) && !self.new_names.admit(now) {
-            let answer = Answer::Absent(AbsentReason::TooManyNewNames);
-            out.push(Action::Answered { rtype, name, answer });
-        } else if lane.interest.use_name(&name, now) {
-            lane.gain(name, &mut Changes { rtype, out });
+        if lane.interest.contains(&name) {
+            lane.interest.use_name(&name, now);
+        } else if let Some(refused) = self.new_names.offer((rtype, name), now) {
+            refuse(refused, out);
+        }
+    }
+
+    /// Asks for the names that waited and need to wait no longer.
+    fn ask_for_new(&mut self, now: Instant, out: &mut Out) {
+        while let Some((rtype, name)) = self.new_names.next(now) {
+            let lane = &mut self.lanes[rtype];
+            if lane.interest.use_name(&name, now) {
+                lane.gain(name, &mut Changes { rtype, out });
+            }
         }
     }
 
@@ -296,6 +310,7 @@ impl ClientCore for SotwClient {
             Event::Applied { delivery, rejected } => self.apply(delivery, &rejected, out),
             Event::Tick => self.tick(now, out),
         }
+        self.ask_for_new(now, out);
     }
 
     fn flush(&mut self, out: &mut Out) {

@@ -229,7 +229,7 @@ fn input<R>(happening: Happening) -> Input<R, Doc> {
 }
 
 fn decode<R>(delivery: Delivery) -> Input<R, Doc> {
-    let Delivery { id, rtype, resources } = delivery;
+    let Delivery { id, rtype, resources, .. } = delivery;
     let (mut accepted, mut rejected) = (Vec::new(), Vec::new());
     for resource in resources {
         let doc = parse(&resource);

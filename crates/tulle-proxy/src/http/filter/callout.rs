@@ -22,6 +22,7 @@ use crate::http::codec::abort::Abort;
 use crate::http::codec::h1::Framing;
 use crate::http::sink::{PumpError, Sink, pump};
 use crate::http::upstream_stream::{Answer, Arrived, FinalHead, UpstreamStream, open_h1, open_h2};
+use crate::store::InVain;
 use crate::upstream::cluster::{HttpLease, HttpVersion, UpstreamCluster};
 use crate::upstream::endpoint::UpstreamEndpoint;
 use crate::upstream::members::PickInput;
@@ -109,7 +110,8 @@ impl<'a> Callout<'a> {
 
     async fn cluster(&self, name: &ClusterName) -> Result<Rc<UpstreamCluster>, CalloutFailure> {
         let worker = self.worker;
-        let ready = worker.store.decide(|snapshot| request::cluster(snapshot, name)).await;
+        let ready =
+            worker.store.decide(InVain::Fails, |snapshot| request::cluster(snapshot, name)).await;
         match ready {
             Ok(Ok(_)) => worker.upstreams.cluster(&worker.store.load(), name).present(),
             Ok(Err(_)) | Err(_) => None,

@@ -376,7 +376,7 @@ fn names_of_traffic_are_bounded_while_nobody_answers() {
 fn traffic_cannot_invent_names_without_limit() {
     let mut talk = Talk::connected();
     let mut refused = 0;
-    for index in 0..300 {
+    for index in 0..600 {
         let name: Name = format!("n{index}").into();
         let actions = talk.feed(Event::Use { rtype: LDS, name });
         let too_many = |action: &Action<DeltaRequest>| match action {
@@ -387,7 +387,7 @@ fn traffic_cannot_invent_names_without_limit() {
         };
         refused += actions.iter().filter(|action| too_many(action)).count();
     }
-    assert_eq!(refused, 200);
+    assert_eq!(refused, 200, "a hundred are asked for, three hundred wait");
 }
 
 #[test]

@@ -48,14 +48,3 @@ fn the_negative_name_used_longest_ago_is_dropped_first() {
     interest.remove("n7");
     assert_eq!(interest.negative_too_many(), None);
 }
-
-#[test]
-fn a_hundred_new_names_a_second_and_no_more() {
-    let start = Instant::now();
-    let mut names = NewNames::default();
-    let burst = (0..1_000).filter(|_| names.admit(start)).count();
-    assert_eq!(burst, 100);
-    assert!(!names.admit(start + Duration::from_millis(9)));
-    let later = start + Duration::from_millis(500);
-    assert_eq!((0..1_000).filter(|_| names.admit(later)).count(), 50);
-}

@@ -2,7 +2,7 @@
 
 use ResourceType::{Cluster, Endpoints, Listener, Route};
 
-use super::super::client::AbsentReason;
+use super::super::client::{AbsentReason, NEW_NAMES_PER_SECOND, WAITING_NAMES_LIMIT};
 use super::super::delta_server::DeltaServer;
 use super::super::message::{DeltaRequest, Resource};
 use super::super::server::fixture::Shelf;
@@ -88,7 +88,7 @@ impl Mesh {
                         self.asked.push(request.clone());
                         self.server.handle(request).expect("within limits");
                     }
-                    Output::Decode(Delivery { id, rtype, resources }) => {
+                    Output::Decode(Delivery { id, rtype, resources, .. }) => {
                         let accepted = resources.into_iter().map(text).collect();
                         let rejected = vec![];
                         inputs.push(Input::Decoded { delivery: id, rtype, accepted, rejected });
@@ -271,15 +271,24 @@ fn own_resources_ask_for_what_they_need_and_are_never_replaced() {
 }
 
 #[test]
-fn too_many_new_names_are_refused_at_once_and_not_remembered() {
+fn new_names_wait_for_their_turn_and_too_many_are_refused_at_once() {
     let mut mesh = Mesh::new();
-    for index in 0..150 {
+    mesh.connect();
+    mesh.changes();
+    let most = NEW_NAMES_PER_SECOND as usize + WAITING_NAMES_LIMIT;
+    for index in 0..most + 50 {
         mesh.feed(Input::Use(vec![format!("n{index}").into()]));
     }
-    let refused = mesh.changes();
+    let mut refused = mesh.changes();
+    refused.retain(|change| change.contains("TooMany"));
     assert_eq!(refused.len(), 50);
-    assert_eq!(refused[0], "n100: Absent(TooManyNewNames)");
-    assert_eq!(mesh.client.lookup("n100"), Answer::Unknown);
+    assert_eq!(refused[0], format!("n{most}: Absent(TooManyNewNames)"));
+    assert_eq!(mesh.client.lookup("n500"), Answer::Unknown, "it may be asked for again");
+    let asked = |mesh: &Mesh| mesh.asked.iter().map(|request| request.subscribe.len()).sum();
+    let before: usize = asked(&mesh);
+    mesh.wait(1);
+    let after: usize = asked(&mesh);
+    assert_eq!(after - before, NEW_NAMES_PER_SECOND as usize, "those who waited are asked for");
 }
 
 #[test]
@@ -297,7 +306,7 @@ fn stock_state_of_the_world_with_wildcards_warms_too() {
         for output in client.handle(input, now) {
             match output {
                 Output::Send(request) => drop(server.handle(request).expect("within limits")),
-                Output::Decode(Delivery { id, rtype, resources }) => {
+                Output::Decode(Delivery { id, rtype, resources, .. }) => {
                     let accepted = resources.into_iter().map(text).collect();
                     let rejected = vec![];
                     inputs.push(Input::Decoded { delivery: id, rtype, accepted, rejected });
