@@ -27,7 +27,7 @@ test: ## install what the tests need, then run every test, a minute of faults, a
 	@tools/setup.sh tests
 	$(CARGO) build --workspace --bins
 	@tools/leftovers.sh $(CARGO) test --workspace --no-fail-fast $(TEST_ARGS)
-	@tools/leftovers.sh $(CARGO_TARGET_DIR)/debug/soak --seconds 60 --share 0.3
+	@tools/leftovers.sh $(CARGO_TARGET_DIR)/debug/soak --seconds 60 --maximum-seconds 10 --share 0.3
 	@crates/tulle-proxy/fuzz/run $(FUZZ_SECONDS)
 
 bench: ## side-by-side benchmarks against the peers; target/bench/*.json

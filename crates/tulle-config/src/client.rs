@@ -97,25 +97,51 @@ pub enum Read {
 }
 
 /// What was read and what it was: the part of a client that a resource depends on.
-pub type Reads = BTreeMap<Read, Box<str>>;
+pub type Reads = BTreeMap<Read, Answer>;
+
+/// What a client answered to a [`Read`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Read::Role`].
+    Role(Role),
+    /// To [`Read::Assembly`].
+    Assembly(Assembly),
+    /// To [`Read::Namespace`] and [`Read::Name`].
+    Text(Arc<str>),
+    /// To [`Read::Addresses`].
+    Addresses(Box<[IpAddr]>),
+    /// To [`Read::Bind`].
+    Bind(Box<Bind>),
+    /// To [`Read::Selected`].
+    Selected(bool),
+}
 
 impl Client {
-    /// The answer to a read, as it is compared.
-    pub fn answer(&self, read: &Read) -> Box<str> {
+    fn answer(&self, read: &Read) -> Answer {
         match read {
-            Read::Role => format!("{:?}", self.role).into(),
-            Read::Assembly => format!("{:?}", self.assembly).into(),
-            Read::Namespace => (&*self.namespace).into(),
-            Read::Name => (&*self.name).into(),
-            Read::Addresses => format!("{:?}", self.addresses).into(),
-            Read::Bind => format!("{:?}", self.bind).into(),
-            Read::Selected(labels) => selects(labels, &self.labels).to_string().into(),
+            Read::Role => Answer::Role(self.role),
+            Read::Assembly => Answer::Assembly(self.assembly),
+            Read::Namespace => Answer::Text(Arc::clone(&self.namespace)),
+            Read::Name => Answer::Text(Arc::clone(&self.name)),
+            Read::Addresses => Answer::Addresses(self.addresses.as_slice().into()),
+            Read::Bind => Answer::Bind(Box::new(self.bind.clone())),
+            Read::Selected(labels) => Answer::Selected(selects(labels, &self.labels)),
         }
     }
 
-    /// Whether a resource that depends on `reads` is right for this client.
+    /// Whether a resource that depends on `reads` is right for this client. Asked of every variant
+    /// of a resource: nothing is made for it.
     pub fn answers(&self, reads: &Reads) -> bool {
-        reads.iter().all(|(read, answer)| self.answer(read) == *answer)
+        reads.iter().all(|(read, answer)| match (read, answer) {
+            (_, Answer::Role(role)) => *role == self.role,
+            (_, Answer::Assembly(assembly)) => *assembly == self.assembly,
+            (Read::Namespace, Answer::Text(namespace)) => *namespace == self.namespace,
+            (_, Answer::Text(name)) => *name == self.name,
+            (_, Answer::Addresses(addresses)) => **addresses == *self.addresses,
+            (_, Answer::Bind(bind)) => **bind == self.bind,
+            (Read::Selected(labels), Answer::Selected(is)) => selects(labels, &self.labels) == *is,
+            (_, Answer::Selected(_)) => false,
+        })
     }
 }
 
@@ -137,8 +163,7 @@ impl<'a> ClientView<'a> {
 
     fn note(&self, read: Read) {
         let mut reads = self.reads.borrow_mut();
-        let answer = self.client.answer(&read);
-        reads.entry(read).or_insert(answer);
+        reads.entry(read).or_insert_with_key(|read| self.client.answer(read));
     }
 
     pub(crate) fn role(&self) -> Role {

@@ -70,6 +70,7 @@ codes! {
     UnsupportedYaml "TUL0106" Error "A tag, alias or key that has no meaning here.";
     VariableForbidden "TUL0107" Error "Configuration may not read this environment variable.";
     VariableUnset "TUL0108" Error "An environment variable without a default is not set.";
+    EmptyFile "TUL0109" Error "The file is empty, as files are while they are written.";
     NotAnObject "TUL0201" Error "The document is not an object with apiVersion, kind, metadata.";
     UnknownKind "TUL0202" Error "This release does not enforce objects of this kind.";
     UnknownVersion "TUL0203" Error "The kind is known, but not in this API version.";

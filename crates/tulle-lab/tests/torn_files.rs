@@ -120,10 +120,8 @@ fn tear(files: &[PathBuf], round: u32, mut seed: Seed, stop: &AtomicBool) {
             0 => replace(path, &text),
             1 => File::options().write(true).open(path).unwrap().set_len(cut as u64).unwrap(),
             _ => {
-                // In place, and never empty: a file without anything in it has no objects.
-                let mut file = File::options().write(true).open(path).unwrap();
+                let mut file = File::create(path).unwrap();
                 file.write_all(&text.as_bytes()[..cut]).unwrap();
-                file.set_len(cut as u64).unwrap();
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{LoadedObject, Lookup, Source, envelope};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::object::ObjectId;
 use crate::reader::{Report, Schema};
-use crate::tree::{self, Document, Fault, Node, Value};
+use crate::tree::{self, Document, Fault, Node, Position, Value};
 
 /// What one file says.
 #[derive(Debug)]
@@ -30,6 +30,10 @@ impl Reading {
             diagnostics: Vec::new(),
             schema: Schema::default(),
         };
+        if text.trim_ascii().is_empty() {
+            reading.unreadable = true;
+            reading.report(empty());
+        }
         for document in tree::parse(path, text) {
             match document {
                 Ok(document) => reading.add(document, lookup),
@@ -106,5 +110,19 @@ impl Reading {
             message,
             help,
         });
+    }
+}
+
+/// Whoever writes a file in place empties it first. To take its objects for deleted would be an
+/// outage each time, and for good if this process ended in that moment.
+fn empty() -> Fault {
+    Fault {
+        code: Code::EmptyFile,
+        at: Position::START,
+        path: String::new(),
+        message: "the file is empty".to_owned(),
+        help: "delete it to delete its objects, or leave a comment in it; what was last read from \
+               it stays in force"
+            .to_owned(),
     }
 }

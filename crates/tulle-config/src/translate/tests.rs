@@ -17,9 +17,10 @@ use crate::world::{Health, InstancePort, MeshSettings, WorkloadInstance, World};
 
 mod routes;
 
-/// The world of some YAML and some registered workloads.
+/// The world of some YAML, if it is any, and some registered workloads.
 pub(super) fn world(yaml: &str, instances: Vec<WorkloadInstance>) -> World {
-    let loaded = load(&[File { path: "a.yaml", text: yaml }], &|_| Variable::Forbidden);
+    let file = (!yaml.is_empty()).then_some(File { path: "a.yaml", text: yaml });
+    let loaded = load(file.as_slice(), &|_| Variable::Forbidden);
     let errors: Vec<String> = loaded
         .diagnostics
         .iter()

@@ -45,8 +45,8 @@ struct Settings {
     /// How long the steady load lasts.
     #[arg(long, default_value_t = 300)]
     seconds: u64,
-    /// How long the maximum is measured before.
-    #[arg(long, default_value_t = 10)]
+    /// How long the maximum is measured before: under a kill of the control plane, too.
+    #[arg(long, default_value_t = 30)]
     maximum_seconds: u64,
     /// How much of the maximum is offered.
     #[arg(long, default_value_t = 0.6)]
@@ -109,10 +109,11 @@ async fn run(settings: &Settings, path: &Path) -> Result<Outcome> {
     journal.say("a control plane, a caller, and instances of one service");
     let mesh = Rc::new(Mesh::start(path).await?);
     let resources = Rc::new(Resources::default());
-    let mut stable = Vec::new();
+    let (mut stable, mut stays) = (Vec::new(), Vec::new());
     for number in 0..STABLE {
         let instance = mesh.instance().await?;
         resources.watch(&format!("sidecar of stable instance {number}"), instance.sidecar.pid());
+        stays.push(instance.http1);
         stable.push(instance);
     }
     resources.watch("the caller's sidecar", mesh.caller.pid());
@@ -123,7 +124,7 @@ async fn run(settings: &Settings, path: &Path) -> Result<Outcome> {
         _ => u16::try_from(settings.seconds / faults::SELDOM.as_secs() + 8)?,
     };
     if settings.sabotage != Some(Check::NeverSeen) {
-        objects::write(&mesh.config(), "seldom.yaml", &objects::seldom(0..seldom))?;
+        objects::write(&mesh.config(), "seldom.yaml", &objects::seldom(0..seldom, &stays))?;
     }
     traffic::first_answers().await?;
     resources.rest().await?;

@@ -64,6 +64,8 @@ fn instance_address(number: u32) -> Ipv4Addr {
 pub struct Instance {
     /// Its workload name.
     pub name: String,
+    /// Where its sidecar takes HTTP/1.
+    pub http1: SocketAddr,
     /// The application.
     pub app: Process,
     /// Its sidecar.
@@ -157,7 +159,7 @@ impl Mesh {
         )));
         let mut sidecar = Process::spawn(&format!("{name}-sidecar"), command, &logs)?;
         sidecar.ready(admin, "/ready", PATIENCE).await?;
-        Ok(Instance { name, app, sidecar })
+        Ok(Instance { name, http1: in_http1, app, sidecar })
     }
 
     fn port(&self) -> SocketAddr {

@@ -1,7 +1,7 @@
 //! The objects that the control plane reads during the run, as people would write them.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -51,9 +51,12 @@ pub fn seldom_address(number: u16) -> Ipv4Addr {
     Ipv4Addr::new(10, 10, high, low)
 }
 
-/// Destinations that are known and not called: the same instances under other names.
-pub fn seldom(numbers: std::ops::Range<u16>) -> String {
+/// Destinations that are known and not called, each with the instances that stay as endpoints.
+pub fn seldom(numbers: std::ops::Range<u16>, stays: &[SocketAddr]) -> String {
     let idle = IDLE.as_secs();
+    let endpoint =
+        |at: &SocketAddr| format!("{{address: {}, ports: {{http: {}}}}}", at.ip(), at.port());
+    let endpoints = stays.iter().map(endpoint).collect::<Vec<_>>().join(", ");
     let one = |number| {
         let address = seldom_address(number);
         format!(
@@ -66,7 +69,7 @@ spec:
   location: MESH_INTERNAL
   ports: [{{number: {HTTP1}, name: http, protocol: HTTP}}]
   resolution: STATIC
-  workloadSelector: {{labels: {{app: echo}}}}
+  endpoints: [{endpoints}]
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
