@@ -1,41 +1,42 @@
 //! Read buffers, recycled per worker: an idle plaintext connection owns none.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use crate::free_list::FreeList;
 use crate::io::Io;
 
 /// Bytes of a fresh read buffer: a head and a small body in one read.
 pub const READ_BUFFER_BYTES: usize = 16 * 1024;
-/// Buffers a worker keeps for reuse.
-const KEPT_BUFFERS: usize = 256;
 /// A buffer that grew larger is given back to the allocator.
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;
 
 /// A worker's free list of byte buffers.
 #[derive(Clone, Debug, Default)]
 pub struct BufferPool {
-    free: Rc<RefCell<Vec<Vec<u8>>>>,
+    free: Rc<FreeList<Vec<u8>>>,
 }
 
 impl BufferPool {
     /// An empty buffer with room in it.
     #[must_use]
     pub fn take(&self) -> Vec<u8> {
-        let kept = self.free.borrow_mut().pop();
-        kept.unwrap_or_else(|| Vec::with_capacity(READ_BUFFER_BYTES))
+        self.free.take().unwrap_or_else(|| Vec::with_capacity(READ_BUFFER_BYTES))
     }
 
     /// Takes a buffer back.
     pub fn give(&self, mut buffer: Vec<u8>) {
-        let mut free = self.free.borrow_mut();
-        if free.len() < KEPT_BUFFERS && (1..=KEPT_BUFFER_BYTES).contains(&buffer.capacity()) {
+        if (1..=KEPT_BUFFER_BYTES).contains(&buffer.capacity()) {
             buffer.clear();
-            free.push(buffer);
+            self.free.give(buffer);
         }
+    }
+
+    /// Gives back what a burst left over.
+    pub fn trim(&self) {
+        self.free.trim();
     }
 }
 
@@ -136,6 +137,6 @@ mod tests {
         assert_eq!(buffer.unread(), b"xycdef");
         buffer.consume(6);
         buffer.release(&pool);
-        assert_eq!(pool.free.borrow().len(), 1);
+        assert_eq!(pool.free.len(), 1);
     }
 }

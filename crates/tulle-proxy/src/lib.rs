@@ -13,6 +13,7 @@ pub mod buffer;
 pub mod configuration;
 pub mod connection;
 pub mod discovery;
+pub mod free_list;
 pub mod http;
 pub mod io;
 pub mod listener;

@@ -178,6 +178,14 @@ impl Worker {
         *self.tls.borrow_mut() = tls.clone();
     }
 
+    /// Gives back what a burst left over of what is kept to be used again.
+    pub fn trim(&self) {
+        self.buffers.trim();
+        self.heads.trim();
+        self.places.trim();
+        self.stream_places.trim();
+    }
+
     /// Takes note of a connection or stream that panicked.
     pub fn panicked(&self) {
         self.metrics.worker.panics().inc();

@@ -122,7 +122,10 @@ async fn serve(index: usize, mut seed: WorkerSeed, reader: LoadReader) {
     loop {
         tokio::select! {
             biased;
-            _ = sweep.tick() => worker.upstreams.sweep(),
+            _ = sweep.tick() => {
+                worker.upstreams.sweep();
+                worker.trim();
+            }
             _ = count_open.tick() => worker.metrics.count_open(&worker),
             _ = forget.tick() => worker.metrics.forget_unused(),
             changed = seed.drain.changed(), if !drain_ended => {

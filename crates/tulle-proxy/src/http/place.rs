@@ -6,7 +6,7 @@
 //! A place is one long-lived future that serves one after the other: in steady state it is never
 //! allocated, and never moved.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
@@ -14,14 +14,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::free_list::FreeList;
 use crate::worker::Clock;
-
-/// Places a worker keeps for reuse.
-const KEPT_PLACES: usize = 256;
 
 /// A worker's free places, which take an `I` and give back an `O`.
 pub struct PlacePool<I, O> {
-    free: RefCell<Vec<Place<I, O>>>,
+    free: FreeList<Place<I, O>>,
 }
 
 impl<I: 'static, O: 'static> PlacePool<I, O> {
@@ -31,13 +29,15 @@ impl<I: 'static, O: 'static> PlacePool<I, O> {
     where
         W: AsyncFn(I) -> O + 'static,
     {
-        let mut place = self.free.borrow_mut().pop().unwrap_or_else(|| Place::new(work));
+        let mut place = self.free.take().unwrap_or_else(|| Place::new(work));
         let served = place.serve(clock, arrived).await;
-        let mut free = self.free.borrow_mut();
-        if free.len() < KEPT_PLACES {
-            free.push(place);
-        }
+        self.free.give(place);
         served
+    }
+
+    /// Gives back what a burst left over.
+    pub fn trim(&self) {
+        self.free.trim();
     }
 }
 
@@ -93,7 +93,7 @@ async fn one_after_the_other<I, O>(
 
 impl<I, O> Default for PlacePool<I, O> {
     fn default() -> Self {
-        Self { free: RefCell::default() }
+        Self { free: FreeList::default() }
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
         let (pool, clock) = (PlacePool::default(), Rc::new(Clock::default()));
         for _ in 0..2 {
             assert!(pool.serve(&clock, measured, Rc::clone(&clock)).await >= PAUSE);
-            assert_eq!(pool.free.borrow().len(), 1);
+            assert_eq!(pool.free.len(), 1);
         }
     }
 }
