@@ -131,9 +131,14 @@ fn tear(files: &[PathBuf], round: u32, mut seed: Seed, stop: &AtomicBool) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "how a failure is played again")]
+fn chosen_seed() -> u64 {
+    std::env::var("TULLE_SEED").map_or(SEED, |text| text.parse().unwrap())
+}
+
 #[tokio::test]
 async fn nothing_is_lost_by_kills_among_half_written_files() {
-    let number = std::env::var("TULLE_SEED").map_or(SEED, |text| text.parse().unwrap());
+    let number = chosen_seed();
     println!("TULLE_SEED={number}");
     let mut seed = Seed::new(number);
     let directory = tempfile::tempdir().unwrap();
