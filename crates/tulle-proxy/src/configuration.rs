@@ -269,9 +269,8 @@ impl Configuration {
 
     /// Gives up the addresses of listeners that came and will not be in force any more.
     pub fn drop_claims(&mut self) {
-        if self.claims.prune() {
-            self.release();
-        }
+        self.claims.prune();
+        self.release();
     }
 
     fn prepare(&mut self) -> Vec<ApplyError> {

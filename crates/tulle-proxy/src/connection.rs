@@ -177,7 +177,11 @@ async fn opened(
             return None;
         }
     };
-    if !Arc::ptr_eq(&unheard.listener, &bound) {
+    // It may have been edited while nobody had spoken: chains that are gone take nobody any more.
+    let now =
+        unheard.worker.store.load().listener(unheard.listener.name.as_str()).present().cloned();
+    unheard.listener = now.unwrap_or(unheard.listener);
+    if unheard.listener.name != bound.name {
         unheard.worker.presences.take_over(&unheard.listener, present);
     }
     let chain = unheard.chain(&protocol).cloned();

@@ -7,6 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer that is armed lazily. One allocation in its life, made when it is first needed.
@@ -35,7 +36,8 @@ impl Timer {
                 // It was told before whom to wake.
                 return Poll::Pending;
             }
-            if sleep.as_mut().poll(cx).is_pending() {
+            // Without budget it would not even hear whom to wake.
+            if Pin::new(&mut unconstrained(sleep.as_mut())).poll(cx).is_pending() {
                 if !wakes {
                     self.waker = Some(cx.waker().clone());
                 }
@@ -53,9 +55,26 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::time::Duration;
 
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+
     use super::*;
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn it_fires_for_a_task_that_had_used_up_its_budget() {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let (mut timer, mut is_spent) = (Timer::default(), false);
+        let fires = poll_fn(|cx| {
+            while !is_spent && has_budget_remaining() {
+                let _ = pin!(consume_budget()).poll(cx);
+            }
+            is_spent = true;
+            timer.poll(cx, deadline)
+        });
+        tokio::time::timeout(Duration::from_secs(9), fires).await.expect("it fires");
+    }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn deadlines_may_move_either_way() {

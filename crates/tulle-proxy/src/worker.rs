@@ -398,8 +398,9 @@ impl Clock {
         if since < ANCHOR_LIFE {
             return time + since;
         }
-        let time = SystemTime::now();
-        self.anchor.set((self.now(), time));
+        // Both at the same moment, which is later than the beginning of the turn.
+        let (at, time) = (Instant::now(), SystemTime::now());
+        self.anchor.set((at, time));
         time
     }
 

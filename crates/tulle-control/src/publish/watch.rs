@@ -12,6 +12,11 @@ use tokio::sync::Notify;
 
 use super::{Dirty, Key, Publisher};
 
+/// Names that one stream looked at and has not heard of since: far more than anybody asks for. A
+/// stream that reaches it, as one does that asks for ever new names, looks anew at all that it
+/// asks for.
+const LOOKED_LIMIT: usize = 1 << 20;
+
 /// One stream's ear; it hears until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
@@ -154,13 +159,7 @@ impl Watchers {
 
     fn leave(&mut self, id: u64) {
         let looked = self.streams.remove(&id).map(|stream| stream.looked).unwrap_or_default();
-        for key in looked {
-            let Some(others) = self.looked.get_mut(&key) else { continue };
-            others.remove(&id);
-            if others.is_empty() {
-                self.looked.remove(&key);
-            }
-        }
+        self.forget(id, &looked);
     }
 
     #[cfg(test)]
@@ -171,16 +170,38 @@ impl Watchers {
     /// A stream looks at a name.
     pub(super) fn note(&mut self, id: u64, key: &Key) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        if !stream.looked.contains(key) {
-            stream.looked.insert(key.clone());
-            self.looked.entry(key.clone()).or_default().insert(id);
+        if stream.looked.contains(key) {
+            return;
+        }
+        stream.looked.insert(key.clone());
+        self.looked.entry(key.clone()).or_default().insert(id);
+        if stream.looked.len() >= LOOKED_LIMIT {
+            stream.mailbox.tell_everything();
+            let looked = std::mem::take(&mut stream.looked);
+            self.forget(id, &looked);
+        }
+    }
+
+    fn forget(&mut self, id: u64, looked: &BTreeSet<Key>) {
+        for key in looked {
+            let Some(others) = self.looked.get_mut(key) else { continue };
+            others.remove(&id);
+            if others.is_empty() {
+                self.looked.remove(key);
+            }
         }
     }
 
     /// Tells those whom it concerns what may have changed.
     pub(super) fn tell(&mut self, dirty: &Dirty) {
         let Dirty::Keys(keys) = dirty else {
-            return self.streams.values().for_each(|stream| stream.mailbox.tell_everything());
+            // They look again at all that they ask for.
+            self.looked.clear();
+            for stream in self.streams.values_mut() {
+                stream.looked.clear();
+                stream.mailbox.tell_everything();
+            }
+            return;
         };
         for key in keys {
             for id in self.looked.remove(key).unwrap_or_default() {

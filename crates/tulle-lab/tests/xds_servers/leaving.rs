@@ -283,7 +283,8 @@ fn chain_at(listener: &Value, name: &str, at: SocketAddr, routes: &str) -> Value
     let mut chain = listener["filter_chains"][0].clone();
     chain["name"] = name.into();
     let range = json!({ "address_prefix": at.ip().to_string(), "prefix_len": 32 });
-    chain["filter_chain_match"] = json!({ "prefix_ranges": [range] });
+    chain["filter_chain_match"] =
+        json!({ "prefix_ranges": [range], "transport_protocol": "raw_buffer" });
     chain["filters"][0]["typed_config"]["rds"]["route_config_name"] = routes.into();
     chain
 }
@@ -299,6 +300,12 @@ async fn chains_drain(program: Program<'_>) {
     let mut server = place.server("xds").await;
     let config = |routes_of_edited: &str, to: &str| {
         let mut main = listener("main", any, "r");
+        // Until it says something, nobody knows the chain of a connection.
+        let inspector = "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.\
+                         TlsInspector";
+        main["listener_filters"] =
+            json!([{ "name": "tls", "typed_config": { "@type": inspector } }]);
+        main["listener_filters_timeout"] = "0s".into();
         main["filter_chains"] = json!([
             chain_at(&main, "edited", edited, routes_of_edited),
             chain_at(&main, "other", other, "r"),
@@ -312,11 +319,15 @@ async fn chains_drain(program: Program<'_>) {
     until_answered_by(edited, "a").await;
     let load = Load::start(other);
     let (busy, mut idle, mut calm) = (kept(edited).await, kept(edited).await, kept(other).await);
+    let mut silent = Client::connect(edited).await.unwrap();
 
     let begun = Instant::now();
     server.set("2", &config("after", "b")).await;
     until_answered_by(edited, "b").await;
     told(busy).await;
+    let answer = silent.get("service", "/").await.unwrap();
+    let as_now = ("b".to_owned(), None);
+    assert_eq!((answer.text(), answer.header("connection")), as_now, "it had no chain yet");
     let (_, close) = idle.read_to_end().await.unwrap();
     assert_eq!(close, Close::End);
     assert!(begun.elapsed() + CLOCK >= DRAIN, "it was closed too early: {:?}", begun.elapsed());

@@ -105,11 +105,9 @@ impl Claims {
         alive.any(|claim| claim.addresses.contains(&address))
     }
 
-    /// Gives up what is not wanted any more. Says whether that is anything.
-    pub fn prune(&mut self) -> bool {
-        let before = self.claims.len();
+    /// Gives up what is not wanted any more.
+    pub fn prune(&mut self) {
         self.claims.retain(Claim::is_alive);
-        self.claims.len() < before
     }
 
     /// Another listener that has an address, or is going to.

@@ -121,13 +121,14 @@ impl Presence {
         for (_, chain) in self.chains.take() {
             chain.leave(worker, plan);
         }
-        tokio::task::spawn_local(self.drain(Rc::clone(worker), plan));
+        let mut drain = Drain::default();
+        // At once: whoever comes in from now on finds it leaving.
+        self.handle(&mut drain, Event::Begin(plan));
+        let until = Instant::now() + plan.time;
+        tokio::task::spawn_local(self.drain(Rc::clone(worker), drain, until));
     }
 
-    async fn drain(self: Rc<Self>, worker: Rc<Worker>, plan: Plan) {
-        let until = Instant::now() + plan.time;
-        let mut drain = Drain::default();
-        self.handle(&mut drain, Event::Begin(plan));
+    async fn drain(self: Rc<Self>, worker: Rc<Worker>, mut drain: Drain, until: Instant) {
         while drain.phase() != Phase::Done && !self.drain.view().cut {
             let emptied = async {
                 self.drain.wait_until(|_| self.count() == 0).await;

@@ -175,18 +175,24 @@ impl Resolver {
 
     fn ask(&mut self) {
         let now = Instant::now();
-        for (name, wanted) in &mut self.wanted {
+        let is_due = |wanted: &Wanted| wanted.due.filter(|due| *due <= now);
+        let due = self
+            .wanted
+            .iter_mut()
+            .filter_map(|(name, wanted)| Some((is_due(wanted)?, name, wanted)));
+        let mut due: Vec<_> = due.collect();
+        // What waits for its first answer goes first, or a slow server's turn never comes to it.
+        due.sort_by_key(|(due, _, wanted)| (wanted.answered, *due));
+        for (_, name, wanted) in due {
             if self.questions.len() >= MAX_QUESTIONS {
                 return;
             }
-            if wanted.due.is_some_and(|due| due <= now) {
-                wanted.due = None;
-                let name = Arc::clone(name);
-                self.questions.spawn_local(async move {
-                    let answer = resolve(&name).await;
-                    (name, answer)
-                });
-            }
+            wanted.due = None;
+            let name = Arc::clone(name);
+            self.questions.spawn_local(async move {
+                let answer = resolve(&name).await;
+                (name, answer)
+            });
         }
     }
 

@@ -189,6 +189,11 @@ pub trait ClientCore {
     /// The subscribed names that lead to a resource held.
     fn asked_by(&self, rtype: ResourceType, canonical: &str) -> Vec<Name>;
 
+    /// How long a name that nobody uses is kept.
+    fn unused_limit(&self) -> Duration {
+        UNUSED_LIMIT
+    }
+
     /// Takes in an event and says what has to be said.
     fn handle(&mut self, event: Event<Self::Response>, now: Instant) -> Vec<Action<Self::Request>> {
         let mut out = Vec::new();

@@ -333,6 +333,10 @@ impl ClientCore for DeltaClient {
         self.ask_for_new(now, out);
     }
 
+    fn unused_limit(&self) -> Duration {
+        self.unused_limit
+    }
+
     fn flush(&mut self, out: &mut Out) {
         if !self.streams.connected() {
             return;

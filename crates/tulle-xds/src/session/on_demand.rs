@@ -8,9 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::client::{
-    AbsentReason, Action, Answer, ClientCore, Delivery, DeliveryId, Event, UNUSED_LIMIT,
-};
+use super::client::{AbsentReason, Action, Answer, ClientCore, Delivery, DeliveryId, Event};
 use super::delta_client::DeltaClient;
 use super::graph::{Graph, Key, Referrer, Step, Why};
 use super::message::{Name, PerType, ResourceType, Version, WILDCARD};
@@ -441,7 +439,7 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
         let on_demand = self.covered[ResourceType::Listener] == Covered::No;
         match why {
             Why::Replaced if on_demand => now,
-            Why::Replaced | Why::Hidden => now.checked_sub(UNUSED_LIMIT).unwrap_or(now),
+            Why::Replaced | Why::Hidden => now.checked_sub(self.core.unused_limit()).unwrap_or(now),
         }
     }
 

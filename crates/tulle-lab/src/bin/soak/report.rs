@@ -33,7 +33,7 @@ fn mark(holds: bool) -> &'static str {
 pub fn document(evidence: &Evidence<'_>, verdicts: &[Verdict]) -> String {
     let parts = [
         introduction(evidence),
-        format!("## Checks\n\n{}\n", sum(verdicts)),
+        format!("## Checks\n\n{}\n\n", sum(verdicts)),
         checks(verdicts),
         "\n## Clients\n\nThe maximum is what all four protocols reached at once in a closed loop, \
          under the same faults; latencies are those of the steady rate, from when a request was \
