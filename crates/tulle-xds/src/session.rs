@@ -27,3 +27,4 @@ pub mod on_demand;
 pub mod server;
 pub mod sotw_client;
 pub mod sotw_server;
+mod wanting;

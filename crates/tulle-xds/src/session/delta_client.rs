@@ -16,6 +16,7 @@ use super::message::{
     DeltaRequest, DeltaResponse, Name, Nonce, PerType, Resource, ResourceType, Version, WILDCARD,
 };
 use super::new_names::NewNames;
+use super::wanting::{Moment, Wanting, ask_for_new, pass_time, use_name};
 
 type Out = Vec<Action<DeltaRequest>>;
 
@@ -206,40 +207,9 @@ impl DeltaClient {
         self.new_names.overdue(now).into_iter().for_each(|refused| refuse(refused, out));
         let connected = self.streams.connected();
         for (rtype, lane) in self.lanes.iter_mut() {
-            let mut changes = Changes { rtype, out };
-            // Not while a response is applied: what it repeats is not decoded and must stay held.
-            if !self.unapplied.iter().any(|unapplied| unapplied.rtype == rtype) {
-                let mut dropped = lane.interest.used_too_many();
-                if connected {
-                    dropped.extend(lane.interest.expired(now, self.unused_limit));
-                }
-                for name in dropped {
-                    lane.lose_interest(&name, &mut changes);
-                }
-            }
-            let unanswered = if connected { lane.interest.unanswered(now) } else { Vec::new() };
-            for name in unanswered {
-                lane.learn(&name, Answer::Absent(AbsentReason::Unanswered), &mut changes);
-            }
-        }
-    }
-
-    fn want(&mut self, rtype: ResourceType, name: Name, now: Instant, out: &mut Out) {
-        let lane = &mut self.lanes[rtype];
-        if lane.interest.contains(&name) {
-            lane.interest.use_name(&name, now);
-        } else if let Some(refused) = self.new_names.offer((rtype, name), now) {
-            refuse(refused, out);
-        }
-    }
-
-    /// Asks for the names that waited and need to wait no longer.
-    fn ask_for_new(&mut self, now: Instant, out: &mut Out) {
-        while let Some((rtype, name)) = self.new_names.next(now) {
-            let lane = &mut self.lanes[rtype];
-            if lane.interest.use_name(&name, now) {
-                lane.gain(name, &mut Changes { rtype, out });
-            }
+            let applying = self.unapplied.iter().any(|unapplied| unapplied.rtype == rtype);
+            let moment = Moment { now, connected, applying, unused_limit: self.unused_limit };
+            pass_time(lane, moment, &mut Changes { rtype, out });
         }
     }
 
@@ -326,11 +296,13 @@ impl ClientCore for DeltaClient {
                 lane.interest.release(&name, unused_since);
                 lane.drop_pointless(&name, &mut Changes { rtype, out });
             }
-            Event::Use { rtype, name } => self.want(rtype, name, now, out),
+            Event::Use { rtype, name } => {
+                use_name(&mut self.lanes[rtype], &mut self.new_names, (rtype, name), now, out);
+            }
             Event::Applied { delivery, rejected } => self.apply(delivery, &rejected, out),
             Event::Tick => self.tick(now, out),
         }
-        self.ask_for_new(now, out);
+        ask_for_new(&mut self.lanes, &mut self.new_names, now, out);
     }
 
     fn unused_limit(&self) -> Duration {
@@ -402,14 +374,6 @@ impl Lane {
         names.filter(|name| self.interest.contains(name))
     }
 
-    /// A new name is wanted; another name, or the wildcard, may have brought it already.
-    fn gain(&mut self, name: Name, changes: &mut Changes<'_, DeltaRequest>) {
-        self.subscribe.insert(name.clone());
-        if self.held.contains_key(&name) {
-            self.learn(&name, Answer::Present(name.clone()), changes);
-        }
-    }
-
     /// Takes in one resource of an applied response.
     fn commit(
         &mut self,
@@ -465,6 +429,48 @@ impl Lane {
         }
     }
 
+    fn unlink(&mut self, name: &Name, before: &Answer, changes: &mut Changes<'_, DeltaRequest>) {
+        let Answer::Present(canonical) = before else { return };
+        let Some(held) = self.held.get_mut(canonical) else { return };
+        held.asked_by.remove(name);
+        // Under a wildcard the server says whether the resource is still meant for this client.
+        if held.asked_by.is_empty() && !self.interest.wildcard() {
+            self.held.remove(canonical);
+            changes.forget(canonical.clone());
+        }
+    }
+
+    fn drop_pointless(&mut self, name: &Name, changes: &mut Changes<'_, DeltaRequest>) {
+        if self.interest.pointless(name) {
+            self.lose_interest(name, changes);
+        }
+    }
+}
+
+impl Wanting for Lane {
+    type Request = DeltaRequest;
+
+    fn interest(&mut self) -> &mut Interest {
+        &mut self.interest
+    }
+
+    /// A new name is wanted; another name, or the wildcard, may have brought it already.
+    fn gain(&mut self, name: Name, changes: &mut Changes<'_, DeltaRequest>) {
+        self.subscribe.insert(name.clone());
+        if self.held.contains_key(&name) {
+            self.learn(&name, Answer::Present(name.clone()), changes);
+        }
+    }
+
+    fn lose_interest(&mut self, name: &Name, changes: &mut Changes<'_, DeltaRequest>) {
+        let Some(answer) = self.interest.remove(name) else { return };
+        if !self.subscribe.remove(name) {
+            self.unsubscribe.insert(name.clone());
+        }
+        self.unlink(name, &answer, changes);
+        changes.answered(name, Answer::Unknown);
+    }
+
     /// Notes what is now known about a wanted name, and drops what it no longer leads to.
     fn learn(&mut self, name: &Name, answer: Answer, changes: &mut Changes<'_, DeltaRequest>) {
         let before = self.interest.answer(name).clone();
@@ -482,32 +488,6 @@ impl Lane {
         while let Some(oldest) = self.interest.negative_too_many() {
             self.lose_interest(&oldest, changes);
         }
-    }
-
-    fn unlink(&mut self, name: &Name, before: &Answer, changes: &mut Changes<'_, DeltaRequest>) {
-        let Answer::Present(canonical) = before else { return };
-        let Some(held) = self.held.get_mut(canonical) else { return };
-        held.asked_by.remove(name);
-        // Under a wildcard the server says whether the resource is still meant for this client.
-        if held.asked_by.is_empty() && !self.interest.wildcard() {
-            self.held.remove(canonical);
-            changes.forget(canonical.clone());
-        }
-    }
-
-    fn drop_pointless(&mut self, name: &Name, changes: &mut Changes<'_, DeltaRequest>) {
-        if self.interest.pointless(name) {
-            self.lose_interest(name, changes);
-        }
-    }
-
-    fn lose_interest(&mut self, name: &Name, changes: &mut Changes<'_, DeltaRequest>) {
-        let Some(answer) = self.interest.remove(name) else { return };
-        if !self.subscribe.remove(name) {
-            self.unsubscribe.insert(name.clone());
-        }
-        self.unlink(name, &answer, changes);
-        changes.answered(name, Answer::Unknown);
     }
 }
 

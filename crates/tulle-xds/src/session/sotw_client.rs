@@ -17,6 +17,7 @@ use super::message::{
     Name, Nonce, PerType, ResourceType, SotwRequest, SotwResponse, Version, WILDCARD,
 };
 use super::new_names::NewNames;
+use super::wanting::{Moment, Wanting, ask_for_new, pass_time, use_name};
 
 type Out = Vec<Action<SotwRequest>>;
 
@@ -212,40 +213,9 @@ impl SotwClient {
         let connected = self.streams.connected();
         for (rtype, lane) in self.lanes.iter_mut() {
             lane.waits &= !connected;
-            let mut changes = Changes { rtype, out };
-            // Not while a response is applied: what it repeats is not decoded and must stay held.
-            if !self.unapplied.iter().any(|unapplied| unapplied.rtype == rtype) {
-                let mut dropped = lane.interest.used_too_many();
-                if connected {
-                    dropped.extend(lane.interest.expired(now, UNUSED_LIMIT));
-                }
-                for name in dropped {
-                    lane.lose_interest(&name, &mut changes);
-                }
-            }
-            let unanswered = if connected { lane.interest.unanswered(now) } else { Vec::new() };
-            for name in unanswered {
-                lane.learn(&name, Answer::Absent(AbsentReason::Unanswered), &mut changes);
-            }
-        }
-    }
-
-    fn want(&mut self, rtype: ResourceType, name: Name, now: Instant, out: &mut Out) {
-        let lane = &mut self.lanes[rtype];
-        if lane.interest.contains(&name) {
-            lane.interest.use_name(&name, now);
-        } else if let Some(refused) = self.new_names.offer((rtype, name), now) {
-            refuse(refused, out);
-        }
-    }
-
-    /// Asks for the names that waited and need to wait no longer.
-    fn ask_for_new(&mut self, now: Instant, out: &mut Out) {
-        while let Some((rtype, name)) = self.new_names.next(now) {
-            let lane = &mut self.lanes[rtype];
-            if lane.interest.use_name(&name, now) {
-                lane.gain(name, &mut Changes { rtype, out });
-            }
+            let applying = self.unapplied.iter().any(|unapplied| unapplied.rtype == rtype);
+            let moment = Moment { now, connected, applying, unused_limit: UNUSED_LIMIT };
+            pass_time(lane, moment, &mut Changes { rtype, out });
         }
     }
 
@@ -306,11 +276,13 @@ impl ClientCore for SotwClient {
                 lane.interest.release(&name, unused_since);
                 lane.drop_pointless(&name, &mut Changes { rtype, out });
             }
-            Event::Use { rtype, name } => self.want(rtype, name, now, out),
+            Event::Use { rtype, name } => {
+                use_name(&mut self.lanes[rtype], &mut self.new_names, (rtype, name), now, out);
+            }
             Event::Applied { delivery, rejected } => self.apply(delivery, &rejected, out),
             Event::Tick => self.tick(now, out),
         }
-        self.ask_for_new(now, out);
+        ask_for_new(&mut self.lanes, &mut self.new_names, now, out);
     }
 
     fn flush(&mut self, out: &mut Out) {
@@ -351,14 +323,6 @@ impl Lane {
         self.interest.wildcard() || self.interest.contains(name)
     }
 
-    /// A new name is wanted; the wildcard may have brought it already.
-    fn gain(&mut self, name: Name, changes: &mut Changes<'_, SotwRequest>) {
-        self.changed = true;
-        if self.held.contains_key(&name) {
-            self.learn(&name, Answer::Present(name.clone()), changes);
-        }
-    }
-
     fn commit(
         &mut self,
         name: Name,
@@ -385,20 +349,25 @@ impl Lane {
         }
     }
 
-    fn learn(&mut self, name: &Name, answer: Answer, changes: &mut Changes<'_, SotwRequest>) {
-        if !self.interest.answered(name, answer.clone()) {
-            return;
-        }
-        changes.answered(name, answer);
-        self.drop_pointless(name, changes);
-        while let Some(oldest) = self.interest.negative_too_many() {
-            self.lose_interest(&oldest, changes);
-        }
-    }
-
     fn drop_pointless(&mut self, name: &Name, changes: &mut Changes<'_, SotwRequest>) {
         if self.interest.pointless(name) {
             self.lose_interest(name, changes);
+        }
+    }
+}
+
+impl Wanting for Lane {
+    type Request = SotwRequest;
+
+    fn interest(&mut self) -> &mut Interest {
+        &mut self.interest
+    }
+
+    /// A new name is wanted; the wildcard may have brought it already.
+    fn gain(&mut self, name: Name, changes: &mut Changes<'_, SotwRequest>) {
+        self.changed = true;
+        if self.held.contains_key(&name) {
+            self.learn(&name, Answer::Present(name.clone()), changes);
         }
     }
 
@@ -412,6 +381,17 @@ impl Lane {
             changes.forget(name.clone());
         }
         changes.answered(name, Answer::Unknown);
+    }
+
+    fn learn(&mut self, name: &Name, answer: Answer, changes: &mut Changes<'_, SotwRequest>) {
+        if !self.interest.answered(name, answer.clone()) {
+            return;
+        }
+        changes.answered(name, answer);
+        self.drop_pointless(name, changes);
+        while let Some(oldest) = self.interest.negative_too_many() {
+            self.lose_interest(&oldest, changes);
+        }
     }
 }
 
