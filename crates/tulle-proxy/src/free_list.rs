@@ -32,13 +32,8 @@ impl<T> FreeList<T> {
     }
 
     /// How many are kept.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.free.borrow().len()
-    }
-
-    /// Whether none is kept.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Gives back half of what nobody needed since the last time. To be called now and then.

@@ -239,6 +239,11 @@ impl KnownSet {
         KnownSet(bits)
     }
 
+    /// These names and those.
+    pub const fn and(self, ids: &[KnownId]) -> KnownSet {
+        KnownSet(self.0 | KnownSet::of(ids).0)
+    }
+
     /// Whether `id` is one of them.
     #[inline]
     pub const fn has(self, id: KnownId) -> bool {

@@ -10,6 +10,7 @@ use tulle_model::head::{
 };
 
 use super::Framing;
+use super::hop::OF_CONNECTION;
 
 /// What follows a chunk's content.
 pub const CHUNK_END: &[u8] = b"\r\n";
@@ -122,15 +123,7 @@ fn encode_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Fields that do not travel, or not always.
-const LOOKED_AT: KnownSet = KnownSet::of(&[
-    KnownId::Connection,
-    KnownId::ContentLength,
-    KnownId::Http2Settings,
-    KnownId::KeepAlive,
-    KnownId::ProxyConnection,
-    KnownId::TransferEncoding,
-    KnownId::Upgrade,
-]);
+const LOOKED_AT: KnownSet = OF_CONNECTION.and(&[KnownId::ContentLength, KnownId::Upgrade]);
 
 /// Writes the fields that travel; returns whether a Content-Length was among them.
 fn encode_fields(headers: &Headers, framing: Framing, is_upgrade: bool, out: &mut Vec<u8>) -> bool {

@@ -19,7 +19,7 @@ pub const MAX_CONNECTION_OPTIONS: usize = 32;
 const PROTECTED_PREFIXES: [&[u8]; 3] = [b"x-forwarded-", b"x-envoy-", b"x-tulle-"];
 
 /// What concerns the connection, whatever it says.
-const OF_CONNECTION: KnownSet = KnownSet::of(&[
+pub(super) const OF_CONNECTION: KnownSet = KnownSet::of(&[
     KnownId::Connection,
     KnownId::KeepAlive,
     KnownId::ProxyConnection,
