@@ -200,18 +200,35 @@ pub(super) fn server_name_chains(context: &Context<'_>, part: &Part<'_>) -> Vec<
     chains
 }
 
-/// The chains for connections to a service: its TCP rules, or all of it.
+/// The chains for connections to a service: those of its TCP rules that apply, and last, unless one
+/// of them takes everything, the service itself.
 pub(super) fn connection_chains(context: &Context<'_>, part: &Part<'_>) -> Vec<FilterChain> {
     let Part { service, port } = part;
     let name = &format!("{}:{}", service.key.host, port.number);
     let namespace = context.client.namespace();
     let rule = context.world.rule(&service.host, namespace, &service.key.namespace);
-    let Some(rule) = rule.filter(|rule| !rule.spec().tcp.is_empty()) else {
-        let cluster = ClusterName::outbound(port.number, "", &service.key.host);
-        let proxy = connections(context, name, vec![(cluster, 1)], Some(port.origin.clone()));
-        return vec![made(name, NetworkFilter::Tcp(proxy), Some(port.origin.clone()))];
-    };
     let mut chains = Vec::new();
+    if let Some(rule) = rule {
+        let (ruled, is_all) = ruled_chains(context, rule, port, name);
+        if is_all {
+            return ruled;
+        }
+        chains = ruled;
+    }
+    let cluster = ClusterName::outbound(port.number, "", &service.key.host);
+    let proxy = connections(context, name, vec![(cluster, 1)], Some(port.origin.clone()));
+    chains.push(made(name, NetworkFilter::Tcp(proxy), Some(port.origin.clone())));
+    chains
+}
+
+/// The chains of the TCP rules that apply, and whether the last of them takes everything.
+fn ruled_chains(
+    context: &Context<'_>,
+    rule: &Rule,
+    port: &Port,
+    name: &str,
+) -> (Vec<FilterChain>, bool) {
+    let mut chains: Vec<FilterChain> = Vec::new();
     for (index, route) in rule.spec().tcp.iter().enumerate() {
         let origin = rule.id.origin().at(format!("spec.tcp[{index}]"));
         let proxy = connections(context, name, shares(context, rule, route, port), Some(origin));
@@ -220,16 +237,16 @@ pub(super) fn connection_chains(context: &Context<'_>, part: &Part<'_>) -> Vec<F
             let origin = proxy.origin.clone();
             let mut chain = made(name, NetworkFilter::Tcp(proxy.clone()), origin);
             chain.name = format!("{name}/{index}").into();
-            if chains.iter().all(|other: &FilterChain| other.matches != matches) {
+            if chains.iter().all(|other| other.matches != matches) {
                 chain.matches = matches;
                 chains.push(chain);
             }
             if is_all {
-                return chains;
+                return (chains, true);
             }
         }
     }
-    chains
+    (chains, false)
 }
 
 /// The conditions under which a TCP rule takes a connection, as chains match them.
@@ -367,7 +384,8 @@ pub(super) fn domains(context: &Context<'_>, service: &Service) -> Vec<Arc<str>>
     domains
 }
 
-/// The virtual host of a service: the rules for it, or all of it.
+/// The virtual host of a service: the rules for it, or all of it where none applies to this caller
+/// and port.
 pub(super) fn virtual_host(
     context: &Context<'_>,
     service: &Service,
@@ -377,17 +395,13 @@ pub(super) fn virtual_host(
     let name = format!("{}:{}", service.key.host, port.number);
     let namespace = context.client.namespace();
     let rule = context.world.rule(&service.host, namespace, &service.key.namespace);
-    let (routes, origin) = match rule.filter(|rule| !rule.spec().http.is_empty()) {
-        Some(rule) => {
-            let scope = Scope { place: Place::Mesh, port: port.number };
-            (route::of_rule(context, rule, &scope), rule.id.origin())
-        }
-        None => {
-            let cluster = ClusterName::outbound(port.number, "", &service.key.host);
-            let forward = route::to_service(context, cluster, port.origin.clone());
-            (vec![Arc::new(forward)], port.origin.clone())
-        }
-    };
+    let scope = Scope { place: Place::Mesh, port: port.number };
+    let ruled = rule.map(|rule| (route::of_rule(context, rule, &scope), rule.id.origin()));
+    let (routes, origin) = ruled.filter(|(routes, _)| !routes.is_empty()).unwrap_or_else(|| {
+        let cluster = ClusterName::outbound(port.number, "", &service.key.host);
+        let forward = route::to_service(context, cluster, port.origin.clone());
+        (vec![Arc::new(forward)], port.origin.clone())
+    });
     route::virtual_host(context, &name, domains, routes, Some(origin))
 }
 

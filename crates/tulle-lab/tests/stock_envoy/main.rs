@@ -52,6 +52,9 @@ async fn requests(mesh: &Mesh, caller: &Caller) {
     };
     assert_eq!(ask("/", "").await.instance(), "one", "{}", caller.name);
     assert_eq!(ask("/", "x-version: v2").await.instance(), "two", "{}", caller.name);
+    assert_eq!(ask("/newer", "").await.instance(), "two", "{}: without it", caller.name);
+    assert_eq!(ask("/newer", "x-old: 2").await.instance(), "two", "{}", caller.name);
+    assert_eq!(ask("/newer", "x-old: 1").await.instance(), "one", "{}", caller.name);
     let teapot = ask("/teapot", "").await;
     assert_eq!((teapot.status, &*teapot.body), (418, "short and stout"), "{}", caller.name);
     assert_eq!(ask("/fault", "").await.status, 555, "{}", caller.name);

@@ -76,6 +76,8 @@ spec:
     route:
     - {destination: {host: store.shop, subset: v1}, weight: 50}
     - {destination: {host: store.shop, subset: v2}, weight: 50}
+  - match: [{uri: {prefix: /newer}, withoutHeaders: {x-old: {exact: '1'}}}]
+    route: [{destination: {host: store.shop, subset: v2}}]
   - match: [{uri: {prefix: /teapot}}]
     directResponse: {status: 418, body: {string: short and stout}}
   - match: [{uri: {prefix: /fault}}]
