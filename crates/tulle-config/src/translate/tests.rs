@@ -346,6 +346,34 @@ fn what_a_client_may_not_see_is_not_there() {
 }
 
 #[test]
+fn a_host_that_two_entries_export_differently_is_seen_where_both_show_it() {
+    let entry = |name: &str, port: u16, to: &str| {
+        format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: {name}, namespace: a}}
+spec:
+  hosts: [one.example]
+  exportTo: [{to}]
+  ports: [{{number: {port}, name: http}}]
+  resolution: STATIC
+  endpoints: [{{address: 10.6.0.{port}}}]
+---"
+        )
+    };
+    for (first, second) in [("'*'", "'.', c"), ("'.', c", "'*'"), ("b, c", "'.', c")] {
+        let world = world(&(entry("x", 80, first) + &entry("y", 90, second)), vec![]);
+        for port in [80, 90] {
+            let name = format!("one.example:{port}");
+            let seen = |namespace| listener(&world, &client(namespace), &name).is_some();
+            assert!(seen("c") && !seen("b"), "{first} and {second}, port {port}");
+            assert_eq!(seen("a"), !first.contains('b'), "{first} and {second}, port {port}");
+        }
+    }
+}
+
+#[test]
 fn resolution_decides_how_endpoints_are_found() {
     let yaml = "
 apiVersion: networking.istio.io/v1

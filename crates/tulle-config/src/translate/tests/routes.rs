@@ -141,7 +141,9 @@ fn everything_a_rule_can_do_is_in_its_route() {
   rewrite: {uri: /, authority: inner.example}
   timeout: 3s
   retries: {attempts: 4, perTryTimeout: 1s, retryOn: 'gateway-error,503', backoff: 10ms}
-  fault: {delay: {fixedDelay: 2s, percentage: {value: 0.1}}, abort: {grpcStatus: UNAVAILABLE}}
+  fault:
+    delay: {fixedDelay: 2s, percentage: {value: 0.1}}
+    abort: {grpcStatus: UNAVAILABLE, percentage: {value: 100}}
   headers: {request: {add: {x-p: '%PROTOCOL%'}}, response: {remove: [server]}}
   route: [{destination: {host: pay, port: {number: 80}}}]
 - match: [{port: 81}]
@@ -163,7 +165,8 @@ fn everything_a_rule_can_do_is_in_its_route() {
     assert_eq!((retry.max_retries, retry.retriable_status_codes.as_slice()), (4, &[503][..]));
     let OverrideSetting::Fault(fault) = &routes[0].overrides[0].setting else { panic!() };
     assert_eq!(fault.delay.unwrap().1.numerator, 1000);
-    assert_eq!(fault.abort.unwrap().0, FaultAbort::Grpc(14));
+    let (abort, share) = fault.abort.unwrap();
+    assert_eq!((abort, share.numerator), (FaultAbort::Grpc(14), share.denominator));
     assert_eq!(routes[0].response_headers.remove[0].as_str(), "server");
     let RouteAction::DirectResponse(response) = &routes[1].action else { panic!() };
     assert_eq!((response.status, &*response.body), (418, &b"tea"[..]));

@@ -348,8 +348,10 @@ fn declared(
     }
 }
 
-/// Adds the networks and ports of a declaration that are not there yet.
+/// Adds the networks and ports of a declaration that are not there yet. Nobody sees the whole to
+/// whom one declaration does not show its part.
 fn extend(service: &mut Service, id: &ObjectId, entry: &ServiceEntry) {
+    service.visibility = service.visibility.and(&entry.visibility, &id.namespace);
     for network in &entry.addresses {
         if !service.networks.contains(network) {
             service.networks.push(*network);
