@@ -503,6 +503,128 @@ spec:
     }
 }
 
+const NETWORKS: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: one, namespace: a}
+spec:
+  hosts: [one.example]
+  addresses: [10.1.0.0/16, 10.2.0.0/16, 10.3.0.1]
+  ports: [{number: 80, name: http}, {number: 90, name: x}, {number: 100, name: tcp}]
+  resolution: STATIC
+  endpoints: [{address: 10.6.0.1}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: two, namespace: a}
+spec:
+  hosts: [two.example]
+  addresses: [10.1.0.0/16]
+  ports: [{number: 80, name: http}]
+  resolution: STATIC
+  endpoints: [{address: 10.6.0.2}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: named, namespace: a}
+spec:
+  hosts: [named.example]
+  ports: [{number: 100, name: tcp}]
+  resolution: STATIC
+  endpoints: [{address: 10.6.0.3}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: web, namespace: a}
+spec:
+  hosts: [web.example]
+  ports: [{number: 100, name: http}]
+  resolution: STATIC
+  endpoints: [{address: 10.6.0.4}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: inner, namespace: a}
+spec:
+  hosts: [inner.example]
+  addresses: [10.1.7.128/25]
+  ports: [{number: 90, name: http}]
+  resolution: STATIC
+  endpoints: [{address: 10.6.0.5}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: one, namespace: a}
+spec:
+  hosts: [one.example, named.example]
+  tcp:
+  - match: [{destinationSubnets: [10.1.7.0/24, 10.2.0.0/16, 10.9.0.0/16, 10.1.7.192/26]}]
+    route: [{destination: {host: two.example}}]
+";
+
+/// The chains of a listener: what they match, and where they lead.
+fn chains_of(world: &World, client: &Client, name: &str) -> Vec<String> {
+    let listener = listener(world, client, name).unwrap();
+    let told = |chain: &Arc<tulle_model::listener::FilterChain>| {
+        let networks = chain.matches.destinations.iter().map(ToString::to_string);
+        let networks: Vec<String> = networks.collect();
+        let to = match &chain.network {
+            NetworkFilter::Tcp(proxy) => proxy.clusters[0].0.to_string(),
+            NetworkFilter::Http(http) => match &http.routes {
+                tulle_model::http::RouteSource::Discovered(name) => format!("routes {name}"),
+                other => panic!("{other:?}"),
+            },
+        };
+        let http = if chain.matches.application_protocols.is_empty() { "" } else { "http " };
+        format!("{}: {http}{to}", networks.join(" "))
+    };
+    listener.chains.iter().chain(&listener.default_chain).map(told).collect()
+}
+
+#[test]
+fn a_stock_envoy_tells_services_apart_by_their_networks_as_our_own_proxy_does() {
+    let world = world(NETWORKS, vec![]);
+    let mut envoy = client("a");
+    envoy.assembly = Assembly::Envoy;
+    let names = names(ResourceKind::Listener, &world, &envoy).names;
+    assert!(names.contains(&"0.0.0.0:80".into()) && names.contains(&"10.3.0.1:80".into()));
+    let expected = [
+        "10.1.0.0/16: routes 10.1.0.0/16:80",
+        "10.2.0.0/16: routes one.example:80",
+        ": PassthroughCluster",
+    ];
+    assert_eq!(chains_of(&world, &envoy, "0.0.0.0:80"), expected);
+    let shared = routes(&world, &envoy, "10.1.0.0/16:80");
+    let domains: Vec<&str> =
+        shared.virtual_hosts.iter().flat_map(|host| host.domains.iter().map(|d| &**d)).collect();
+    assert_eq!(domains, ["one.example", "two.example"]);
+    assert_eq!(&*routes(&world, &envoy, "one.example:80").virtual_hosts[0].domains[0], "*");
+    let undeclared = [
+        "10.1.0.0/16 10.2.0.0/16: http routes one.example:90",
+        "10.1.7.0/24 10.2.0.0/16: outbound|80||two.example",
+        "10.1.0.0/16: outbound|90||one.example",
+        "10.1.7.128/25: routes inner.example:90",
+        ": PassthroughCluster",
+    ];
+    assert_eq!(chains_of(&world, &envoy, "0.0.0.0:90"), undeclared);
+}
+
+#[test]
+fn rules_of_a_service_without_address_keep_their_networks_at_a_stock_envoy() {
+    let world = world(NETWORKS, vec![]);
+    let mut envoy = client("a");
+    envoy.assembly = Assembly::Envoy;
+    let expected = [
+        "10.1.7.0/24 10.1.7.192/26 10.2.0.0/16: outbound|80||two.example",
+        "10.1.0.0/16: outbound|100||one.example",
+        ": http routes 100",
+        "10.9.0.0/16: http routes 100",
+        "10.9.0.0/16: outbound|80||two.example",
+        ": outbound|100||named.example",
+    ];
+    assert_eq!(chains_of(&world, &envoy, "0.0.0.0:100"), expected);
+}
+
 #[test]
 fn what_is_passed_on_to_the_own_workload_comes_from_where_interception_lets_it_through() {
     let world = world("", vec![]);

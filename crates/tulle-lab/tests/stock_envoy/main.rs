@@ -36,6 +36,7 @@ async fn a_stock_envoy_follows_every_kind_of_edit() {
     for caller in mesh.callers() {
         requests(&mesh, caller).await;
         connections(&mesh, caller).await;
+        networks(&mesh, caller).await;
         through_an_inbound_envoy(&mesh, caller).await;
     }
     weights(&mesh).await;
@@ -69,6 +70,25 @@ async fn requests(mesh: &Mesh, caller: &Caller) {
 async fn connections(mesh: &Mesh, caller: &Caller) {
     let echoed = mesh.echo(caller, "172.16.0.1:9000", b"over a TCP service").await;
     assert_eq!(echoed, b"over a TCP service", "{}", caller.name);
+}
+
+/// Services that own networks are told apart as our own proxy does: by network, then by host, and
+/// by what is said where nobody said it before; a rule for a part of a network takes that part.
+async fn networks(mesh: &Mesh, caller: &Caller) {
+    let echoed = mesh.echo(caller, "172.17.5.6:9000", b"\x00\x01 no request").await;
+    assert_eq!(echoed, b"\x00\x01 no request", "{}", caller.name);
+    for (address, host, instance) in [
+        ("172.18.0.7:80", "left.shop", "one"),
+        ("172.18.0.7:80", "right.shop", "two"),
+        ("172.21.5.6:7000", "anything.shop", "one"),
+        ("172.19.2.3:8000", "whatever", "two"),
+        ("172.19.3.2:8000", "whatever", "one"),
+        ("172.20.2.3:8001", "whatever", "two"),
+        ("172.20.3.2:8001", "whatever", "one"),
+    ] {
+        let answer = mesh.call(caller, (address, host, "/"), "").await;
+        assert_eq!(answer.instance(), instance, "{}: {address} {host}", caller.name);
+    }
 }
 
 /// An application behind an Envoy is called through that Envoy's inbound listener.

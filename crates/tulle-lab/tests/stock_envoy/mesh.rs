@@ -17,7 +17,7 @@ use tulle_lab::ports::PortLease;
 use tulle_lab::process::{Process, binary};
 use tulle_lab::redirected;
 
-use crate::objects::{BOOTSTRAP, GUARDED, PLAIN, RULE, STORE, SUBSETS};
+use crate::objects::{BOOTSTRAP, GUARDED, NETWORKS, PLAIN, RULE, STORE, SUBSETS};
 
 /// Where each Envoy answers questions about itself, in its own namespace.
 pub(crate) const ENVOY_ADMIN: SocketAddr =
@@ -62,6 +62,7 @@ impl Mesh {
             ("store.yaml", STORE.as_bytes()),
             ("plain.yaml", PLAIN.as_bytes()),
             ("guarded.yaml", GUARDED.as_bytes()),
+            ("networks.yaml", NETWORKS.as_bytes()),
             ("subsets.yaml", SUBSETS.as_bytes()),
             ("rule.yaml", RULE.as_bytes()),
         ];
