@@ -154,7 +154,8 @@ fn fill_any(context: &Context<'_>, listener: &mut Listener, number: u16) -> bool
     listener.origin = Some(first.service.origin.clone());
     for (networks, parts) in &rest.owners {
         let Some(routes) = routes_of(networks, parts) else { continue };
-        for mut chain in outbound::chains(context, &mut listener.inspect, &routes, parts) {
+        let chains = outbound::chains(context, &mut listener.inspect, &routes, parts);
+        for mut chain in beside_http(chains) {
             narrow(&mut chain, networks);
             chain
                 .matches
@@ -175,6 +176,17 @@ fn fill_any(context: &Context<'_>, listener: &mut Listener, number: u16) -> bool
     }
     listener.default_chain = Some(all.map_or_else(|| outbound::undeclared(context), Arc::new));
     true
+}
+
+/// Chains of one place where no default chain is left to take what a chain for HTTP does not: each
+/// that takes any transport takes what is no HTTP, too.
+fn beside_http(chains: Vec<FilterChain>) -> Vec<FilterChain> {
+    if !chains.iter().any(|chain| !chain.matches.application_protocols.is_empty()) {
+        return chains;
+    }
+    let any = |chain: &&FilterChain| chain.matches.transport_protocol.is_empty();
+    let twins: Vec<FilterChain> = chains.iter().filter(any).map(outbound::no_http).collect();
+    chains.into_iter().chain(twins).collect()
 }
 
 /// Leaves a chain what it takes inside of networks.
@@ -229,7 +241,7 @@ fn named_chains(
         }
     }
     chains.extend(ruled);
-    (chains, all.pop())
+    (beside_http(chains), all.pop())
 }
 
 /// The routes of a listener: those of the services without address are named by their port, those

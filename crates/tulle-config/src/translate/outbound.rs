@@ -21,6 +21,8 @@ use crate::world::{OutboundPolicy, Owner, Place, Port, Rule, Service};
 /// The listener that intercepted or explicit outbound connections come in by.
 pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 
+/// The transport protocol of what is no TLS.
+const RAW_BUFFER: &str = "raw_buffer";
 /// What the HTTP inspector says of plain HTTP.
 const HTTP_PROTOCOLS: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
 
@@ -127,9 +129,17 @@ pub(super) fn serve(context: &Context<'_>, listener: &mut Listener, target: &Tar
 pub(super) fn plain_http() -> ChainMatch {
     ChainMatch {
         application_protocols: HTTP_PROTOCOLS.iter().map(|name| Arc::from(*name)).collect(),
-        transport_protocol: "raw_buffer".into(),
+        transport_protocol: RAW_BUFFER.into(),
         ..ChainMatch::default()
     }
+}
+
+/// A chain for what `chain` takes and [`plain_http`] beside it leaves over. Among chains there is no
+/// way back from the transport protocol to one that names none, so this one names it too.
+pub(super) fn no_http(chain: &FilterChain) -> FilterChain {
+    let mut chain = chain.clone();
+    chain.matches.transport_protocol = RAW_BUFFER.into();
+    chain
 }
 
 /// One port of one service behind a listener.

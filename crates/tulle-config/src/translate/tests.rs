@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tulle_model::cluster::{Cluster, Discovery, Endpoints, LbPolicy, UpstreamProtocol};
+use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
 use tulle_model::listener::{Listener, NetworkFilter, OnDemand};
 use tulle_model::lookup::Needed;
 use tulle_model::matcher::{HeaderCheck, PathMatch, StringMatchKind};
@@ -188,6 +189,38 @@ fn the_workload_of_an_endpoint_is_called_through_its_sidecar() {
 }
 
 #[test]
+fn a_port_of_undeclared_protocol_takes_requests_bytes_and_tls() {
+    let mut own = instance("shop", "v1", "10.1.0.1", "payment");
+    own.ports[0].name = "x".into();
+    let world = world("", vec![own]);
+    let mut client = client("shop");
+    client.name = "v1".into();
+    client.bind.explicit = true;
+    let inbound = listener(&world, &client, VIRTUAL_INBOUND).unwrap();
+    assert!(inbound.default_chain.is_none());
+    for (is_tls, protocols, expected) in [
+        (false, &["http/1.1"][..], "http"),
+        (false, &[], "tcp"),
+        (true, &["http/1.1"], "tcp"),
+        (true, &[], "tcp"),
+    ] {
+        let facts = ConnectionFacts {
+            destination: "10.1.0.1:80".parse().unwrap(),
+            source: "10.1.0.2:999".parse().unwrap(),
+            direct_source: "10.1.0.2:999".parse().unwrap(),
+            server_name: "",
+            is_tls,
+            application_protocols: protocols,
+        };
+        let chain = filter_chain(&inbound, &facts).map(|chain| match &chain.network {
+            NetworkFilter::Http(_) => "http",
+            NetworkFilter::Tcp(_) => "tcp",
+        });
+        assert_eq!(chain, Some(expected), "TLS: {is_tls}, {protocols:?}");
+    }
+}
+
+#[test]
 fn a_workload_lets_through_what_its_callers_may_send() {
     let rule = "
 apiVersion: networking.istio.io/v1
@@ -281,6 +314,30 @@ spec:
         let world = world(&declared(host), instances);
         let name = format!("outbound|80||{host}");
         assert_eq!(endpoints(&world, &client("shop"), &name), ["10.1.0.1:80", "10.1.0.7:80"]);
+    }
+    let policy = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: pay, namespace: shop}
+spec:
+  host: pay
+  trafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}}
+";
+    for (host, registered) in [("pay", full), (full, "pay"), ("pay", "pay"), (full, full)] {
+        let declared = declared(host).replace("name: http}", "name: x, protocol: GRPC}");
+        let instances = vec![instance("shop", "v1", "10.1.0.1", registered)];
+        let world = world(&format!("{declared}---{policy}"), instances);
+        let mut own = client("shop");
+        own.name = "v1".into();
+        let inbound = cluster(&world, &own, "inbound|80||").unwrap();
+        assert!(matches!(inbound.protocol, UpstreamProtocol::Http2(_)), "{host} and {registered}");
+        assert_eq!(inbound.limits.default.max_connections, 7, "{host} and {registered}");
+        let origin = inbound.origin.as_ref().unwrap().to_string();
+        assert_eq!(origin, "ServiceEntry shop/pay spec.ports[0]");
+        let asked = translate(&Needed::of(ResourceKind::Cluster, "inbound|80||"), &world, &own);
+        for form in ["pay", full] {
+            assert!(asked.queries.contains(&Query::Service(form.into())), "{form}");
+        }
     }
     let world = world("", vec![instance("shop", "v1", "10.1.0.1", full)]);
     for asked in ["pay.shop:80", "pay.shop.svc:80", "pay.shop.svc.cluster.local:80"] {
@@ -575,7 +632,12 @@ fn chains_of(world: &World, client: &Client, name: &str) -> Vec<String> {
                 other => panic!("{other:?}"),
             },
         };
-        let http = if chain.matches.application_protocols.is_empty() { "" } else { "http " };
+        let http =
+            match (&chain.matches.application_protocols[..], &*chain.matches.transport_protocol) {
+                ([], "") => "",
+                ([], _) => "raw ",
+                _ => "http ",
+            };
         format!("{}: {http}{to}", networks.join(" "))
     };
     listener.chains.iter().chain(&listener.default_chain).map(told).collect()
@@ -603,6 +665,8 @@ fn a_stock_envoy_tells_services_apart_by_their_networks_as_our_own_proxy_does() 
         "10.1.0.0/16 10.2.0.0/16: http routes one.example:90",
         "10.1.7.0/24 10.2.0.0/16: outbound|80||two.example",
         "10.1.0.0/16: outbound|90||one.example",
+        "10.1.7.0/24 10.2.0.0/16: raw outbound|80||two.example",
+        "10.1.0.0/16: raw outbound|90||one.example",
         "10.1.7.128/25: routes inner.example:90",
         ": PassthroughCluster",
     ];
@@ -620,6 +684,7 @@ fn rules_of_a_service_without_address_keep_their_networks_at_a_stock_envoy() {
         ": http routes 100",
         "10.9.0.0/16: http routes 100",
         "10.9.0.0/16: outbound|80||two.example",
+        "10.9.0.0/16: raw outbound|80||two.example",
         ": outbound|100||named.example",
     ];
     assert_eq!(chains_of(&world, &envoy, "0.0.0.0:100"), expected);

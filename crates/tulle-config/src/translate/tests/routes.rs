@@ -313,3 +313,40 @@ spec:
     let cluster = forward(&routes.virtual_hosts[0].routes[0]).cluster.named().next().unwrap();
     assert_eq!(cluster.as_str(), "outbound|80||pay.shop.svc.cluster.local");
 }
+
+#[test]
+fn an_upgrade_to_http2_holds_where_requests_may_be_spoken() {
+    let yaml = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: pay, namespace: shop}
+spec:
+  hosts: [pay.example]
+  ports:
+  - {number: 80, name: http}
+  - {number: 81, name: x}
+  - {number: 82, name: tcp}
+  - {number: 83, name: y}
+  resolution: STATIC
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: pay, namespace: shop}
+spec:
+  host: pay.example
+  trafficPolicy:
+    connectionPool: {http: {h2UpgradePolicy: UPGRADE}}
+    portLevelSettings:
+    - {port: {number: 83}, connectionPool: {http: {h2UpgradePolicy: DO_NOT_UPGRADE}}}
+";
+    let world = world(yaml, vec![]);
+    let spoken = |port: u16| {
+        let name = format!("outbound|{port}||pay.example");
+        match cluster(&world, &client("shop"), &name).unwrap().protocol {
+            UpstreamProtocol::Http1 => "http1",
+            UpstreamProtocol::Http2(_) => "http2",
+            _ => "as the caller",
+        }
+    };
+    assert_eq!([80, 81, 82, 83].map(spoken), ["http2", "http2", "http1", "as the caller"]);
+}
