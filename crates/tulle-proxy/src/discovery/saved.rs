@@ -83,15 +83,9 @@ impl SavedState {
         for response in by_type.values() {
             response.encode_length_delimited(&mut bytes).map_err(io::Error::other)?;
         }
-        // An older process of this proxy may still drain and write, too.
-        let temporary = self.path.with_extension(format!("{}.new", std::process::id()));
-        let written = std::fs::write(&temporary, bytes);
-        let kept = written.and_then(|()| std::fs::rename(&temporary, &self.path));
-        if kept.is_err() {
-            // It may not even be there; why it could not be written is what matters.
-            let _ = std::fs::remove_file(&temporary);
-        }
-        kept
+        let temporary = self.path.with_extension("new");
+        std::fs::write(&temporary, bytes)?;
+        std::fs::rename(temporary, &self.path)
     }
 }
 
