@@ -219,8 +219,8 @@ pub enum HeaderCheck {
 impl HeaderMatch {
     /// Whether the request satisfies the match; pseudo headers (`:method`, `:path`) count.
     ///
-    /// A missing header never satisfies a value match, and inverting such a match makes it
-    /// true: `HeaderUtility::matchHeaders` of Envoy.
+    /// A missing header never satisfies a match over its value, inverted or not, unless it counts
+    /// as an empty one: `HeaderUtility` of Envoy.
     #[must_use]
     pub fn matches_request(&self, head: &RequestHead) -> bool {
         if self.name.is_pseudo() {
@@ -240,7 +240,7 @@ impl HeaderMatch {
         let mut values = values.peekable();
         let found = match (&self.check, values.peek()) {
             (HeaderCheck::Present(present), first) => first.is_some() == *present,
-            (_, None) if !self.treat_missing_as_empty => return self.invert,
+            (_, None) if !self.treat_missing_as_empty => return false,
             (_, None) => self.value_matches(b""),
             (_, Some(_)) => values.any(|value| self.value_matches(value)),
         };
@@ -362,3 +362,6 @@ impl Fraction {
         random % u64::from(self.denominator.max(1)) < u64::from(self.numerator)
     }
 }
+
+#[cfg(test)]
+mod tests;
