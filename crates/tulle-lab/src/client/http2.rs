@@ -21,6 +21,8 @@ pub(crate) const FLUSH: Duration = Duration::from_millis(100);
 pub struct Http2Request {
     /// `:method`.
     pub method: String,
+    /// `:scheme`; `http` if it is empty.
+    pub scheme: String,
     /// `:authority`.
     pub authority: String,
     /// `:path`.
@@ -182,7 +184,8 @@ impl Client {
 }
 
 fn head(request: &Http2Request) -> Result<Request<()>> {
-    let uri = format!("http://{}{}", request.authority, request.path);
+    let scheme = if request.scheme.is_empty() { "http" } else { &request.scheme };
+    let uri = format!("{scheme}://{}{}", request.authority, request.path);
     let mut head = Request::builder().method(request.method.as_str()).uri(uri).body(())?;
     *head.headers_mut() = field_map(&request.headers)?;
     Ok(head)

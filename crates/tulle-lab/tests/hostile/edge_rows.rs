@@ -26,6 +26,16 @@ pub fn rows() -> Vec<Row> {
         ),
         stripped("edge: x-forwarded-client-cert is stripped", "x-forwarded-client-cert: By=x"),
         stripped("edge: x-tulle-* is stripped", "x-tulle-peer: somebody"),
+        edge(
+            "edge: lines of x-forwarded-for are one list",
+            "/e",
+            "x-forwarded-for: 10.0.0.1\r\nx-forwarded-for: 192.0.2.7",
+        )
+        .is("200 kept")
+        .saw(
+            "GET /e; host: h; x-forwarded-for: 10.0.0.1,192.0.2.7,127.0.0.1; \
+             x-envoy-external-address: 127.0.0.1",
+        ),
         edge(path, "/a/./x/../b", "").is("200 kept").saw("GET /a/b; *"),
         edge(path, "/a//b", "").is("200 kept").saw("GET /a/b; *"),
         edge(path, "/%61/b", "").is("200 kept").saw("GET /a/b; *"),

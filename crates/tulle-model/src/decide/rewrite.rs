@@ -66,12 +66,12 @@ pub fn location(redirect: &Redirect, matched: &PathMatch, head: &RequestHead) ->
     format!("{scheme}://{host}{}", redirected_path(redirect, matched, head))
 }
 
-/// The same place over TLS.
+/// The same place over TLS; its port stays.
 #[must_use]
 pub fn location_over_tls(head: &RequestHead) -> String {
     let host = String::from_utf8_lossy(head.authority());
     let path = String::from_utf8_lossy(head.path());
-    format!("https://{}{path}", without_port(&host))
+    format!("https://{host}{path}")
 }
 
 /// A port that was only the default of the old scheme is left out with it.

@@ -3,6 +3,7 @@
 //! It owns the record, runs the phases, and turns an error into an answer exactly once. The
 //! phases only return `Result`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +29,8 @@ use crate::timer::Timer;
 pub struct Exchange<'c> {
     /// Its connection.
     pub cx: &'c HttpContext,
+    /// Who sent it, as far as that is believed; without a port if another proxy says so.
+    pub caller: SocketAddr,
     /// Its head, edited on its way.
     pub request: RequestHead,
     /// The head of its answer.
@@ -110,7 +113,7 @@ pub async fn refuse(x: &mut Exchange<'_>, reply: &LocalReply) {
 /// One request, phase by phase.
 async fn phases(x: &mut Exchange<'_>) -> Result<(), Failure> {
     normalize::request(&mut x.request, x.cx)?;
-    forwarded::request(&mut x.request, x.cx);
+    forwarded::request(x);
     let mut resolution = route::resolve(x.cx, &x.request).await;
     x.filters.choose(x.cx, resolution.plan());
     if !x.filters.is_empty() {

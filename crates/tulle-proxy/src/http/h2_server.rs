@@ -205,6 +205,7 @@ async fn serve_stream(Stream { cx, request, respond }: Stream) -> bool {
     let body_is_empty = body.is_end();
     let mut exchange = Exchange {
         cx: &cx,
+        caller: cx.downstream.peer,
         request: head,
         response,
         body: if body_is_empty { Body::Empty } else { Body::H2(body) },
