@@ -49,6 +49,12 @@ pub fn rows() -> Vec<Row> {
             .at("http")
             .is("200 kept")
             .saw("GET /u; host: h; x_under: 1"),
+        row(
+            "edit: a path that is none is not written",
+            "GET /bare/x?a HTTP/1.1\r\nhost: h\r\n\r\n",
+        )
+        .is("200 kept")
+        .saw("GET /bare/x?a; host: h"),
         // A formatter writes what a caller said, as one value.
         row(
             "edit: values with CR, LF or NUL are refused",

@@ -1,10 +1,10 @@
-//! Who the caller is believed to be, and what depends on it.
+//! Who the caller is believed to be, and what depends on it; hosts and paths that are odd.
 
 use crate::client::http2::Http2Request;
 use crate::oracle::Row;
 
 pub(super) fn rows() -> Vec<Row> {
-    [tls(), addresses()].concat()
+    [tls(), addresses(), odd()].concat()
 }
 
 fn tls() -> Vec<Row> {
@@ -72,5 +72,22 @@ fn addresses() -> Vec<Row> {
         ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6"]
             .into_iter()
             .fold(hashed, from),
+    ]
+}
+
+fn odd() -> Vec<Row> {
+    vec![
+        Row::new("host-port-ignored", "a port does not matter where it is ignored")
+            .at("portless")
+            .get("portless.test:8080", "/")
+            .get("portless.test", "/")
+            .get("a.portless.test:1", "/")
+            .get("[::1]:80", "/"),
+        Row::new("connect-matched", "CONNECT has routes of its own")
+            .at("connect")
+            .raw("CONNECT h.test:80 HTTP/1.1\r\nhost: h.test:80\r\n\r\n", "CONNECT"),
+        Row::new("rewrite-empty", "a path is not rewritten to nothing")
+            .at("trusting")
+            .get("odd.test", "/empty/x"),
     ]
 }
