@@ -217,6 +217,13 @@ pub enum HeaderCheck {
 }
 
 impl HeaderMatch {
+    /// That `name` is there.
+    #[must_use]
+    pub fn present(name: HeaderName) -> Self {
+        let check = HeaderCheck::Present(true);
+        Self { name, check, invert: false, treat_missing_as_empty: false }
+    }
+
     /// Whether the request satisfies the match; pseudo headers (`:method`, `:path`) count.
     ///
     /// A missing header never satisfies a match over its value, inverted or not, unless it counts

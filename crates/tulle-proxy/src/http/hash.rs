@@ -44,7 +44,7 @@ fn one(x: &Exchange<'_>, source: &HashSource) -> Option<u64> {
         HashSource::Query(name) => {
             query_parameter(x.request.path(), name.as_bytes()).map(|value| xxh64(value, 0))
         }
-        HashSource::SourceIp => Some(xxh64(x.cx.downstream.peer.ip().to_string().as_bytes(), 0)),
+        HashSource::SourceIp => Some(xxh64(x.caller.ip().to_string().as_bytes(), 0)),
     }
 }
 
