@@ -38,11 +38,11 @@ pub async fn forward(x: &mut Exchange<'_>, plan: &Plan) -> Result<(), Failure> {
     }
     let _request = cluster.admit(forward.priority).map_err(|_| overflow())?;
     let mut tries = Tries::new(x, forward, &plan.virtual_host);
-    // As the caller sent it, before the route's edits.
-    let policies = if cluster.hashes() { &*forward.hash } else { &[] };
-    let route = Route { plan, hashed: hash::of(x, policies), priority: forward.priority };
     control_headers(x, &tries);
     edit::request(x, plan);
+    // As the route has edited it.
+    let policies = if cluster.hashes() { &*forward.hash } else { &[] };
+    let route = Route { plan, hashed: hash::of(x, policies), priority: forward.priority };
     loop {
         count_attempts(x, plan, &tries);
         match attempt::attempt(x, &route, &cluster, &mut tries).await? {

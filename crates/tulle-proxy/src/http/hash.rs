@@ -58,7 +58,7 @@ fn one<'r>(
             // In whatever order they come.
             let mut all: Vec<&[u8]> = [first, second].into_iter().chain(values).collect();
             all.sort_unstable();
-            Some(xxh64(&all.concat(), 0))
+            Some(all.into_iter().fold(0, |seed, value| xxh64(value, seed)))
         }
         HashSource::Cookie(wanted) => {
             let found = cookie(&x.request, wanted.name.as_bytes());
