@@ -24,10 +24,9 @@ impl Pattern {
     /// # Errors
     /// The text of what is wrong with the expression, or that it is too large.
     pub fn new(source: &str) -> Result<Self, String> {
-        let regex = regex::bytes::RegexBuilder::new(&format!("^(?:{source})$"))
-            .size_limit(PATTERN_SIZE_LIMIT_BYTES)
-            .build()
-            .map_err(|error| error.to_string())?;
+        // By itself first: a parenthesis too many must not end the group that anchors it.
+        compile(source)?;
+        let regex = compile(&format!("^(?:{source})$"))?;
         Ok(Self { regex, source: source.into() })
     }
 
@@ -71,10 +70,7 @@ impl Substitution {
     /// # Errors
     /// The text of what is wrong with either.
     pub fn new(source: &str, replacement: &str) -> Result<Self, String> {
-        let regex = regex::bytes::RegexBuilder::new(source)
-            .size_limit(PATTERN_SIZE_LIMIT_BYTES)
-            .build()
-            .map_err(|error| error.to_string())?;
+        let regex = compile(source)?;
         let template = substitution_template(replacement, regex.captures_len())?;
         Ok(Self { regex, source: source.into(), replacement: replacement.into(), template })
     }
@@ -96,6 +92,11 @@ impl Substitution {
     pub fn replacement(&self) -> &str {
         &self.replacement
     }
+}
+
+fn compile(source: &str) -> Result<regex::bytes::Regex, String> {
+    let mut builder = regex::bytes::RegexBuilder::new(source);
+    builder.size_limit(PATTERN_SIZE_LIMIT_BYTES).build().map_err(|error| error.to_string())
 }
 
 /// RE2's rewrite syntax as the `regex` crate's.
@@ -217,6 +218,13 @@ pub enum HeaderCheck {
 }
 
 impl HeaderMatch {
+    /// That `name` is there.
+    #[must_use]
+    pub fn present(name: HeaderName) -> Self {
+        let check = HeaderCheck::Present(true);
+        Self { name, check, invert: false, treat_missing_as_empty: false }
+    }
+
     /// Whether the request satisfies the match; pseudo headers (`:method`, `:path`) count.
     ///
     /// A missing header never satisfies a match over its value, inverted or not, unless it counts

@@ -11,7 +11,7 @@ use tulle_model::name::ClusterName;
 use tulle_model::origin::Origin;
 use tulle_model::retry::{RetryOn, RetryPolicy};
 use tulle_model::route::{
-    ClusterChoice, Forward, HashPolicy, HashSource, HostRewrite, PathRewrite, Redirect,
+    ClusterChoice, Forward, HashCookie, HashPolicy, HashSource, HostRewrite, PathRewrite, Redirect,
     RedirectPath, Route, RouteAction, RouteMatch, VirtualHost, WeightedCluster,
 };
 
@@ -331,9 +331,12 @@ fn hash_policies(balancer: Option<&LoadBalancer>) -> Vec<HashPolicy> {
     let Some(LoadBalancer::RingHash { key, .. }) = balancer else { return Vec::new() };
     let source = match key {
         HashKey::Header(name) => HashSource::Header(name.clone()),
-        HashKey::Cookie { name, path, ttl } => {
-            HashSource::Cookie { name: name.as_str().into(), ttl: *ttl, path: path.as_str().into() }
-        }
+        HashKey::Cookie { name, path, ttl } => HashSource::Cookie(HashCookie {
+            name: name.as_str().into(),
+            ttl: *ttl,
+            path: path.as_str().into(),
+            attributes: Vec::new(),
+        }),
         HashKey::SourceAddress => HashSource::SourceIp,
         HashKey::Query(name) => HashSource::Query(name.as_str().into()),
     };
