@@ -152,8 +152,18 @@ fn without_elapsed(value: &str) -> String {
     }
 }
 
-/// A generated id is compared by its shape.
+/// A generated id is compared by its shape, and so is what a cookie is generated with.
 fn by_shape(value: &str) -> String {
+    let is_generated = |text: &&str| {
+        text.len() == 16
+            && text.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit))
+    };
+    let mut quoted = value.splitn(3, '"');
+    if let (Some(name), Some(_), Some(rest)) =
+        (quoted.next(), quoted.next().filter(is_generated), quoted.next())
+    {
+        return format!("{name}\"<generated>\"{rest}");
+    }
     let groups: Vec<usize> = value.split('-').map(str::len).collect();
     let hex = value.chars().all(|c| c == '-' || c.is_ascii_hexdigit());
     if groups == [8, 4, 4, 4, 12] && hex { "<uuid>".into() } else { value.into() }

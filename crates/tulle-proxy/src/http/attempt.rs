@@ -116,7 +116,7 @@ fn pick(
         _ => (&[][..], 0),
     };
     let input = PickInput {
-        hash: route.hash,
+        hash: route.hashed.hash,
         tried,
         other_choices,
         original_dst: x.cx.downstream.original,

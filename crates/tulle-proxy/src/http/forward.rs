@@ -40,8 +40,9 @@ pub async fn forward(x: &mut Exchange<'_>, plan: &Plan) -> Result<(), Failure> {
     let mut tries = Tries::new(x, forward, &plan.virtual_host);
     control_headers(x, &tries);
     edit::request(x, plan);
-    let hash = hash::of(x, &forward.hash);
-    let route = Route { plan, hash, priority: forward.priority };
+    // As the route has edited it.
+    let policies = if cluster.hashes() { &*forward.hash } else { &[] };
+    let route = Route { plan, hashed: hash::of(x, policies), priority: forward.priority };
     loop {
         count_attempts(x, plan, &tries);
         match attempt::attempt(x, &route, &cluster, &mut tries).await? {

@@ -129,6 +129,7 @@ pub const REFERENCE: &[MessageRules] = rules![
     route::route_action::UpgradeConfig,
     route::route_action::hash_policy::ConnectionProperties,
     route::route_action::hash_policy::Cookie,
+    route::route_action::hash_policy::CookieAttribute,
     route::route_action::hash_policy::Header,
     route::route_action::hash_policy::QueryParameter,
     route::route_match::ConnectMatcher,

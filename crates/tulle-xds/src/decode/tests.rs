@@ -166,10 +166,14 @@ fn values_have_their_bounds() {
     check_route(
         "{ match: { safe_regex: { regex: '(' } }, redirect: { port_redirect: 70000 } }",
         &[
-            ".match.safe_regex.regex: regex parse error:\n    ^(?:()$\n     ^\n\
-             error: unclosed group",
+            ".match.safe_regex.regex: regex parse error:\n    (\n    ^\nerror: unclosed group",
             ".redirect.port_redirect: 70000 is not a port",
         ],
+    );
+    check_route(
+        "{ match: { safe_regex: { regex: '/a)|(/b' } }, direct_response: { status: 200 } }",
+        &[".match.safe_regex.regex: regex parse error:\n    /a)|(/b\n      ^\n\
+             error: unopened group"],
     );
 }
 
@@ -203,6 +207,18 @@ fn clusters_say_what_they_lack() {
          socket_address: { address: a.example, port_value: 80 } } } }] }] }",
         &[".load_assignment: `a.example` is not an IP address; use a cluster of type STRICT_DNS"],
     );
+}
+
+#[test]
+fn a_priority_that_envoy_has_no_room_for_is_refused() {
+    let endpoints =
+        |priority: u32| format!("load_assignment: {{ endpoints: [{{ priority: {priority} }}] }}");
+    accepted(&cluster(&endpoints(128)));
+    for priority in [129, 256, u32::MAX] {
+        let error = format!("{priority} is more than 128");
+        let error = format!(".load_assignment.endpoints[0].priority: {error}");
+        check_cluster(&endpoints(priority), &[&error]);
+    }
 }
 
 #[test]

@@ -13,7 +13,6 @@ pub(super) fn rows() -> Vec<Row> {
         faults(),
         buffers(),
         limits(),
-        balancing(),
         asked_inside(),
         told_faults(),
     ]
@@ -174,8 +173,19 @@ fn buffers() -> Vec<Row> {
     ]
 }
 
+/// Two requests and, when their failures have had their consequences, a third.
+fn asked_after_failures(path: &str) -> Vec<Http1Step> {
+    let ask = format!("GET {path} HTTP/1.1\r\nhost: full.test\r\n\r\n").into_bytes();
+    let ask = || [Http1Step::Send(ask.clone()), Http1Step::Response("GET")];
+    let mut steps = [ask(), ask()].concat();
+    // Envoy's main thread ejects, a moment after the worker's second failure.
+    steps.push(Http1Step::Wait(Duration::from_millis(300)));
+    steps.extend(ask());
+    steps.push(Http1Step::Probe);
+    steps
+}
+
 fn limits() -> Vec<Row> {
-    let ask = || Http1Step::Send(b"GET /ejected HTTP/1.1\r\nhost: full.test\r\n\r\n".to_vec());
     let error = |name, behaviour| Row::new(name, behaviour).kind(Kind::Error);
     vec![
         error("overflow-requests", "a request beyond the limit is 503 and says so")
@@ -184,40 +194,18 @@ fn limits() -> Vec<Row> {
             .get("full.test", "/shed"),
         error("no-endpoints", "a cluster without endpoints is 503").get("full.test", "/empty"),
         error("ejected", "an endpoint that failed often enough is left alone")
-            .steps([
-                ask(),
-                Http1Step::Response("GET"),
-                ask(),
-                Http1Step::Response("GET"),
-                // Envoy's main thread ejects, a moment after the worker's second failure.
-                Http1Step::Wait(Duration::from_millis(300)),
-                ask(),
-                Http1Step::Response("GET"),
-                Http1Step::Probe,
-            ])
+            .steps(asked_after_failures("/ejected"))
             .answer("ejected", answers(&[500, 500])),
+        Row::new("spared", "an endpoint that is more than its share of the cluster is kept")
+            .steps(asked_after_failures("/spared"))
+            .answer("spared", answers(&[500, 500, 200])),
+        error("ejected-only-one", "where that is configured the only endpoint is left alone too")
+            .steps(asked_after_failures("/only"))
+            .answer("only", answers(&[500, 500])),
         error("connect-refused", "a refused connection says how it failed")
             .get("full.test", "/unreachable"),
         Row::new("priority", "the first priority takes everything while it is whole")
             .get("full.test", "/priority"),
-    ]
-}
-
-fn balancing() -> Vec<Row> {
-    let keyed =
-        |row: Row, key: &str| row.ask("balance.test", "/ring", &format!("x-key: {key}\r\n"));
-    let ring = Row::new("ring-hash", "a key is sent where Envoy's ring sends it");
-    let keys = ["a", "b", "c", "d", "e", "f", "g", "h", "user-1", "user-2"];
-    vec![
-        Row::new("round-robin", "endpoints take turns")
-            .get("balance.test", "/round")
-            .get("balance.test", "/round")
-            .get("balance.test", "/round")
-            .get("balance.test", "/round"),
-        keys.into_iter().fold(ring, keyed),
-        Row::new("original-none", "without an original destination it is 503")
-            .kind(Kind::Error)
-            .get("balance.test", "/original"),
     ]
 }
 

@@ -90,6 +90,14 @@ fn chains() -> Vec<Row> {
             .at("sni")
             .tcp([hello("one.test", &["h2", "http/1.1"])])
             .answer_tcp("w", echoed()),
+        Row::new("alpn-order", "of several protocols the first that the client offers decides")
+            .at("sni")
+            .tcp([
+                hello("offers.test", &["http/1.1", "h2"]),
+                hello("offers.test", &["h2", "http/1.1"]),
+            ])
+            .answer_tcp("v", echoed())
+            .answer_tcp("u", echoed()),
         Row::new("sni-default", "without a match the default chain serves")
             .at("sni")
             .tcp([hello("unknown.test", &[])])
