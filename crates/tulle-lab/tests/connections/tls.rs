@@ -21,6 +21,8 @@ struct Certificates {
 impl Certificates {
     fn new() -> Self {
         let mut root = CertificateParams::new(Vec::<String>::new()).unwrap();
+        // Not the name of what it signs, which would then be its own issuer.
+        root.distinguished_name.push(rcgen::DnType::CommonName, "authority");
         root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(root, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
