@@ -218,10 +218,17 @@ pub enum HeaderCheck {
 }
 
 impl HeaderMatch {
+    /// That `name` is there.
+    #[must_use]
+    pub fn present(name: HeaderName) -> Self {
+        let check = HeaderCheck::Present(true);
+        Self { name, check, invert: false, treat_missing_as_empty: false }
+    }
+
     /// Whether the request satisfies the match; pseudo headers (`:method`, `:path`) count.
     ///
-    /// A missing header never satisfies a value match, and inverting such a match makes it
-    /// true: `HeaderUtility::matchHeaders` of Envoy.
+    /// A missing header never satisfies a match over its value, inverted or not, unless it counts
+    /// as an empty one: `HeaderUtility` of Envoy.
     #[must_use]
     pub fn matches_request(&self, head: &RequestHead) -> bool {
         if self.name.is_pseudo() {
@@ -241,7 +248,7 @@ impl HeaderMatch {
         let mut values = values.peekable();
         let found = match (&self.check, values.peek()) {
             (HeaderCheck::Present(present), first) => first.is_some() == *present,
-            (_, None) if !self.treat_missing_as_empty => return self.invert,
+            (_, None) if !self.treat_missing_as_empty => return false,
             (_, None) => self.value_matches(b""),
             (_, Some(_)) => values.any(|value| self.value_matches(value)),
         };

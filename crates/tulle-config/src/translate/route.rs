@@ -76,6 +76,11 @@ pub(super) fn virtual_host(
     }
 }
 
+/// Whether any rule applies here, whatever the request.
+pub(super) fn applies(context: &Context<'_>, rule: &Rule, scope: &Scope<'_>) -> bool {
+    rule.spec().http.iter().any(|route| !conditions(context, rule, route, scope).is_empty())
+}
+
 /// The rules that apply, in order; nothing after one that takes everything.
 pub(super) fn of_rule(context: &Context<'_>, rule: &Rule, scope: &Scope<'_>) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
@@ -165,8 +170,11 @@ fn route_match(condition: &HttpMatch) -> RouteMatch {
 }
 
 fn header(name: HeaderName, text: &TextMatch, invert: bool) -> HeaderMatch {
-    let check = string(text).map_or(HeaderCheck::Present(true), HeaderCheck::String);
-    HeaderMatch { name, check, invert, treat_missing_as_empty: false }
+    let string = string(text);
+    // A request without the header has it without that value, too.
+    let treat_missing_as_empty = invert && string.is_some();
+    let check = string.map_or(HeaderCheck::Present(true), HeaderCheck::String);
+    HeaderMatch { name, check, invert, treat_missing_as_empty }
 }
 
 fn string(text: &TextMatch) -> Option<StringMatch> {

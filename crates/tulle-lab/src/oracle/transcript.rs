@@ -51,7 +51,9 @@ pub fn message(what: &str, message: &Message) -> Vec<String> {
 /// A response of HTTP/2.
 #[must_use]
 pub fn http2_response(response: &Http2Response) -> Vec<String> {
-    let mut lines = vec![format!("response HTTP/2 {}", response.status)];
+    let interim = response.interim.iter().map(|status| format!("interim HTTP/2 {status}"));
+    let mut lines: Vec<_> = interim.collect();
+    lines.push(format!("response HTTP/2 {}", response.status));
     lines.extend(fields("header", &pairs(&response.headers)));
     lines.extend(body(&response.body));
     lines.extend(trailers(response.trailers.as_ref()));

@@ -45,12 +45,7 @@ fn edit_answer(x: &mut Exchange<'_>, route: &Route<'_>) {
             out.push_u64(took);
         });
     }
-    if route.plan.virtual_host.include_attempt_count_in_response {
-        let attempts = u64::from(x.record.attempts);
-        let _ = x.response.headers.set_with(KnownId::XEnvoyAttemptCount, |out| {
-            out.push_u64(attempts);
-        });
-    }
+    edit::attempt_count(x, route.plan);
     route.hashed.set_cookies(&mut x.response.headers, &x.cx.downstream);
     edit::response(x, route.plan);
     reason::tell_refused_retry(x);

@@ -72,7 +72,7 @@ fn one<'r>(
         HashSource::Query(name) => {
             query_parameter(x.request.path(), name.as_bytes()).map(|value| xxh64(value, 0))
         }
-        HashSource::SourceIp => Some(of_address(x.cx.downstream.peer.ip())),
+        HashSource::SourceIp => Some(of_address(x.caller.ip())),
     }
 }
 

@@ -6,7 +6,17 @@ use crate::backend::http1::{Answer, Step};
 use crate::oracle::{Http1Step, Kind, Row};
 
 pub(super) fn rows() -> Vec<Row> {
-    [retries(), retries_refused(), timeouts(), faults(), buffers(), limits()].concat()
+    [
+        retries(),
+        retries_refused(),
+        timeouts(),
+        faults(),
+        buffers(),
+        limits(),
+        asked_inside(),
+        told_faults(),
+    ]
+    .concat()
 }
 
 fn answers(statuses: &[u16]) -> Vec<Answer> {
@@ -205,5 +215,78 @@ fn limits() -> Vec<Row> {
             .get("full.test", "/unreachable"),
         Row::new("priority", "the first priority takes everything while it is whole")
             .get("full.test", "/priority"),
+    ]
+}
+
+/// What callers inside ask for, and what an upstream says of a further attempt.
+fn asked_inside() -> Vec<Row> {
+    let marked = |status: u16, line: &str| {
+        Answer::raw(&format!("HTTP/1.1 {status} Any\r\n{line}\r\ncontent-length: 0\r\n\r\n"))
+    };
+    let limited = || marked(503, "x-envoy-ratelimited: true");
+    let row = |name, behaviour| Row::new(name, behaviour).at_from_outside("inside");
+    let names = "x-envoy-retry-on: retriable-headers\r\n\
+                 x-envoy-retriable-header-names: x-other, x-again\r\n";
+    let no_content = "x-envoy-upstream-rq-timeout-alt-response: 1\r\n";
+    let per_try = "x-envoy-retry-on: 5xx\r\nx-envoy-upstream-rq-per-try-timeout-ms: 200\r\n";
+    vec![
+        Row::new("retry-ratelimited-not", "who is over a limit does not ask again")
+            .kind(Kind::Error)
+            .get("retry.test", "/5xx/limited")
+            .answer("a", [limited()]),
+        Row::new("retry-ratelimited", "unless that is configured, whatever the status is")
+            .get("retry.test", "/limited")
+            .answer("a", [marked(429, "x-envoy-ratelimited: 1"), Answer::status(200, "ok")])
+            .get("retry.test", "/limited/not"),
+        Row::new("retry-overloaded", "an upstream that says it is overloaded is asked again")
+            .kind(Kind::Error)
+            .get("retry.test", "/5xx/overloaded")
+            .answer("a", [marked(503, "x-envoy-overloaded: true")]),
+        Row::new("retry-pause", "the pause before an attempt is part of the route's time")
+            .kind(Kind::Error)
+            .get("retry.test", "/pause")
+            .answer("a", answers(&[503])),
+        row("retry-asked-inside", "a caller inside names headers that ask for another attempt")
+            .ask("retry.test", "/asked", names)
+            .answer("a", [marked(200, "x-again: 1"), marked(200, "x-other: 1")]),
+        row("timeout-asked-inside", "a caller inside is told of a timeout as it asks")
+            .kind(Kind::Error)
+            .ask("time.test", "/route", no_content)
+            .answer("a", [late(200), late(200), late(200)])
+            .ask("time.test", "/asked", &format!("{no_content}{per_try}")),
+    ]
+}
+
+fn told_faults() -> Vec<Row> {
+    let fault = |name, behaviour| Row::new(name, behaviour);
+    let ask = |row: Row, path: &str, lines: &str| row.ask("fault.test", path, lines);
+    let send = |lines: &str| {
+        let head = format!("GET /told-delay HTTP/1.1\r\nhost: fault.test\r\n{lines}\r\n");
+        Http1Step::Send(head.into_bytes())
+    };
+    let aborts = [
+        "x-envoy-fault-abort-request: 503\r\n",
+        "",
+        "x-envoy-fault-abort-request: 99\r\n",
+        "x-envoy-fault-abort-request: 600\r\n",
+        "x-envoy-fault-abort-request: none\r\n",
+        "x-envoy-fault-abort-request: 503\r\nx-envoy-fault-abort-request-percentage: 0\r\n",
+        "x-envoy-fault-abort-grpc-request: 5\r\n",
+    ];
+    let told = fault("fault-abort-told", "a request says how it is aborted").kind(Kind::Error);
+    vec![
+        aborts.into_iter().fold(told, |row, lines| ask(row, "/told-abort", lines)),
+        fault("fault-delay-told", "a request says how long it is held up").steps([
+            send("x-envoy-fault-delay-request: 700\r\n"),
+            Http1Step::Response("GET"),
+            Http1Step::LongerThan(Duration::from_millis(500)),
+            Http1Step::Probe,
+        ]),
+        fault("fault-delay-untold", "a request that says nothing is not held up").steps([
+            send("x-envoy-fault-delay-request-percentage: 100\r\n"),
+            Http1Step::Response("GET"),
+            Http1Step::LongerThan(Duration::from_millis(500)),
+            Http1Step::Probe,
+        ]),
     ]
 }
