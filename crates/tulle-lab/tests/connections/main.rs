@@ -1,5 +1,5 @@
-//! What connections are made with: addresses, timers, frames, certificates, limits. Each in the stock
-//! Envoy and in `tulle-proxy`, seen from the other end of the connection.
+//! What connections are made with: addresses, timers, frames, certificates, limits. Each in the
+//! stock Envoy and in `tulle-proxy`, seen from the other end of the connection.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -32,32 +32,11 @@ const PLAIN: Settings<'_> = Settings { chain: "", manager: "", cluster: "" };
 /// One listener, one route, one cluster at `upstream`.
 fn config(settings: &Settings<'_>, upstream: SocketAddr) -> String {
     let Settings { chain, manager, cluster } = settings;
-    let port = upstream.port();
-    format!(
-        r#"
-admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {{{{port:admin}}}}}}}}}}
-static_resources:
-  listeners:
-  - name: http
-    address: {{socket_address: {{address: 127.0.0.1, port_value: {{{{port:http}}}}}}}}
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: http
-          {manager}
-          route_config: {{name: local, virtual_hosts: [{{name: all, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster: up}}}}]}}]}}
-          http_filters:
-          - name: router
-            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-      {chain}
-  clusters:
-  - name: up
-    {cluster}
-    load_assignment: {{cluster_name: up, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}]}}]}}
-"#
-    )
+    let config = include_str!("config.yaml").replace("{{upstream}}", &upstream.port().to_string());
+    config
+        .replace("{{chain}}", chain)
+        .replace("{{manager}}", manager)
+        .replace("{{cluster}}", cluster)
 }
 
 /// A proxy in front of a socket that the test serves by hand.
