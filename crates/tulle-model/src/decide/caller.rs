@@ -218,7 +218,9 @@ mod tests {
 
     #[test]
     fn several_lines_are_one_list() {
-        let cases: [(&[&str], [Option<&str>; 3], bool, &str); 6] = [
+        /// Lines, the address by hops, whether there is one element, and what is sent.
+        type Case<'a> = (&'a [&'a str], [Option<&'a str>; 3], bool, &'a str);
+        let cases: [Case<'_>; 6] = [
             // An attacker's line, then that of a proxy which adds its own.
             (
                 &["10.0.0.1", "192.0.2.7"],

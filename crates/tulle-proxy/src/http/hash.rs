@@ -107,10 +107,7 @@ fn value_for(downstream: &Downstream) -> CookieValue {
 const ADDRESS_BYTES: usize = 64;
 
 /// The part of `room` that was written to.
-fn written<'b>(
-    room: &'b mut [u8],
-    write: impl FnOnce(&mut &mut [u8]) -> std::io::Result<()>,
-) -> &'b [u8] {
+fn written(room: &mut [u8], write: impl FnOnce(&mut &mut [u8]) -> std::io::Result<()>) -> &[u8] {
     let all = room.len();
     let mut rest = &mut *room;
     let fits = write(&mut rest);
