@@ -1,6 +1,6 @@
 //! What a server of names answers decides about the endpoints of a `STRICT_DNS` cluster: that a
-//! name is gone, or has no address, empties it; a failure to answer changes nothing. In the stock Envoy
-//! and in `tulle-proxy`, with a server of names and a `/etc/resolv.conf` of the test's own.
+//! name is gone, or has no address, empties it; a failure to answer changes nothing. In the stock
+//! Envoy and in `tulle-proxy`, with a server of names and a `/etc/resolv.conf` of the test's own.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

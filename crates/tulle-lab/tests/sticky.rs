@@ -53,17 +53,17 @@ async fn a_caller_comes_back_to_who_answered_first() {
     let mut place = Place::new().unwrap();
     place.write("mesh.yaml", &objects(port)).unwrap();
     let _control = place.control().await.unwrap();
-    let sidecar = place.sidecar("order", "").await.unwrap().outbound;
+    let sidecar = place.sidecar("order", "").await.unwrap();
 
     let mut met = BTreeSet::new();
     for caller in 0..12 {
         let path = format!("/{caller}");
-        let answer = ask(sidecar, &path, "").await;
+        let answer = ask(sidecar.outbound, &path, "").await;
         let set = answer.header("set-cookie").unwrap_or_else(|| panic!("none in {answer:?}"));
         let (pair, attributes) = set.split_once(';').unwrap();
         assert_eq!(attributes, " Max-Age=90; Path=/shop; HttpOnly");
         for _ in 0..3 {
-            let again = ask(sidecar, &path, &format!("cookie: {pair}\r\n")).await;
+            let again = ask(sidecar.outbound, &path, &format!("cookie: {pair}\r\n")).await;
             assert_eq!((again.status(), again.header("set-cookie")), (200, None));
         }
         let begin = format!("GET {path} ");
