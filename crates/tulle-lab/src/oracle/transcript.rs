@@ -66,6 +66,7 @@ pub fn fate(fate: Fate) -> String {
     match fate {
         Fate::Kept => "connection kept".into(),
         Fate::Closed | Fate::Reset => "connection ended".into(),
+        Fate::OutOfStep => "connection out of step".into(),
     }
 }
 
