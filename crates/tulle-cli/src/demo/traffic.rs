@@ -22,6 +22,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// A request that takes longer has failed.
 const REQUEST_LIMIT: Duration = Duration::from_secs(15);
+/// How long after its limit a request has surely told that it failed.
+const GRACE: Duration = Duration::from_secs(1);
 /// Every so many requests one is a POST.
 const POST_EVERY: u64 = 100;
 /// Every so many requests one has a connection of its own.
@@ -306,7 +308,7 @@ impl Load {
     pub async fn stop(self) -> Counts {
         self.shared.stop.set(true);
         let _ = self.task.await;
-        let deadline = Instant::now() + REQUEST_LIMIT;
+        let deadline = Instant::now() + REQUEST_LIMIT + GRACE;
         while self.shared.under_way.get() > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -27,7 +27,8 @@ async fn what_is_never_answered_is_counted_as_failed() {
     });
     let counts = counts.await;
     assert_eq!((counts.good, counts.failures()), (0, counts.total()), "{}", counts.failed());
-    assert_eq!(counts.bad.keys().collect::<Vec<_>>(), ["GET: no answer in time"]);
+    let late = |why: &String| why.starts_with("GET: no answer in time");
+    assert!(counts.bad.keys().all(late), "{}", counts.failed());
 }
 
 /// A request that ends without an outcome, as one whose task broke off, is one that failed.
