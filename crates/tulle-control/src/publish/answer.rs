@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tulle_config::client::{Client, Reads};
+use tulle_config::client::{self, Client, Read, Reads};
 use tulle_config::translate;
 use tulle_config::world::{Query, World};
 use tulle_model::lookup::Needed;
@@ -56,6 +56,11 @@ impl Answer {
     /// Questions asked of the world, also those that found nothing.
     pub(super) fn queries(&self) -> &BTreeSet<Query> {
         &self.queries
+    }
+
+    /// What was read of the client, and what it was.
+    pub(super) fn reads(&self) -> (Vec<Read>, Vec<client::Answer>) {
+        self.reads.iter().map(|(read, answer)| (read.clone(), answer.clone())).unzip()
     }
 
     /// Whether `client` would be answered the same.

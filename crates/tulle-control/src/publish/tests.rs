@@ -214,14 +214,14 @@ struct Mirror {
 
 impl Mirror {
     fn new(publisher: &Arc<Publisher>, client: Client) -> Self {
-        let watch = publisher.watch();
-        let held = everything(&publisher.watched_view(&client, &watch));
+        let watch = publisher.watch(client.clone());
+        let held = everything(&watch.view());
         Self { client, watch, held }
     }
 
-    fn follow(&mut self, publisher: &Publisher) {
+    fn follow(&mut self) {
         let Dirty::Keys(dirty) = self.watch.take() else { panic!("nothing was forgotten") };
-        let view = publisher.watched_view(&self.client, &self.watch);
+        let view = self.watch.view();
         for key in dirty.iter().filter(|key| key.is_wildcard()) {
             let (rtype, names) = (key.rtype, view.wildcard(key.rtype));
             let fixed: BTreeSet<Key> = self::names().into_iter().collect();
@@ -255,9 +255,9 @@ fn check_seed(seed: u64, steps: usize) -> usize {
         publisher.replace(input.next(&publisher.world()), Cause::Configuration, Instant::now());
         let fresh = Changes::between(&publisher.world(), &input.world());
         assert!(fresh.is_empty(), "seed {seed} step {step}: {fresh:?}");
-        mirrors.iter_mut().for_each(|mirror| mirror.follow(&publisher));
+        mirrors.iter_mut().for_each(Mirror::follow);
         publisher.release(Instant::now() + HOLD_LIMIT);
-        mirrors.iter_mut().for_each(|mirror| mirror.follow(&publisher));
+        mirrors.iter_mut().for_each(Mirror::follow);
         let scratch = Publisher::new(input.world());
         for mirror in &mirrors {
             let expected = everything(&scratch.view(&mirror.client));
@@ -298,12 +298,12 @@ fn document(kind: &str, spec: &str) -> String {
 fn clients_that_look_alike_share_one_answer_and_its_bytes() {
     let mut input = Input::default();
     order(&mut input);
-    let publisher = Publisher::new(input.world());
+    let publisher = Arc::new(Publisher::new(input.world()));
     let twin = Client { name: "two".into(), ..client("shop", Role::Sidecar, Assembly::Tulle) };
     let name = "outbound|80||order.shop";
-    let one = publisher.view(&clients()[0]).resource(ResourceType::Cluster, name);
-    let two = publisher.view(&twin).resource(ResourceType::Cluster, name);
-    let (one, two) = (one.expect("there"), two.expect("there"));
+    let watches = [clients()[0].clone(), twin].map(|client| publisher.watch(client));
+    let served = |watch: &Watch| watch.view().resource(ResourceType::Cluster, name);
+    let [one, two] = watches.each_ref().map(|watch| served(watch).expect("there"));
     assert_eq!(one.body.as_ptr(), two.body.as_ptr());
 }
 
@@ -312,18 +312,18 @@ fn for_envoy_the_version_of_endpoints_changes_with_their_cluster() {
     let mut input = Input::default();
     order(&mut input);
     let publisher = Arc::new(Publisher::new(input.world()));
-    let watch = publisher.watch();
     let key = Key { rtype: ResourceType::Endpoints, name: "outbound|80||order.shop".into() };
-    let version = |client: &Client| {
-        let served = publisher.watched_view(client, &watch).resource(key.rtype, &key.name);
+    let version = |watch: &Watch| {
+        let served = watch.view().resource(key.rtype, &key.name);
         served.expect("there").version
     };
-    let [ours, _, envoy, _] = &clients()[..] else { panic!("four clients") };
+    let watches: Vec<Watch> = clients().into_iter().map(|one| publisher.watch(one)).collect();
+    let [ours, _, envoy, _] = &watches[..] else { panic!("four clients") };
     let before = (version(ours), version(envoy));
     let rule = "{host: order.shop, trafficPolicy: {loadBalancer: {simple: RANDOM}}}";
     input.files.insert("rule.yaml".into(), document("DestinationRule", rule));
     publisher.replace(input.world(), Cause::Configuration, Instant::now());
-    let Dirty::Keys(dirty) = watch.take() else { panic!("keys") };
+    let Dirty::Keys(dirty) = envoy.take() else { panic!("keys") };
     assert!(dirty.contains(&key));
     assert_eq!(version(ours), before.0);
     assert_ne!(version(envoy), before.1);
@@ -343,7 +343,7 @@ impl Holding {
         order(&mut input);
         let client = client("shop", Role::Sidecar, Assembly::Tulle);
         let publisher = Arc::new(Publisher::new(input.world()));
-        let watch = publisher.watch();
+        let watch = publisher.watch(client.clone());
         let mut holding = Self { publisher, watch, input, client };
         holding.edit(files);
         holding
@@ -361,7 +361,7 @@ impl Holding {
     }
 
     fn served(&self, rtype: ResourceType, name: &str) -> Option<Served> {
-        self.publisher.watched_view(&self.client, &self.watch).resource(rtype, name)
+        self.watch.view().resource(rtype, name)
     }
 
     fn mentions(&self, rtype: ResourceType, name: &str, text: &str) -> bool {
@@ -455,10 +455,10 @@ fn nobody_is_sent_to_a_workload_that_left_however_fast() {
 #[test]
 fn a_change_concerns_those_who_looked_and_no_others() {
     let mut holding = Holding::new(&[]);
-    let other = holding.publisher.watch();
+    let other = holding.publisher.watch(holding.client.clone());
     let (rtype, name) = (ResourceType::Endpoints, "outbound|80||order.shop");
     let look = |watch: &Watch, name: &str| {
-        let view = holding.publisher.watched_view(&holding.client, watch);
+        let view = watch.view();
         let there = view.resource(rtype, name).is_some();
         assert!(view.settle(true));
         there
@@ -473,14 +473,88 @@ fn a_change_concerns_those_who_looked_and_no_others() {
     assert_eq!(other.take(), Dirty::Keys(BTreeSet::new()));
     assert_eq!(other.mailbox().synced(), generation, "it holds the new world too");
     assert_eq!(holding.watch.mailbox().synced(), generation - 1);
-    let view = holding.publisher.watched_view(&holding.client, &holding.watch);
+    let view = holding.watch.view();
     assert!(!view.settle(true), "what it was told is not looked at yet");
     drop(view);
     assert_eq!(holding.watch.take(), Dirty::Keys([Key { rtype, name: name.into() }].into()));
-    let view = holding.publisher.watched_view(&holding.client, &holding.watch);
+    let view = holding.watch.view();
     assert!(view.settle(true));
     drop(view);
     assert_eq!(holding.watch.mailbox().synced(), generation);
     drop(other);
     assert_eq!(holding.publisher.lock().watchers.streams(), 1);
+}
+
+/// Registers a workload of `own.shop` under this name, with one port.
+fn register(holding: &mut Holding, name: &str, port: u16) {
+    let mut instance = Arc::unwrap_or_clone(instance(&mut Random(3)));
+    (instance.namespace, instance.name) = ("shop".into(), name.into());
+    instance.ports[0].listen = port;
+    let key = (instance.namespace.clone(), instance.name.clone());
+    holding.input.instances.insert(key, Arc::new(instance));
+    holding.publish(Cause::Registry);
+}
+
+/// An ear of the sidecar of the workload with this name.
+fn sidecar(holding: &Holding, name: &str) -> Watch {
+    holding.publisher.watch(Client { name: name.into(), ..holding.client.clone() })
+}
+
+#[test]
+fn of_those_who_look_at_a_name_only_the_one_hears_for_whom_it_changes() {
+    let mut holding = Holding::new(&[]);
+    register(&mut holding, "one", 80);
+    register(&mut holding, "two", 80);
+    let (one, two) = (sidecar(&holding, "one"), sidecar(&holding, "two"));
+    let inbound = Key { rtype: ResourceType::Listener, name: "virtualInbound".into() };
+    let version = |watch: &Watch| {
+        let served = watch.view().resource(inbound.rtype, &inbound.name);
+        served.expect("there").version
+    };
+    let before = (version(&one), version(&two));
+    register(&mut holding, "one", 8080);
+    assert_eq!(one.take(), Dirty::Keys([inbound.clone()].into()));
+    assert_eq!(two.take(), Dirty::Keys(BTreeSet::new()));
+    assert_ne!(version(&one), before.0);
+    assert_eq!(version(&two), before.1);
+}
+
+#[test]
+fn what_nobody_looks_at_any_more_is_forgotten() {
+    let mut holding = Holding::new(&[]);
+    register(&mut holding, "one", 80);
+    let remembered = |holding: &Holding| holding.publisher.lock().cache.len();
+    assert_eq!(remembered(&holding), 0);
+    let (one, two) = (sidecar(&holding, "one"), sidecar(&holding, "two"));
+    let order = "outbound|80||order.shop";
+    for watch in [&one, &two] {
+        let view = watch.view();
+        assert!(view.resource(ResourceType::Cluster, order).is_some());
+        assert!(view.resource(ResourceType::Listener, "virtualInbound").is_some());
+    }
+    assert_eq!(remembered(&holding), 3, "one shared, two of their own");
+    drop(two);
+    assert_eq!(remembered(&holding), 2);
+    // Who looks without listening leaves nothing behind.
+    let view = holding.publisher.view(&holding.client);
+    assert!(view.resource(ResourceType::Endpoints, order).is_some());
+    drop(view);
+    assert_eq!(remembered(&holding), 2);
+    drop(one);
+    assert_eq!(remembered(&holding), 0);
+}
+
+#[test]
+fn names_that_a_client_let_go_of_are_not_listened_for() {
+    let holding = Holding::new(&[]);
+    let looked = || holding.publisher.lock().cache.len();
+    for number in 0..1_000 {
+        let name = format!("outbound|80||made-up-{number}.shop");
+        let found = holding.watch.view().resource(ResourceType::Cluster, &name);
+        assert_eq!(found, None);
+        holding.watch.trim(1, |key| key.name.contains("made-up-1.shop"));
+        assert!(looked() <= 70, "{}", looked());
+    }
+    holding.watch.trim(0, |_| false);
+    assert!(looked() <= 70, "{}", looked());
 }

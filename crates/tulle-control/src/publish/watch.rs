@@ -1,27 +1,31 @@
 //! Who is to hear of what: a stream hears of the names that it looked at, and of no others.
 //!
 //! Looking at a name is what subscribes to it, for one change: whoever hears of it looks again. So
-//! a change costs those whom it concerns, whatever the number of streams, and there is nothing to
-//! keep in step with what a client asks for.
+//! a change costs those whom it concerns, whatever the number of streams. What is looked at is a
+//! variant of an answer ([`super::cache`]), so that of two clients that ask for the same name only
+//! the one hears for which it changes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tulle_config::client::Client;
+use tulle_xds::session::message::ResourceType;
 
-use super::{Dirty, Key, Publisher};
+use super::cache::{Forgotten, VariantId};
+use super::{ClientView, Dirty, Key, Publisher};
 
-/// Names that one stream looked at and has not heard of since: far more than anybody asks for. A
-/// stream that reaches it, as one does that asks for ever new names, looks anew at all that it
-/// asks for.
-const LOOKED_LIMIT: usize = 1 << 20;
+/// Names looked at that a client may have let go of, beside as many as it asks for and holds,
+/// before they are gone through.
+const FORGOTTEN_LIMIT: usize = 64;
 
 /// One stream's ear; it hears until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     publisher: Arc<Publisher>,
-    pub(super) id: u64,
+    client: Client,
+    id: u64,
     mailbox: Arc<Mailbox>,
 }
 
@@ -48,10 +52,27 @@ impl News {
 }
 
 impl Watch {
-    pub(super) fn new(publisher: Arc<Publisher>) -> Self {
+    pub(super) fn new(publisher: Arc<Publisher>, client: Client) -> Self {
         let mailbox = Arc::new(Mailbox::default());
         let id = publisher.lock().watchers.enter(&mailbox);
-        Self { publisher, id, mailbox }
+        Self { publisher, client, id, mailbox }
+    }
+
+    /// What the client is to have; the stream hears of changes of what it looks at here. The world
+    /// stands still as long as the view lives, so it must not be kept across a wait.
+    #[must_use]
+    pub fn view(&self) -> ClientView<'_> {
+        ClientView { watch: Some(self.id), ..self.publisher.view(&self.client) }
+    }
+
+    /// Stops listening for names that the client let go of, once they are more than the `wanted`
+    /// names that it asks for and holds.
+    pub fn trim(&self, wanted: usize, wants: impl Fn(&Key) -> bool) {
+        let mut state = self.publisher.lock();
+        if state.watchers.looks(self.id) > 2 * wanted + FORGOTTEN_LIMIT {
+            let unlooked = state.watchers.retain(self.id, wants);
+            state.cache.let_go(unlooked);
+        }
     }
 
     /// What is known of the stream, to be shown.
@@ -81,7 +102,9 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.publisher.lock().watchers.leave(self.id);
+        let mut state = self.publisher.lock();
+        let unlooked = state.watchers.leave(self.id);
+        state.cache.let_go(unlooked);
     }
 }
 
@@ -139,27 +162,40 @@ impl Mailbox {
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
     streams: BTreeMap<u64, Stream>,
-    looked: HashMap<Key, BTreeSet<u64>>,
+    looked: HashMap<VariantId, BTreeSet<u64>>,
     next: u64,
 }
 
 #[derive(Debug)]
 struct Stream {
     mailbox: Arc<Mailbox>,
-    looked: BTreeSet<Key>,
+    looked: BTreeMap<Key, VariantId>,
+}
+
+impl Stream {
+    /// Tells it of a change of a name.
+    fn tell(&mut self, key: &Key) {
+        self.looked.remove(key);
+        self.mailbox.tell(key);
+        if key.rtype == ResourceType::Cluster && !key.is_wildcard() {
+            // For Envoy the version of endpoints contains that of their cluster.
+            self.mailbox.tell(&Key { rtype: ResourceType::Endpoints, name: key.name.clone() });
+        }
+    }
 }
 
 impl Watchers {
     fn enter(&mut self, mailbox: &Arc<Mailbox>) -> u64 {
         self.next += 1;
-        let stream = Stream { mailbox: Arc::clone(mailbox), looked: BTreeSet::new() };
+        let stream = Stream { mailbox: Arc::clone(mailbox), looked: BTreeMap::new() };
         self.streams.insert(self.next, stream);
         self.next
     }
 
-    fn leave(&mut self, id: u64) {
+    /// A stream ends; returns what nobody looks at any more.
+    fn leave(&mut self, id: u64) -> Vec<VariantId> {
         let looked = self.streams.remove(&id).map(|stream| stream.looked).unwrap_or_default();
-        self.forget(id, &looked);
+        looked.into_values().filter(|variant| self.unlook(id, *variant)).collect()
     }
 
     #[cfg(test)]
@@ -167,34 +203,51 @@ impl Watchers {
         self.streams.len()
     }
 
-    /// A stream looks at a name.
-    pub(super) fn note(&mut self, id: u64, key: &Key) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.looked.contains(key) {
-            return;
-        }
-        stream.looked.insert(key.clone());
-        self.looked.entry(key.clone()).or_default().insert(id);
-        if stream.looked.len() >= LOOKED_LIMIT {
-            stream.mailbox.tell_everything();
-            let looked = std::mem::take(&mut stream.looked);
-            self.forget(id, &looked);
-        }
+    /// How many names a stream looked at.
+    pub(super) fn looks(&self, id: u64) -> usize {
+        self.streams.get(&id).map_or(0, |stream| stream.looked.len())
     }
 
-    fn forget(&mut self, id: u64, looked: &BTreeSet<Key>) {
-        for key in looked {
-            let Some(others) = self.looked.get_mut(key) else { continue };
-            others.remove(&id);
-            if others.is_empty() {
-                self.looked.remove(key);
-            }
+    /// What a stream saw of a name and has not heard of since.
+    pub(super) fn known(&self, id: u64, key: &Key) -> Option<VariantId> {
+        self.streams.get(&id)?.looked.get(key).copied()
+    }
+
+    /// Whether any stream looks at it.
+    pub(super) fn looks_at(&self, variant: VariantId) -> bool {
+        self.looked.contains_key(&variant)
+    }
+
+    /// A stream looks at a name; returns what it saw of it before if nobody looks at that any more.
+    pub(super) fn note(&mut self, id: u64, key: &Key, variant: VariantId) -> Option<VariantId> {
+        let stream = self.streams.get_mut(&id)?;
+        let before = stream.looked.insert(key.clone(), variant);
+        self.looked.entry(variant).or_default().insert(id);
+        before.filter(|before| *before != variant && self.unlook(id, *before))
+    }
+
+    /// A stream no longer looks at what it does not want; returns what nobody looks at any more.
+    fn retain(&mut self, id: u64, wants: impl Fn(&Key) -> bool) -> Vec<VariantId> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Vec::new() };
+        let unwanted = stream.looked.extract_if(.., |key, _| !wants(key));
+        let unwanted: Vec<VariantId> = unwanted.map(|(_, variant)| variant).collect();
+        unwanted.into_iter().filter(|variant| self.unlook(id, *variant)).collect()
+    }
+
+    /// Whether nobody else looks at it.
+    fn unlook(&mut self, id: u64, variant: VariantId) -> bool {
+        let Some(others) = self.looked.get_mut(&variant) else { return false };
+        others.remove(&id);
+        let unlooked = others.is_empty();
+        if unlooked {
+            self.looked.remove(&variant);
         }
+        unlooked
     }
 
     /// Tells those whom it concerns what may have changed.
-    pub(super) fn tell(&mut self, dirty: &Dirty) {
-        let Dirty::Keys(keys) = dirty else {
+    pub(super) fn tell(&mut self, forgotten: &Forgotten) {
+        let Forgotten::Variants(variants) = forgotten else {
             // They look again at all that they ask for.
             self.looked.clear();
             for stream in self.streams.values_mut() {
@@ -203,11 +256,11 @@ impl Watchers {
             }
             return;
         };
-        for key in keys {
-            for id in self.looked.remove(key).unwrap_or_default() {
-                let Some(stream) = self.streams.get_mut(&id) else { continue };
-                stream.looked.remove(key);
-                stream.mailbox.tell(key);
+        for (variant, key) in variants {
+            for id in self.looked.remove(variant).unwrap_or_default() {
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    stream.tell(key);
+                }
             }
         }
     }

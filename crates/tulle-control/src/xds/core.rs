@@ -42,6 +42,10 @@ pub(super) trait Core: Default + Send + 'static {
     fn deadline(&self) -> Option<Instant>;
     /// Whether nothing is under way or waiting: the client holds what it is to have.
     fn idle(&self) -> bool;
+    /// How many names the client asks for and holds.
+    fn names(&self) -> usize;
+    /// Whether the client asks for a name or holds it.
+    fn wants(&self, rtype: ResourceType, name: &Name) -> bool;
     /// How a type stands.
     fn subscription(&self, rtype: ResourceType) -> Subscription;
 }
@@ -102,6 +106,14 @@ macro_rules! variant {
             fn idle(&self) -> bool {
                 let in_flight = |rtype: ResourceType| self.in_flight(rtype);
                 self.deadline().is_none() && !ResourceType::ALL.into_iter().any(in_flight)
+            }
+
+            fn names(&self) -> usize {
+                self.names()
+            }
+
+            fn wants(&self, rtype: ResourceType, name: &Name) -> bool {
+                self.wants(rtype, name)
             }
 
             fn subscription(&self, rtype: ResourceType) -> Subscription {

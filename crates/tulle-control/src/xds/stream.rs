@@ -14,7 +14,7 @@ use tulle_xds::session::server::{StreamError, Verdict};
 use super::core::Core;
 use crate::node::Node;
 use crate::publish::watch::Watch;
-use crate::publish::{Dirty, Publisher};
+use crate::publish::{Dirty, Key, Publisher};
 use crate::status::{Inspection, Status, StreamGuard};
 
 /// Requests taken in before they are answered, if they are there: an ACK and what it is followed
@@ -31,9 +31,9 @@ pub(super) async fn serve<C: Core>(
     let Some(first) = requests.message().await? else { return Ok(()) };
     let node = Node::read(C::node(&first));
     let node = node.map_err(|error| GrpcStatus::invalid_argument(error.to_string()))?;
-    let watch = publisher.watch();
+    let watch = publisher.watch(node.client.clone());
     let guard = status.connected(&node, C::VARIANT, watch.mailbox());
-    let mut stream = Stream { core: C::default(), node, publisher, watch, status: guard };
+    let mut stream = Stream { core: C::default(), node, watch, status: guard };
     stream.handle(first)?;
     loop {
         // What came together is answered together.
@@ -74,15 +74,14 @@ async fn already_there<T>(requests: &mut Streaming<T>) -> Option<Result<Option<T
     .await
 }
 
-struct Stream<'a, C> {
+struct Stream<C> {
     core: C,
     node: Node,
-    publisher: &'a Publisher,
     watch: Watch,
     status: StreamGuard,
 }
 
-impl<C: Core> Stream<'_, C> {
+impl<C: Core> Stream<C> {
     fn handle(&mut self, request: C::Request) -> Result<(), GrpcStatus> {
         let Some(rtype) = ResourceType::from_type_url(C::type_url(&request)) else {
             let (node, type_url) = (&self.node.id, C::type_url(&request));
@@ -133,11 +132,12 @@ impl<C: Core> Stream<'_, C> {
     }
 
     fn offer(&mut self) -> Vec<C::Response> {
-        let view = self.publisher.watched_view(&self.node.client, &self.watch);
+        let view = self.watch.view();
         let generation = view.generation();
         let offered = self.core.offer(&view, Instant::now());
         let news = view.settle(offered.is_empty() && self.core.idle());
         drop(view);
+        self.watch.trim(self.core.names(), |key| wants(&self.core, key));
         if news {
             self.status.progressed();
         }
@@ -148,6 +148,14 @@ impl<C: Core> Stream<'_, C> {
         }
         responses
     }
+}
+
+/// Whether a change of a name concerns a stream.
+fn wants(core: &impl Core, key: &Key) -> bool {
+    // Endpoints are read together with their cluster.
+    key.is_wildcard()
+        || core.wants(key.rtype, &key.name)
+        || (key.rtype == ResourceType::Cluster && core.wants(ResourceType::Endpoints, &key.name))
 }
 
 fn exhausted(error: StreamError) -> GrpcStatus {

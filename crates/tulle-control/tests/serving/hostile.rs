@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::Code;
+use tulle_control::admin::MAX_WAITS;
 use tulle_runtime::admin::MAX_CONNECTIONS;
 use tulle_xds::proto::tulle::v1 as proto;
 use tulle_xds::session::message::ResourceType;
@@ -298,5 +299,42 @@ async fn the_admin_server_takes_few_connections_and_keeps_no_silent_one() {
     let (status, _) = control.call("GET", "/ready", "").await;
     assert_eq!(status, 200);
     drop(silent);
+    control.stop().await;
+}
+
+#[tokio::test]
+async fn those_who_wait_leave_room_for_those_who_do_not() {
+    let place = Place::new(&[]);
+    let control = Control::start(&place).await;
+    // One more than there are places: one is told so, whichever it is, and the others wait.
+    let mut waiting = JoinSet::new();
+    for _ in 0..=MAX_WAITS {
+        let ask = "GET /api/v1/wait?generation=1000000&seconds=300 HTTP/1.1\r\n";
+        let ask = format!("{ask}Host: {}\r\nConnection: close\r\n\r\n", control.admin);
+        let mut socket = TcpStream::connect(control.admin).await.expect("connected");
+        waiting.spawn(async move {
+            socket.write_all(ask.as_bytes()).await.expect("written");
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await.expect("read");
+            answer
+        });
+    }
+    let refused = timeout(DEADLINE, waiting.join_next()).await.expect("one is refused");
+    let refused = refused.expect("many").expect("no panic");
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(refused.contains("16 requests wait already"), "{refused}");
+    // There is room beside them for as many as do not wait.
+    let neighbour = Neighbour::new(&control).await;
+    neighbour.check_unharmed(&control).await;
+    // Whoever hangs up gives its place back.
+    drop(waiting);
+    let deadline = std::time::Instant::now() + DEADLINE;
+    loop {
+        let (status, body) = control.call("GET", "/api/v1/wait", "").await;
+        if status == 200 {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{status} {body}");
+    }
     control.stop().await;
 }

@@ -105,6 +105,13 @@ struct Upsert {
     answers: Vec<(Name, bool)>,
 }
 
+impl Upsert {
+    /// Whether the client has it as part of the wildcard.
+    fn is_unasked(&self) -> bool {
+        self.answers.iter().any(|(_, by_wildcard)| *by_wildcard)
+    }
+}
+
 impl DeltaServer {
     /// Takes in a request; says whether it was an ACK or NACK of the response in flight. An ACK of
     /// any other response says nothing, but changes of the subscription always count.
@@ -229,6 +236,17 @@ impl DeltaServer {
         let lane = &self.lanes[rtype];
         let wildcard = lane.wildcard.then_some(WILDCARD);
         wildcard.into_iter().chain(lane.asked.keys().map(|name| &**name))
+    }
+
+    /// How many names the client asks for and holds, those of both twice.
+    pub fn names(&self) -> usize {
+        self.lanes.iter().map(|(_, lane)| lane.asked.len() + lane.sent.len()).sum()
+    }
+
+    /// Whether the client asks for a name or holds it.
+    pub fn wants(&self, rtype: ResourceType, name: &Name) -> bool {
+        let lane = &self.lanes[rtype];
+        lane.asked.contains_key(name) || lane.sent.contains_key(name)
     }
 
     /// Whether a response of a type waits for its ACK.
@@ -456,9 +474,11 @@ impl Lane {
             system_version: Version::default(),
         };
         let (mut bytes, mut introduces) = (0, false);
+        // What binds an address comes together with what gives it up.
+        let binds = rtype == ResourceType::Listener;
         for (name, upsert) in plan.upserts {
-            if bytes > RESPONSE_BYTES {
-                break;
+            if bytes > RESPONSE_BYTES && !(binds && upsert.is_unasked()) {
+                continue;
             }
             introduces |= !self.sent.contains_key(&name);
             let resource = self.send_upsert(upsert);
@@ -468,8 +488,9 @@ impl Lane {
         }
         let names = response.resources.iter().map(|resource| resource.name.clone()).collect();
         let mut removed = BTreeSet::new();
-        for name in plan.removals.into_iter().chain(plan.denials) {
-            if bytes > RESPONSE_BYTES {
+        let removals = plan.removals.into_iter().map(|name| (name, binds));
+        for (name, whole) in removals.chain(plan.denials.into_iter().map(|name| (name, false))) {
+            if bytes > RESPONSE_BYTES && !whole {
                 break;
             }
             bytes += name.len();

@@ -164,6 +164,17 @@ impl SotwServer {
         wildcard.into_iter().chain(lane.names.iter().map(|name| &**name))
     }
 
+    /// How many names the client asks for and holds, those of both twice.
+    pub fn names(&self) -> usize {
+        self.lanes.iter().map(|(_, lane)| lane.names.len() + lane.sent.len()).sum()
+    }
+
+    /// Whether the client asks for a name or holds it.
+    pub fn wants(&self, rtype: ResourceType, name: &Name) -> bool {
+        let lane = &self.lanes[rtype];
+        lane.names.contains(name) || lane.sent.contains_key(name)
+    }
+
     /// Whether a response of a type waits for its ACK.
     pub fn in_flight(&self, rtype: ResourceType) -> bool {
         self.lanes[rtype].flight.is_some()

@@ -369,6 +369,25 @@ fn a_large_state_goes_out_in_pieces() {
 }
 
 #[test]
+fn listeners_that_take_the_place_of_others_come_with_their_end_however_large() {
+    let mut talk = Talk::new();
+    let body = "x".repeat(RESPONSE_BYTES / 2);
+    let (before, after) = (["a", "b", "c", "d"], ["s", "t", "u", "v"]);
+    for name in before {
+        talk.shelf.list(LDS, name, "1");
+    }
+    talk.settle(LDS, &["*"]);
+    let edited = talk.edit(|shelf| {
+        before.iter().for_each(|name| {
+            shelf.remove(LDS, name);
+        });
+        after.iter().fold(shelf, |shelf, name| shelf.list(LDS, name, &body))
+    });
+    let [response] = &edited[..] else { panic!("{} responses", edited.len()) };
+    assert_eq!((response.resources.len(), response.removed.len()), (4, 4));
+}
+
+#[test]
 fn names_without_end_are_an_error() {
     let mut server = DeltaServer::default();
     let long = Name::from("x".repeat(5_000));
