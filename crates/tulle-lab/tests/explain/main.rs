@@ -1,6 +1,6 @@
 //! `explain` against the record: for more than 1,000 random pairs of configuration and request, what
 //! the control plane says a proxy would do is what the running proxy says it did, and what the
-//! application received. One mesh goes through all worlds, as a mesh does whose files are edited.
+//! application received. A few meshes go through all worlds, as a mesh does whose files are edited.
 //!
 //! Most worlds are the same in each run; some are new, from a number that is printed. A failure
 //! names its seed: `TULLE_SEED=n` plays that world alone, `TULLE_SEED=m,n` one after the other.
@@ -30,6 +30,8 @@ const NEW_WORLDS: u64 = 10;
 const REQUESTS: usize = 20;
 /// Requests of each world that the command line is asked about too.
 const ASKED_TWICE: usize = 1;
+/// Meshes at the same time: each of them waits most of its time for what is held back.
+const MESHES: usize = 4;
 /// How often a request is sent that chance may end: one of them gets through, all but never none.
 const CHANCES: usize = 8;
 
@@ -50,14 +52,22 @@ fn seeds() -> Vec<u64> {
 #[tokio::test]
 async fn what_is_explained_is_what_is_recorded() {
     let begun = Instant::now();
-    let (seeds, mut kinds, mut wrong) = (seeds(), Kinds::new(), Vec::new());
-    println!("worlds {seeds:?}");
-    let mesh = Mesh::start().await;
-    let mut before = None;
-    for seed in &seeds {
-        let found = play(&mesh, *seed, &mut kinds).await;
-        wrong.extend(found.map(|text| format!("after {before:?}: {text}")));
-        before = Some(*seed);
+    let seeds = seeds();
+    let meshes = if seeds.len() < WORLDS as usize { 1 } else { MESHES };
+    println!("worlds {seeds:?}, each mesh with every {meshes}th");
+    let plays: Vec<_> = (0..meshes)
+        .map(|first| {
+            let own: Vec<u64> = seeds.iter().copied().skip(first).step_by(meshes).collect();
+            tokio::spawn(play_all(own))
+        })
+        .collect();
+    let (mut kinds, mut wrong) = (Kinds::new(), Vec::new());
+    for play in plays {
+        let (seen, found) = play.await.unwrap();
+        wrong.extend(found);
+        for (kind, count) in seen {
+            *kinds.entry(kind).or_default() += count;
+        }
     }
     println!("{} worlds in {:?}: {kinds:#?}", seeds.len(), begun.elapsed());
     let all = wrong.join("\n");
@@ -83,6 +93,19 @@ async fn what_is_explained_is_what_is_recorded() {
     }
 }
 
+/// Plays worlds one after the other in one mesh; what was seen, and what differs in each.
+async fn play_all(seeds: Vec<u64>) -> (Kinds, Vec<String>) {
+    let (mut kinds, mut wrong) = (Kinds::new(), Vec::new());
+    let mesh = Mesh::start().await;
+    let mut before = None;
+    for seed in seeds {
+        let found = play(&mesh, seed, &mut kinds).await;
+        wrong.extend(found.map(|text| format!("after {before:?}: {text}")));
+        before = Some(seed);
+    }
+    (kinds, wrong)
+}
+
 /// One request as it was sent once.
 struct Sent {
     id: String,
@@ -98,7 +121,7 @@ async fn play(mesh: &Mesh, number: u64, kinds: &mut Kinds) -> Option<String> {
     let callers = mesh.callers(&mut seed);
     let text = world::files(&mut seed, mesh.ports);
     let edits = Edits::of(&text);
-    mesh.enter(&text).await;
+    mesh.enter(number, &text).await;
     let mut all = Vec::new();
     for index in 0..REQUESTS {
         let caller = callers[seed.below(callers.len())];

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
+use tulle_control::publish::HOLD_LIMIT;
 use tulle_lab::client::http1::Client;
 use tulle_lab::client::http2::{self, Http2Request};
 use tulle_lab::deadline::until;
@@ -16,8 +18,26 @@ use super::compare::Observed;
 use super::seed::Seed;
 use super::world::{self, Caller, Ports, Request};
 
-/// Where the world is written.
+/// Where the world is written, and what comes after it.
 const WORLD: &str = "world.yaml";
+const MARKER: &str = "marker.yaml";
+/// What was held back is let go by then.
+const RELEASE: Duration = Duration::from_millis(100);
+
+/// A service that concerns nobody: once a proxy has heard of it, it has heard of everything before.
+fn marker(number: u64) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: marker, namespace: marker}}
+spec:
+  hosts: [marker-{number}.marker]
+  exportTo: [\".\"]
+  ports: [{{number: 1, name: tcp, protocol: TCP}}]
+  resolution: STATIC
+"
+    )
+}
 
 /// Everything that runs; gone when dropped.
 pub struct Mesh {
@@ -93,22 +113,23 @@ impl Mesh {
         format!("{namespace}/{tier}")
     }
 
-    /// Replaces the world, and waits until every proxy holds what comes of it. In between there is
-    /// none: what would break a reference to something in the last one would be held back.
-    pub async fn enter(&self, text: &str) {
-        for text in ["# nothing\n", text] {
-            let before = self.asked("/api/v1/generation").await["generation"].as_u64().unwrap();
-            let config = self.directory.path().join("config");
-            let old = std::fs::read_to_string(config.join(WORLD)).unwrap_or_default();
-            std::fs::write(config.join(".new"), text).unwrap();
-            std::fs::rename(config.join(".new"), config.join(WORLD)).unwrap();
-            if old.is_empty() && text.starts_with('#') {
-                continue;
-            }
-            let path = format!("/api/v1/wait?generation={}&seconds=20", before + 1);
-            let told = self.asked(&path).await;
-            assert!(told["streams"].as_u64() >= Some(self.callers.len() as u64), "{told}");
-        }
+    /// Replaces the world, and waits until every proxy holds what comes of it. What would break a
+    /// reference is held back for a while: only after that a proxy does as it is told.
+    pub async fn enter(&self, number: u64, text: &str) {
+        self.written(WORLD, text).await;
+        tokio::time::sleep(HOLD_LIMIT + RELEASE).await;
+        self.written(MARKER, &marker(number)).await;
+    }
+
+    /// Writes a file, and waits until every proxy holds what comes of it.
+    async fn written(&self, name: &str, text: &str) {
+        let before = self.asked("/api/v1/generation").await["generation"].as_u64().unwrap();
+        let config = self.directory.path().join("config");
+        std::fs::write(config.join(".new"), text).unwrap();
+        std::fs::rename(config.join(".new"), config.join(name)).unwrap();
+        let path = format!("/api/v1/wait?generation={}&seconds=20", before + 1);
+        let told = self.asked(&path).await;
+        assert!(told["streams"].as_u64() >= Some(self.callers.len() as u64), "{told}");
     }
 
     /// What the control plane answers.
