@@ -60,8 +60,11 @@ fn leads_to(to: &HttpDestination, cluster: &str) -> bool {
     let parts: Vec<&str> = cluster.split('|').collect();
     let [_, port, subset, host] = parts[..] else { return false };
     let (wanted, to) = (to.destination.host.as_str(), &to.destination);
-    let is_host =
-        host.strip_prefix(wanted).is_some_and(|rest| matches!(rest.get(..1), None | Some(".")));
+    // A service may have the name, complete it, or take all names that end as its own does.
+    let is_host = match host.strip_prefix('*') {
+        Some(ending) => wanted.ends_with(ending),
+        None => host == wanted || host.starts_with(&format!("{wanted}.")),
+    };
     is_host
         && subset == to.subset.as_deref().unwrap_or_default()
         && to.port.is_none_or(|number| number.to_string() == port)

@@ -31,7 +31,7 @@ const REQUESTS: usize = 20;
 /// Requests of each world that the command line is asked about too.
 const ASKED_TWICE: usize = 1;
 /// Meshes at the same time: each of them waits most of its time for what is held back.
-const MESHES: usize = 4;
+const MESHES: usize = 8;
 /// How often a request is sent that chance may end: one of them gets through, all but never none.
 const CHANCES: usize = 8;
 

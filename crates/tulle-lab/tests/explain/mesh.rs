@@ -21,6 +21,16 @@ use super::world::{self, Caller, Ports, Request};
 /// Where the world is written, and what comes after it.
 const WORLD: &str = "world.yaml";
 const MARKER: &str = "marker.yaml";
+/// A world that has hardly anything.
+const NOTHING: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: nothing, namespace: marker}
+spec:
+  hosts: [nothing.marker]
+  exportTo: [\".\"]
+  ports: [{number: 1, name: tcp, protocol: TCP}]
+  resolution: STATIC
+";
 /// What was held back is let go by then.
 const RELEASE: Duration = Duration::from_millis(100);
 
@@ -82,7 +92,7 @@ impl Mesh {
             let arguments = format!(
                 "sidecar --control {xds} --workload {namespace}/{tier} --labels {labels} \
                  --explicit --outbound {listen} --admin {own} --state {state} \
-                 --access-log-format json"
+                 --access-log-format json --drain-time-s 0"
             );
             sidecars.push(run(&name, "tulle-proxy", arguments, listen).await);
             outbound.push(listen);
@@ -113,12 +123,15 @@ impl Mesh {
         format!("{namespace}/{tier}")
     }
 
-    /// Replaces the world, and waits until every proxy holds what comes of it. What would break a
-    /// reference is held back for a while: only after that a proxy does as it is told.
+    /// Replaces the world, and waits until every proxy holds what comes of it. Between two worlds
+    /// there is an empty one: a service that is gone is used as long as a rule refers to it or a
+    /// listener drains, and what would break a reference is held back for a while.
     pub async fn enter(&self, number: u64, text: &str) {
-        self.written(WORLD, text).await;
-        tokio::time::sleep(HOLD_LIMIT + RELEASE).await;
-        self.written(MARKER, &marker(number)).await;
+        for (step, text) in [(0, NOTHING), (1, text)] {
+            self.written(WORLD, text).await;
+            tokio::time::sleep(HOLD_LIMIT + RELEASE).await;
+            self.written(MARKER, &marker(2 * number + step)).await;
+        }
     }
 
     /// Writes a file, and waits until every proxy holds what comes of it.
