@@ -26,6 +26,8 @@ use limit::limited;
 pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// How long it may take to answer that.
 pub const KEEPALIVE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a peer may take for what begins a connection.
+pub const BEGINNING_LIMIT: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted: after a restart every proxy comes back within a second.
 /// The system may allow fewer (net.core.somaxconn).
 const BACKLOG: u32 = 16_384;
@@ -130,11 +132,12 @@ pub async fn serve(
     let stopped = async move { stop.requested().await };
     match socket {
         Socket::Tcp(listener) => {
-            let incoming = limited(accepted(listener), MAX_CONNECTIONS);
+            let incoming = limited(accepted(listener), MAX_CONNECTIONS, BEGINNING_LIMIT);
             server.serve_with_incoming_shutdown(routes, incoming, stopped).await
         }
         Socket::Unix(listener, _file) => {
-            let incoming = limited(UnixListenerStream::new(listener), MAX_CONNECTIONS);
+            let incoming =
+                limited(UnixListenerStream::new(listener), MAX_CONNECTIONS, BEGINNING_LIMIT);
             server.serve_with_incoming_shutdown(routes, incoming, stopped).await
         }
     }

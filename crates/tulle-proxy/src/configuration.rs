@@ -253,9 +253,11 @@ impl Configuration {
         }
     }
 
-    /// These listeners are removed together with what comes next.
+    /// These listeners are removed together with what comes next; those of the bootstrap stay,
+    /// whatever a server says.
     pub fn removes(&mut self, names: impl IntoIterator<Item = ListenerName>) {
-        self.claims.removes(names);
+        let is_fixed = |name: &ListenerName| self.ledger.is_fixed(&Needed::Listener(name.clone()));
+        self.claims.removes(names.into_iter().filter(|name| !is_fixed(name)));
     }
 
     /// Takes the addresses of a listener that came, until it is in force. One that cannot have them
@@ -362,5 +364,37 @@ fn concerns_listener(change: &Change) -> bool {
         }
         Change::Alias(..) => false,
         Change::Forget(need) | Change::Absent(need, _) => matches!(need, Needed::Listener(_)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tulle_model::resource::Resource;
+
+    use super::*;
+
+    fn listener(name: &str) -> Arc<Listener> {
+        let mut listener = Listener::new(name.into());
+        listener.bind = vec![([127, 0, 0, 1], 1).into()];
+        Arc::new(listener)
+    }
+
+    #[test]
+    fn the_address_of_a_listener_that_is_removed_is_free_and_that_of_the_bootstrap_never() {
+        for is_fixed in [false, true] {
+            let mut configuration = Configuration::new(NonZeroUsize::MIN, false);
+            let first = Resource::Listener(listener("first"));
+            assert!(configuration.apply([Change::Put(first, Vec::new())]).is_empty());
+            if is_fixed {
+                configuration.ledger_mut().fix([Needed::Listener("first".into())]);
+            }
+            configuration.removes(["first".into()]);
+            let owner = configuration.claims.owner(
+                &"second".into(),
+                ([127, 0, 0, 1], 1).into(),
+                &configuration.snapshot,
+            );
+            assert_eq!(owner.is_some(), is_fixed);
+        }
     }
 }

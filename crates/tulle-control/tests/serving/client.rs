@@ -8,6 +8,7 @@ use prost_types::{Struct, Value};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::transport::Channel;
 use tulle_xds::proto::envoy::config::core::v3::Node;
 use tulle_xds::proto::envoy::service::discovery::v3 as discovery;
 use tulle_xds::session::message::ResourceType;
@@ -56,10 +57,15 @@ pub fn node(namespace: &str) -> Node {
 
 impl Client {
     pub async fn connect(control: &Control) -> Self {
+        Self::over(control.channel().await).await
+    }
+
+    /// A stream on a connection that others share.
+    pub async fn over(channel: Channel) -> Self {
         let (send, requests) = mpsc::channel(16);
         let mut client =
             discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient::new(
-                control.channel().await,
+                channel,
             );
         let responses = client.delta_aggregated_resources(ReceiverStream::new(requests)).await;
         Self { send, responses: responses.expect("a stream").into_inner() }

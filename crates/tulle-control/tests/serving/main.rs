@@ -4,6 +4,8 @@ mod agent;
 mod client;
 mod configuration;
 mod explain;
+mod flood;
 mod hostile;
+mod neighbour;
 mod registry;
 mod scene;

@@ -111,7 +111,7 @@ impl Claims {
     }
 
     /// Another listener that has an address, or is going to.
-    fn owner(
+    pub(super) fn owner(
         &self,
         name: &ListenerName,
         address: SocketAddr,

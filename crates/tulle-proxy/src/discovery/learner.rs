@@ -30,8 +30,9 @@ use crate::discovery::saved::{SavedResource, SavedState};
 use crate::metrics::discovery::DiscoverySeries;
 use crate::upstream::dns::Early;
 
-/// Shortest time between two versions of what is kept on disk.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How long a change waits for others before all is written to disk, as it is then: what is in the
+/// middle of a burst of first calls has better things to do.
+const SAVE_AFTER: Duration = Duration::from_millis(500);
 
 /// How far the first configuration is.
 #[derive(Debug, Default)]
@@ -83,9 +84,8 @@ pub struct Learner {
     server: String,
     state: Option<SavedState>,
     unknown: UnknownFields,
-    /// Something changed since what is on disk.
-    unsaved: bool,
-    saved_at: Option<Instant>,
+    /// Since when something is not on disk.
+    unsaved_since: Option<Instant>,
     /// Writes, while names are asked for.
     saving: Option<JoinHandle<()>>,
 }
@@ -110,8 +110,7 @@ impl Learner {
             server,
             state,
             unknown,
-            unsaved: false,
-            saved_at: None,
+            unsaved_since: None,
             saving: None,
         }
     }
@@ -188,10 +187,10 @@ impl Learner {
 
     fn save<C: ClientCore>(&mut self, session: &OnDemand<C, Held>) {
         let Some(state) = &self.state else { return };
-        let due = self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY);
+        let due = self.unsaved_since.is_some_and(|since| since.elapsed() >= SAVE_AFTER);
         // One after the other: an older version must not replace a newer one.
         let busy = self.saving.as_ref().is_some_and(|saving| !saving.is_finished());
-        if !self.unsaved || !due || busy {
+        if !due || busy {
             return;
         }
         let kept = session.kept().map(|((rtype, name), held, asked)| SavedResource {
@@ -202,7 +201,7 @@ impl Learner {
             body: held.body.clone(),
         });
         let (state, kept) = (state.clone(), kept.collect::<Vec<_>>());
-        (self.unsaved, self.saved_at) = (false, Some(Instant::now()));
+        self.unsaved_since = None;
         #[expect(clippy::disallowed_methods, reason = "one file, one at a time")]
         let saving = tokio::task::spawn_blocking(move || {
             if let Err(error) = state.save(&kept) {
@@ -254,7 +253,7 @@ impl Application for Learner {
     }
 
     fn apply(&mut self, changes: Vec<Told<Held>>) {
-        self.unsaved = true;
+        self.unsaved_since.get_or_insert_with(Instant::now);
         self.put(changes);
     }
 

@@ -75,7 +75,7 @@ pub fn h2load(address: SocketAddr, seconds: u64) -> Result<Seen> {
 pub fn h2load_number(address: SocketAddr, protocol: Protocol, requests: u64) -> Result<Seen> {
     let mut command = pinned(LOAD_CPU, &installed("h2load")?);
     match protocol {
-        Protocol::Http1 => command.args(["--h1", "-t1", "-c8", "-m1"]),
+        Protocol::Http1 | Protocol::Tcp => command.args(["--h1", "-t1", "-c8", "-m1"]),
         Protocol::Http2 => command.args(["-t1", "-c4", "-m16"]),
     };
     command.args(["-n", &requests.to_string(), &format!("http://{address}/")]);

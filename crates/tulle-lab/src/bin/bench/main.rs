@@ -11,6 +11,7 @@ mod clients;
 mod control;
 mod first_call;
 mod generate;
+mod idle;
 mod instructions;
 mod measure;
 mod mesh;

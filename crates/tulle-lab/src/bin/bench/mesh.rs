@@ -12,7 +12,7 @@ use tulle_lab::process::{Process, binary};
 use crate::control::Control;
 use crate::first_call::Times;
 use crate::generate::percentile;
-use crate::measure::output_async;
+use crate::measure::{memory, output_async};
 use crate::profiles::{Bench, Figures, Outcome, allow_files};
 use crate::subject::{LOAD_CPU, PROXY_CPU, pinned};
 
@@ -33,6 +33,8 @@ const AT_ONCE: usize = 100;
 const BUSY_CLIENTS: usize = 50;
 /// The share of a CPU that the control plane is to be busy with.
 const BUSY: f64 = 0.3;
+/// Until a sidecar that has started does nothing more.
+const IDLE_TIME: Duration = Duration::from_secs(3);
 /// A proxy asks for so many new names in a second at most.
 const NAMES_EVERY: Duration = Duration::from_millis(1_500);
 
@@ -92,6 +94,14 @@ pub async fn first_calls(bench: &Bench) -> Result<Outcome> {
     Ok(vec![("tulle", rounds)])
 }
 
+/// Memory of a sidecar that knows nothing yet and whose control plane is up, bytes (P7).
+pub async fn idle_sidecar() -> Result<u64> {
+    let control = Control::start(KNOWN, None).await?;
+    let sidecar = Sidecar::start(&control).await?;
+    tokio::time::sleep(IDLE_TIME).await;
+    memory(sidecar.process.pid())
+}
+
 /// What the first calls took longer than the second ones.
 fn note(figures: &mut Figures, name: &str, mut times: Times) {
     for (what, share) in [("p50", 0.5), ("p99", 0.99)] {
@@ -131,7 +141,7 @@ async fn busily<T>(
 
 /// A sidecar in explicit mode.
 struct Sidecar {
-    _process: Process,
+    process: Process,
     ports: [PortLease; 3],
 }
 
@@ -146,7 +156,7 @@ impl Sidecar {
         command.arg("--state").arg(control.directory().join("caller"));
         let mut process = Process::spawn("caller", command, control.directory())?;
         process.listening(&[outbound.port()], SOON).await?;
-        Ok(Self { _process: process, ports })
+        Ok(Self { process, ports })
     }
 
     async fn call(&self, from: usize, count: usize) -> Result<Times> {

@@ -12,12 +12,10 @@ use tulle_lab::ports::PortLease;
 use tulle_lab::process::Process;
 
 use crate::generate::{Seen, h2load, one_request, paced_process, wrk};
-use crate::measure::{Calls, Cpu, memory};
+use crate::measure::{Calls, Cpu};
 use crate::subject::{LOAD_CPU, Protocol, Running, Subject, pinned};
-use crate::{instructions, mesh};
+use crate::{idle, instructions, mesh};
 
-/// Connections that are opened and left idle.
-const IDLE_CONNECTIONS: usize = 1_000;
 /// Seconds of load under `strace`, which counts system calls and slows everything down.
 const TRACED_SECONDS: u64 = 2;
 /// Cold starts in each round.
@@ -94,7 +92,7 @@ impl Profile {
             Self::OneConnection => "HTTP/1.1, 1 connection, bare (P1)",
             Self::ManyConnections => "HTTP/1.1, 32 connections, bare (P1)",
             Self::Http2 => "HTTP/2 on both sides, 4 connections x 16 streams, bare (P3)",
-            Self::Memory => "memory idle and per idle HTTP/1.1 connection (P7)",
+            Self::Memory => "memory idle, and of each idle connection (P7)",
             Self::Start => "cold start to the first answer (P12)",
             Self::Latency => "added latency at a fixed rate, 8 connections (P8)",
             Self::Change => "endpoint change to the last ACK, 100 or all of 1,000 clients (P9)",
@@ -137,8 +135,8 @@ pub struct Bench {
 }
 
 /// A backend and the proxies in front of it.
-struct Stage {
-    proxies: Vec<(Subject, Running)>,
+pub struct Stage {
+    pub proxies: Vec<(Subject, Running)>,
     backend: Backend,
 }
 
@@ -156,7 +154,7 @@ impl Bench {
             Profile::OneConnection | Profile::ManyConnections | Profile::Http2 => {
                 self.throughput(profile).await
             }
-            Profile::Memory => self.memory().await,
+            Profile::Memory => idle::measure(self).await,
             Profile::Start => self.starts().await,
             Profile::Latency => self.latency().await,
             Profile::Change => mesh::changes(self).await,
@@ -168,7 +166,7 @@ impl Bench {
     pub async fn backend(&self, protocol: Protocol) -> Result<Backend> {
         let port = PortLease::take()?;
         let mut command = pinned(LOAD_CPU, &std::env::current_exe()?);
-        let role = if protocol == Protocol::Http1 { "backend1" } else { "backend2" };
+        let role = if protocol == Protocol::Http2 { "backend2" } else { "backend1" };
         command.arg(role).arg(port.address().to_string());
         let mut process = Process::spawn("backend", command, &self.directory)?;
         process.listening(&[port.number()], SOON).await?;
@@ -182,7 +180,8 @@ impl Bench {
         Ok((backend._process, address))
     }
 
-    async fn stage(&self, protocol: Protocol) -> Result<Stage> {
+    /// A backend, and in front of it everybody who speaks `protocol`.
+    pub async fn stage(&self, protocol: Protocol) -> Result<Stage> {
         let backend = self.backend(protocol).await?;
         let mut proxies = Vec::new();
         for subject in self.subjects.iter().filter(|subject| subject.speaks(protocol)) {
@@ -253,30 +252,6 @@ impl Bench {
             }
         }
         Ok(())
-    }
-
-    async fn memory(&self) -> Result<Outcome> {
-        allow_files()?;
-        let stage = self.stage(Protocol::Http1).await?;
-        let mut outcome = stage.outcome();
-        for (index, (subject, running)) in stage.proxies.iter().enumerate() {
-            let pid = running.process.pid();
-            let first = one_request(running.address).with_context(|| subject.name())?;
-            let idle = memory(pid)?;
-            let connections = (0..IDLE_CONNECTIONS).map(|_| one_request(running.address));
-            let connections = connections.collect::<Result<Vec<_>>>();
-            let connections = connections.with_context(|| subject.name())?;
-            let full = memory(pid)?;
-            outcome[index].1.push(Figures::from([
-                ("idle MB".to_owned(), idle as f64 / 1e6),
-                (
-                    "kB/connection".to_owned(),
-                    full.saturating_sub(idle) as f64 / 1e3 / IDLE_CONNECTIONS as f64,
-                ),
-            ]));
-            drop((first, connections));
-        }
-        Ok(outcome)
     }
 
     async fn starts(&self) -> Result<Outcome> {

@@ -20,14 +20,18 @@ const ENVOY_HTTP1: &str = include_str!("../../../bench/http1.yaml");
 const ENVOY_HTTP2: &str = include_str!("../../../bench/http2.yaml");
 const HAPROXY_HTTP1: &str = include_str!("../../../bench/haproxy-http1.cfg");
 const HAPROXY_HTTP2: &str = include_str!("../../../bench/haproxy-http2.cfg");
+const ENVOY_TCP: &str = include_str!("../../../bench/tcp.yaml");
+const HAPROXY_TCP: &str = include_str!("../../../bench/haproxy-tcp.cfg");
 const NGINX_HTTP1: &str = include_str!("../../../bench/nginx-http1.conf");
 
 /// Every configuration, for `--show-configs`.
-pub const TEMPLATES: [(&str, &str); 5] = [
+pub const TEMPLATES: [(&str, &str); 7] = [
     ("http1.yaml (envoy --concurrency 1, tulle-proxy --concurrency 1)", ENVOY_HTTP1),
     ("http2.yaml (envoy --concurrency 1, tulle-proxy --concurrency 1)", ENVOY_HTTP2),
+    ("tcp.yaml (envoy --concurrency 1, tulle-proxy --concurrency 1)", ENVOY_TCP),
     ("haproxy-http1.cfg", HAPROXY_HTTP1),
     ("haproxy-http2.cfg", HAPROXY_HTTP2),
+    ("haproxy-tcp.cfg", HAPROXY_TCP),
     ("nginx-http1.conf", NGINX_HTTP1),
 ];
 
@@ -36,6 +40,7 @@ pub const TEMPLATES: [(&str, &str); 5] = [
 pub enum Protocol {
     Http1,
     Http2,
+    Tcp,
 }
 
 /// One of those who are measured.
@@ -152,6 +157,8 @@ impl Subject {
             (Self::Tulle | Self::Envoy, Protocol::Http2) => Some(ENVOY_HTTP2),
             (Self::Haproxy, Protocol::Http1) => Some(HAPROXY_HTTP1),
             (Self::Haproxy, Protocol::Http2) => Some(HAPROXY_HTTP2),
+            (Self::Tulle | Self::Envoy, Protocol::Tcp) => Some(ENVOY_TCP),
+            (Self::Haproxy, Protocol::Tcp) => Some(HAPROXY_TCP),
             (Self::Nginx, _) => Some(NGINX_HTTP1),
             (Self::Copy, _) => None,
         }
