@@ -1,5 +1,5 @@
-//! Every broken input of the corpus, in a running mesh: it appears as a file of its own, and then in
-//! the same file as a good object. Each time the control plane says what is wrong with it, and
+//! Every broken input of the corpus, in a running mesh: it appears as a file of its own, and then
+//! in the same file as a good object. Each time the control plane says what is wrong with it, and
 //! nobody who calls the good object's host notices anything: 200, from its own endpoint.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]

@@ -21,8 +21,8 @@ const FAILED: &str = "the client failed: ";
 /// How the part of a transcript begins that an upstream saw.
 pub(super) const UPSTREAM: &str = "upstream ";
 /// What is missing for rows whose client is a stranger.
-const NO_ADDRESS: &str = "this machine has no address but loopback and no default route; give it one: \
-                          ip link add stranger type dummy && ip addr add 192.0.2.2/24 dev \
+const NO_ADDRESS: &str = "this machine has no address but loopback and no default route; give it \
+                          one: ip link add stranger type dummy && ip addr add 192.0.2.2/24 dev \
                           stranger && ip link set stranger up";
 /// How long anything a client expects may take.
 const PATIENCE: Duration = Duration::from_secs(6);

@@ -1,6 +1,7 @@
-//! `explain` against the record: for more than 1,000 random pairs of configuration and request, what
-//! the control plane says a proxy would do is what the running proxy says it did, and what the
-//! application received. A few meshes go through all worlds, as a mesh does whose files are edited.
+//! `explain` against the record: for more than 1,000 random pairs of configuration and request,
+//! what the control plane says a proxy would do is what the running proxy says it did, and what
+//! the application received. A few meshes go through all worlds, as a mesh does whose files are
+//! edited.
 //!
 //! Most worlds are the same in each run; some are new, from a number that is printed. A failure
 //! names its seed: `TULLE_SEED=n` plays that world alone, `TULLE_SEED=m,n` one after the other.
