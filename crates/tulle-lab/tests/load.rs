@@ -114,6 +114,8 @@ async fn what_hangs_is_counted_as_a_failure() {
         let sent = if matches!(protocol, "tcp" | "grpc") { 6 } else { 2 };
         assert_eq!((counts.sent, counts.answered, counts.failed), (sent, 0, sent), "{counts:#?}");
         assert_eq!(counts.failures, BTreeMap::from([("timeout".to_owned(), sent)]), "{protocol}");
+        let left = |one: &load::Described| one.detail.contains("under way");
+        assert!(!counts.described.iter().any(left), "each in its own time: {counts:#?}");
         // A connection is open as soon as it is accepted, a call when its answer begins.
         assert_eq!(counts.streams, streams, "{protocol}");
         assert!(begun.elapsed() < LONGEST, "{protocol} hung for {:?}", begun.elapsed());
