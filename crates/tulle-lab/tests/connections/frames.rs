@@ -41,7 +41,7 @@ async fn window(stream: &mut TcpStream) -> Option<u32> {
         let name = u16::from_be_bytes([one[0], one[1]]);
         (name, u32::from_be_bytes([one[2], one[3], one[4], one[5]]))
     });
-    settings.filter(|(name, _)| *name == INITIAL_WINDOW_SIZE).map(|(_, value)| value).last()
+    settings.filter(|(name, _)| *name == INITIAL_WINDOW_SIZE).map(|(_, value)| value).next_back()
 }
 
 async fn begin(stream: &mut TcpStream) {
