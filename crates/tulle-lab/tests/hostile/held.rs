@@ -29,13 +29,13 @@ async fn window_of_zero_held_against_local_replies() {
     peer.send(&asked.collect::<Vec<u8>>()).await;
     let all = STREAMS as usize;
     let seen = peer.read_until(SOON, |seen| seen.statuses.len() == all).await;
-    assert!(seen.statuses.values().all(|status| *status == 503), "{seen:?}");
+    assert!(seen.statuses.values().all(|status| *status == 500), "{seen:?}");
     assert_eq!((seen.statuses.len(), seen.resets.len()), (all, 0), "{seen:?}");
     siege.stands("window 0 held against local replies").await;
     let seen = peer.read_until(2 * SOON, |seen| seen.resets.len() == all).await;
     assert_eq!(seen.resets.len(), all, "{seen:?}");
     assert!(seen.data.values().all(|bytes| *bytes == 0));
-    assert!(siege.stage.output().is_empty() || !siege.stage.output().contains("panic"));
+    logged(&siege.stage, "/told 500 SI stream_idle_timeout").await;
     siege.stands("window 0 given up").await;
 }
 
@@ -50,6 +50,15 @@ async fn a_peer_that_answers_no_ping_is_let_go() {
     let ended = within("the end of the connection", 3 * SOON, silent.read_to_end(&mut said)).await;
     ended.unwrap().unwrap();
     siege.stands("PING not answered").await;
+}
+
+/// Comes back when the access log says this of a request.
+async fn logged(stage: &Stage, line: &str) {
+    let said = until(line, SOON, || {
+        let said = stage.output().lines().any(|said| said == line);
+        async move { said.then_some(()) }
+    });
+    said.await.unwrap_or_else(|error| panic!("{error}: {}", stage.output()));
 }
 
 /// Comes back when the proxy has closed a connection that nobody reads from.
@@ -73,6 +82,7 @@ async fn slow_reader_of_local_replies_is_given_up() {
     // They are not even read, once nothing can be written.
     let _ = tokio::time::timeout(SOON, writing.write_all(pipelined.as_bytes())).await;
     closed(&mut writing).await;
+    logged(&stage, "/told 500 SI stream_idle_timeout").await;
     assert_eq!(row::stranger(&stage).await, "200");
 }
 
@@ -89,6 +99,7 @@ async fn slow_reader_of_interim_answers_is_given_up() {
     let ask = "GET /hints HTTP/1.1\r\nhost: h\r\n\r\n".repeat(40);
     writing.write_all(ask.as_bytes()).await.unwrap();
     closed(&mut writing).await;
+    logged(&stage, "/hints 0 SI stream_idle_timeout").await;
     let done = until("the requests' end at the upstream", SOON, || {
         let (count, connections) = (upstream.so_far().len(), upstream.connections());
         async move { (count > 0 && connections > 0).then_some(count) }

@@ -133,6 +133,23 @@ fn what_is_not_enforced_is_refused_by_name() {
 }
 
 #[test]
+fn edits_do_not_say_how_a_message_is_framed() {
+    for name in ["content-length", "Transfer-Encoding"] {
+        for edits in ["request_headers_to_add", "response_headers_to_add"] {
+            let at =
+                format!(".{edits}[0].header.key: `{name}` says how a message is framed; an edit");
+            check_route(
+                &format!(
+                    "{{ match: {{ prefix: / }}, route: {{ cluster: app }}, {edits}: \
+                     [{{ header: {{ key: {name}, value: \"5\" }} }}] }}"
+                ),
+                &[&format!("{at} could only break it")],
+            );
+        }
+    }
+}
+
+#[test]
 fn values_have_their_bounds() {
     check_manager(
         "max_request_headers_kb: 9000",
