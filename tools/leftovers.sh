@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs a command and fails if it leaves processes or network namespaces behind; removes them.
 # Processes are known by a mark in their environment, namespaces by the prefixes of the laboratory
-# and the demonstration.
+# and the demonstration and by the process that made them, whose number is in their names: while it
+# is there, they are those of another run.
 set -euo pipefail
 
 TULLE_LAB_RUN="run-$$-$(date +%s)"
@@ -25,6 +26,11 @@ namespaces() {
     done
 }
 
+in_use() {
+    local owner=${1#tulle-*-}
+    [ -d "/proc/${owner%%-*}" ]
+}
+
 before=$(namespaces)
 status=0
 "$@" || status=$?
@@ -40,6 +46,7 @@ for pid in $(marked); do
 done
 for namespace in $(namespaces); do
     grep -qxF "$namespace" <<<"$before" && continue
+    in_use "$namespace" && continue
     printf 'leftovers: network namespace %s still exists\n' "$namespace" >&2
     ip netns delete "$namespace" || true
     status=1

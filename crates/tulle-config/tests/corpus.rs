@@ -1,11 +1,12 @@
 //! Broken input and what is said about it: every file of `tests/corpus` is loaded beside a good
-//! object, which must still be there and be translated, and its findings are compared with the
-//! file of the same name ending in `.txt`. `UPDATE_GOLDEN=1` writes those anew.
+//! object, whose callers must be served exactly as if it stood alone, and its findings are compared
+//! with the file of the same name ending in `.txt`. `UPDATE_GOLDEN=1` writes those anew. The same
+//! files go through a running mesh in `tulle-lab/tests/corpus_live.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "UPDATE_GOLDEN is read here only")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tulle_config::{
     load::File, load::load, load::load_stored, translate,
 };
 use tulle_model::lookup::Needed;
+use tulle_model::resource::Resource;
 
 /// What every broken input stands beside.
 const GOOD: &str = "apiVersion: networking.istio.io/v1
@@ -50,12 +52,20 @@ fn inputs() -> Vec<PathBuf> {
 fn findings(path: &Path, text: &str) -> Vec<Diagnostic> {
     let name = path.file_name().unwrap().to_str().unwrap();
     let files = [File { path: name, text }, File { path: "~good.yaml", text: GOOD }];
-    assert_good_is_served(name, &files);
+    let alone = served("the good object alone", &files[1..]);
+    let kinds: BTreeSet<_> = alone.values().map(Resource::kind).collect();
+    assert_eq!(kinds.len(), 4, "listener, routes, cluster and endpoints: {kinds:?}");
+    assert_eq!(served(name, &files), alone, "{name} changes what callers of the good object get");
+    if path.extension().is_some_and(|end| end == "yaml") {
+        let text = format!("{GOOD}---\n{text}");
+        let one = [File { path: name, text: &text }];
+        assert_eq!(served(name, &one), alone, "{name} harms what stands before it in its file");
+    }
     analyze(&files, Arc::default(), &variables)
 }
 
-/// The good object is accepted and its callers are served, whatever stands beside it.
-fn assert_good_is_served(name: &str, files: &[File<'_>]) {
+/// Everything that a caller of the good object is sent, by what was needed.
+fn served(name: &str, files: &[File<'_>]) -> BTreeMap<String, Resource> {
     let loaded = load(files, &variables);
     let id = ObjectId::new(Kind::ServiceEntry, "good", "good");
     assert!(loaded.objects.contains_key(&id), "{name} harms the good object");
@@ -71,14 +81,14 @@ fn assert_good_is_served(name: &str, files: &[File<'_>]) {
         bind: Bind::default(),
     };
     let mut needed = vec![Needed::Listener("10.250.0.1:8080".into())];
-    let mut seen = BTreeSet::new();
+    let mut served = BTreeMap::new();
     while let Some(need) = needed.pop() {
         let resource = translate(&need, &world, &client).resource;
         let resource = resource.unwrap_or_else(|| panic!("{name}: {need:?} is gone"));
-        seen.insert(resource.kind());
         needed.extend(resource.references());
+        served.insert(format!("{need:?}"), resource);
     }
-    assert_eq!(seen.len(), 4, "{name}: listener, routes, cluster and endpoints");
+    served
 }
 
 #[test]

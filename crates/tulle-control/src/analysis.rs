@@ -19,6 +19,9 @@ pub const ANALYZE_EVERY: Duration = Duration::from_millis(250);
 pub struct Analysis {
     /// What is published.
     pub publisher: Arc<Publisher>,
+    /// Says when a world was built, also one that changes nothing for any proxy: what is wrong
+    /// with it may be just that.
+    pub built: watch::Receiver<Option<u64>>,
     /// Where its objects stand.
     pub configuration: watch::Receiver<Arc<Configuration>>,
     /// What was found between objects.
@@ -27,12 +30,11 @@ pub struct Analysis {
 
 impl Analysis {
     /// Analyses each newest world until `stop`.
-    pub async fn run(self, stop: Stop) {
-        let mut worlds = self.publisher.generations();
-        worlds.mark_changed();
+    pub async fn run(mut self, stop: Stop) {
+        self.built.mark_changed();
         loop {
             tokio::select! {
-                changed = worlds.changed() => if changed.is_err() { return },
+                changed = self.built.changed() => if changed.is_err() { return },
                 () = stop.requested() => return,
             }
             // Whoever waits for the change goes first.
@@ -40,7 +42,7 @@ impl Analysis {
                 () = tokio::time::sleep(ANALYZE_EVERY) => {}
                 () = stop.requested() => return,
             }
-            worlds.mark_unchanged();
+            self.built.mark_unchanged();
             self.analyze().await;
         }
     }

@@ -125,6 +125,7 @@ impl App {
         let (found, findings) = watch::channel(Arc::default());
         let analysis = Analysis {
             publisher: Arc::clone(&publisher),
+            built: published.clone(),
             configuration: self.configuration.clone(),
             findings: found,
         };

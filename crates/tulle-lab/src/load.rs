@@ -31,6 +31,9 @@ pub struct Counts {
     /// Failures in words, the first few of a run: those of the second, in the summary all.
     #[serde(default)]
     pub described: Vec<Described>,
+    /// Long streams that were opened, in the summary.
+    #[serde(default)]
+    pub streams: u64,
     #[serde(default)]
     summary: bool,
 }

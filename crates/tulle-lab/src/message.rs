@@ -4,6 +4,8 @@
 //! is lenient on purpose (whatever came is recorded) and keeps the raw bytes.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -105,6 +107,7 @@ pub enum Expected<'a> {
 #[derive(Debug, Default)]
 pub struct Reader {
     buffer: Vec<u8>,
+    count: Arc<AtomicUsize>,
 }
 
 impl Reader {
@@ -156,6 +159,11 @@ impl Reader {
         if let Err(end) = outcome {
             message.end = end;
         }
+    }
+
+    /// How many bytes were read so far, for whoever waits for more of them.
+    pub fn count(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.count)
     }
 
     /// What was read beyond the last message.
@@ -305,7 +313,9 @@ impl Reader {
         if self.buffer.len() > MESSAGE_LIMIT_BYTES {
             return Err(io::Error::other("the message is larger than any test sends"));
         }
-        from.read_buf(&mut self.buffer).await
+        let read = from.read_buf(&mut self.buffer).await?;
+        self.count.fetch_add(read, Ordering::Relaxed);
+        Ok(read)
     }
 }
 

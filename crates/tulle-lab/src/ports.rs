@@ -1,9 +1,10 @@
 //! Ports for programs that must be told their ports: leased, so that parallel tests never share.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Below the kernel's ephemeral range (32768…), so no outgoing connection ever takes one.
@@ -30,7 +31,7 @@ impl PortLease {
         for _ in 0..COUNT {
             let step = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
             let number = FIRST + (start + step) % COUNT;
-            let lock = File::create(directory.join(number.to_string()))?;
+            let lock = lock_file(&directory.join(number.to_string()))?;
             match lock.try_lock() {
                 Ok(()) if is_free(number) => return Ok(Self { number, _lock: lock }),
                 Ok(()) | Err(TryLockError::WouldBlock) => {}
@@ -56,7 +57,20 @@ impl PortLease {
 fn lock_directory() -> io::Result<PathBuf> {
     let directory = std::env::temp_dir().join("tulle-lab-ports");
     fs::create_dir_all(&directory)?;
+    shared(&directory, 0o777);
     Ok(directory)
+}
+
+fn lock_file(path: &Path) -> io::Result<File> {
+    let lock = File::options().create(true).truncate(false).write(true).open(path)?;
+    shared(path, 0o666);
+    Ok(lock)
+}
+
+/// Whoever runs tests here next may be another user.
+fn shared(path: &Path, mode: u32) {
+    // Only its owner may, and has: for everybody else there is nothing to do.
+    let _ = fs::set_permissions(path, Permissions::from_mode(mode));
 }
 
 fn is_free(number: u16) -> bool {
@@ -65,6 +79,8 @@ fn is_free(number: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::PortLease;
 
     #[test]
@@ -74,6 +90,15 @@ mod tests {
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), 50);
+    }
+
+    #[test]
+    fn another_user_may_lease_what_this_one_leased() {
+        let lease = PortLease::take().unwrap();
+        let directory = super::lock_directory().unwrap();
+        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&directory) & 0o777, 0o777);
+        assert_eq!(mode(&directory.join(lease.number().to_string())) & 0o666, 0o666);
     }
 
     #[test]

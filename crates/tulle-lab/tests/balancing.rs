@@ -1,5 +1,5 @@
-//! How requests are shared among endpoints where chance is part of it: what no row of the oracle can
-//! compare line by line. In the stock Envoy and in `tulle-proxy`.
+//! How requests are shared among endpoints where chance is part of it: what no row of the oracle
+//! can compare line by line. In the stock Envoy and in `tulle-proxy`.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -13,58 +13,7 @@ use tulle_lab::envoy::Program;
 use tulle_lab::message::Message;
 use tulle_lab::oracle::Stage;
 
-const CONFIG: &str = r#"
-admin: {address: {socket_address: {address: 127.0.0.1, port_value: {{port:admin}}}}}
-static_resources:
-  listeners:
-  - name: http
-    address: {socket_address: {address: 127.0.0.1, port_value: {{port:http}}}}
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: http
-          route_config:
-            name: local
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes:
-              - {match: {prefix: /ring}, route: {cluster: ring, hash_policy: [{cookie: {name: who, ttl: 60s}}]}}
-              - {match: {prefix: /maglev}, route: {cluster: maglev, hash_policy: [{cookie: {name: who, ttl: 0s}}]}}
-              - {match: {prefix: /random}, route: {cluster: random}}
-              - {match: {prefix: /spared}, route: {cluster: spared}}
-          http_filters:
-          - name: router
-            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
-  clusters:
-  - name: ring
-    lb_policy: RING_HASH
-    load_assignment: &three
-      cluster_name: three
-      endpoints:
-      - lb_endpoints:
-        - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: {{http1:one}}}}}
-        - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: {{http1:two}}}}}
-        - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: {{http1:three}}}}}
-  - name: maglev
-    lb_policy: MAGLEV
-    load_assignment: *three
-  - name: random
-    lb_policy: RANDOM
-    load_assignment:
-      cluster_name: random
-      endpoints:
-      - lb_endpoints:
-        - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: {{http1:one}}}}}
-          load_balancing_weight: 1
-        - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: {{http1:two}}}}}
-          load_balancing_weight: 1000
-  - name: spared
-    outlier_detection: {consecutive_5xx: 2}
-    load_assignment: {cluster_name: spared, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: {{http1:one}}}}}}]}]}
-"#;
+const CONFIG: &str = include_str!("balancing.yaml");
 
 /// The upstreams.
 const NAMES: [&str; 3] = ["one", "two", "three"];

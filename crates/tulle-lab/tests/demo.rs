@@ -24,6 +24,8 @@ const CHECKS: [&str; 8] = [
     "bad-config",
     "control-plane-outage",
 ];
+/// Those whose sabotage is shown in namespaces too.
+const IN_NAMESPACES: [&str; 3] = ["header-routing", "rolling-replacement", "bad-config"];
 /// One demonstration, on a machine that does much else.
 const LONGEST: Duration = Duration::from_secs(600);
 /// Sabotaged demonstrations at the same time: most of them wait for what never comes.
@@ -94,13 +96,33 @@ impl Demo {
         assert_eq!(self.processes(), [""; 0]);
     }
 
-    async fn assert_all_hold(&mut self) {
-        let (good, checks, failed) = self.end().await;
+    /// Everything holds. A share that is measured by chance lies three deviations off once in some
+    /// hundred runs, and is measured once more then.
+    async fn assert_all_hold(&mut self, arguments: &[&str]) {
+        let (mut good, mut checks, mut failed) = self.end().await;
+        if failed == ["canary"] {
+            println!("measured once more: {}", self.process.stdout());
+            *self = Self::start(arguments);
+            (good, checks, failed) = self.end().await;
+        }
         let all: Vec<_> = CHECKS.iter().map(|check| ((*check).to_owned(), true)).collect();
         assert_eq!((checks, failed), (all, Vec::new()), "{}", self.process.stdout());
         assert!(good, "{}", self.process.tail());
         self.assert_nothing_is_left();
     }
+}
+
+/// A demonstration with what `check` shows broken: that check fails and no other.
+async fn assert_fails(mut demo: Demo, check: &str) {
+    let (good, made, failed) = demo.end().await;
+    let words = demo.process.stdout() + &demo.process.tail();
+    assert_eq!((good, failed), (false, vec![check.to_owned()]), "{check}: {words}");
+    assert!(made.len() <= 2 && made.contains(&(check.to_owned(), false)), "{words}");
+    // Whoever looks for the cause finds the logs.
+    let files = demo.lines().iter().find_map(|line| Some(line.get("files")?.clone()));
+    let logs = Path::new(files.unwrap().as_str().unwrap()).join("logs");
+    assert!(names(&logs).contains(&"gateway.log".to_owned()), "{words}");
+    assert_eq!(demo.processes(), [""; 0]);
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -110,8 +132,8 @@ fn names(directory: &Path) -> Vec<String> {
 
 #[tokio::test]
 async fn everything_that_is_shown_happens() {
-    let mut demo = Demo::start(&["--json", "--duration", "4s"]);
-    demo.assert_all_hold().await;
+    let arguments = ["--json", "--duration", "4s"];
+    Demo::start(&arguments).assert_all_hold(&arguments).await;
 }
 
 #[tokio::test]
@@ -120,17 +142,22 @@ async fn each_check_fails_when_what_it_shows_is_broken() {
         let start =
             |check: &&str| Demo::start(&["--json", "--duration", "2s", "--sabotage", check]);
         let demos: Vec<Demo> = checks.iter().map(start).collect();
-        for (mut demo, check) in demos.into_iter().zip(checks) {
-            let (good, made, failed) = demo.end().await;
-            let words = demo.process.stdout() + &demo.process.tail();
-            assert_eq!((good, failed), (false, vec![(*check).to_owned()]), "{check}: {words}");
-            assert!(made.len() <= 2 && made.contains(&((*check).to_owned(), false)), "{words}");
-            // Whoever looks for the cause finds the logs.
-            let files = demo.lines().iter().find_map(|line| Some(line.get("files")?.clone()));
-            let logs = Path::new(files.unwrap().as_str().unwrap()).join("logs");
-            assert!(names(&logs).contains(&"gateway.log".to_owned()), "{words}");
-            assert_eq!(demo.processes(), [""; 0]);
+        for (demo, check) in demos.into_iter().zip(checks) {
+            assert_fails(demo, check).await;
         }
+    }
+}
+
+/// In namespaces other programs are called, killed and read the logs of: the checks that see them
+/// can fail there too.
+#[tokio::test]
+async fn in_namespaces_checks_fail_too() {
+    let start = |check: &&str| {
+        Demo::start(&["--namespaces", "--json", "--duration", "2s", "--sabotage", check])
+    };
+    let demos: Vec<Demo> = IN_NAMESPACES.iter().map(start).collect();
+    for (demo, check) in demos.into_iter().zip(IN_NAMESPACES) {
+        assert_fails(demo, check).await;
     }
 }
 
@@ -150,7 +177,8 @@ async fn an_interrupted_demonstration_leaves_nothing() {
 
 #[tokio::test]
 async fn in_namespaces_the_same_happens_and_two_do_not_meet() {
-    let mut demo = Demo::start(&["--namespaces", "--json", "--duration", "4s"]);
+    let arguments = ["--namespaces", "--json", "--duration", "4s"];
+    let mut demo = Demo::start(&arguments);
     let mut second = Demo::start(&["--namespaces", "--json"]);
     until("namespaces of the second", LONGEST, || async {
         (second.namespaces().len() > 4).then_some(())
@@ -160,7 +188,7 @@ async fn in_namespaces_the_same_happens_and_two_do_not_meet() {
     second.process.signal(Signal::INT);
     assert!(!second.process.wait_exit(SOON).await.unwrap().success());
     second.assert_nothing_is_left();
-    demo.assert_all_hold().await;
+    demo.assert_all_hold(&arguments).await;
 }
 
 #[tokio::test]

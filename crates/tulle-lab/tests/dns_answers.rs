@@ -1,6 +1,6 @@
-//! What a server of names answers decides about the endpoints of a `STRICT_DNS` cluster: that a name
-//! is gone, or has no address, empties it; a failure to answer changes nothing. In the stock Envoy
-//! and in `tulle-proxy`, with a server of names and a `/etc/resolv.conf` of the test's own.
+//! What a server of names answers decides about the endpoints of a `STRICT_DNS` cluster: that a
+//! name is gone, or has no address, empties it; a failure to answer changes nothing. In the stock
+//! Envoy and in `tulle-proxy`, with a server of names and a `/etc/resolv.conf` of the test's own.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -97,34 +97,10 @@ fn reply(question: &[u8], answer: Answer) -> Option<Vec<u8>> {
 }
 
 fn config(backend: u16) -> String {
-    format!(
-        r#"
-admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {ADMIN}}}}}}}
-static_resources:
-  listeners:
-  - name: http
-    address: {{socket_address: {{address: 127.0.0.1, port_value: {PROXY}}}}}
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: http
-          route_config:
-            name: local
-            virtual_hosts: [{{name: all, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster: named}}}}]}}]
-          http_filters:
-          - name: router
-            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-  clusters:
-  - name: named
-    type: STRICT_DNS
-    dns_lookup_family: V4_ONLY
-    dns_refresh_rate: 0.05s
-    dns_failure_refresh_rate: {{base_interval: 0.05s, max_interval: 0.05s}}
-    load_assignment: {{cluster_name: named, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: stock.test, port_value: {backend}}}}}}}}}]}}]}}
-"#
-    )
+    let ports = [("{{proxy}}", PROXY), ("{{admin}}", ADMIN), ("{{backend}}", backend)];
+    ports.into_iter().fold(include_str!("dns_answers.yaml").to_owned(), |text, (name, port)| {
+        text.replace(name, &port.to_string())
+    })
 }
 
 /// Starts the program with a resolver's files of its own.

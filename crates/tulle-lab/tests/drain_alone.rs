@@ -6,15 +6,18 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tulle_lab::client::http1::Client;
 use tulle_lab::deadline::{SOON, until};
 use tulle_lab::explicit::{Place, entry};
 
-/// How long the application is at work before it calls payment: longer than a control plane is
-/// looked for.
-const WORK: Duration = Duration::from_secs(9);
+/// How long the application is at work before it calls payment, at least: it stands still until
+/// callers are refused, however long a control plane is looked for.
+const WORK: Duration = Duration::from_secs(4);
+/// How soon callers are refused, on a machine that does much else.
+const REFUSED: Duration = Duration::from_secs(60);
 /// Requests at work at the same time: the application has kept one connection to its sidecar, so
 /// that for the others it has to open new ones.
 const ASKED: usize = 3;
@@ -42,7 +45,7 @@ async fn callers_are_refused_soon_and_what_was_asked_before_is_done() {
 
     control.kill();
     let asked = move || async move {
-        let mut client = Client::connect(entry).await.unwrap().patient(3 * WORK);
+        let mut client = Client::connect(entry).await.unwrap().patient(WORK + REFUSED);
         ask(&mut client, &format!("/?delay_ms={}", WORK.as_millis())).await
     };
     let asking: Vec<_> = (0..ASKED).map(|_| tokio::spawn(asked())).collect();
@@ -52,13 +55,17 @@ async fn callers_are_refused_soon_and_what_was_asked_before_is_done() {
     })
     .await
     .unwrap();
+    stock.app.signal(Signal::STOP);
     let sidecar = &mut stock.sidecar.process;
     sidecar.terminate();
-    let refused = until("callers are refused", WORK, || async {
+    let refused = until("callers are refused", REFUSED, || async {
         TcpStream::connect(entry).await.is_err().then_some(())
     });
-    refused.await.unwrap();
-    assert!(!asking[0].is_finished(), "they were refused because nobody was there any more");
+    let refused = refused.await;
+    stock.app.signal(Signal::CONT);
+    refused.unwrap();
+    assert!(sidecar.exited().unwrap().is_none(), "refused because nobody was there any more");
+    assert!(asking.iter().all(|asked| !asked.is_finished()), "nobody was at work any more");
     for asked in asking {
         let (status, answer) = asked.await.unwrap();
         assert_eq!(status, 200, "{answer}");

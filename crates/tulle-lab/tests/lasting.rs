@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,10 @@ use tulle_lab::process::Process;
 /// A lease of the registry, and how much of it must have passed at least.
 const LEASE: Duration = Duration::from_secs(10);
 const AT_LEAST: Duration = Duration::from_secs(5);
+/// What may happen when a lease is over has happened by then.
+const AFTER_LEASE: Duration = Duration::from_secs(3);
+/// Time between calls that go on for long.
+const BREATH: Duration = Duration::from_millis(5);
 /// Calls that must all be answered by those who are left.
 const CALLS: usize = 20;
 
@@ -105,6 +110,36 @@ async fn a_restart_in_front_of_a_bad_file_changes_nothing() {
         });
         mended.await.unwrap();
     }
+}
+
+/// Without a control plane for longer than a lease: whoever is there is called, on new connections
+/// too, and is still registered when it comes back.
+#[tokio::test]
+async fn an_absence_longer_than_a_lease_is_noticed_by_nobody() {
+    let (mut place, mut control) = begin().await;
+    let _one = place.instance("one", STOCK, "").await.unwrap();
+    let _two = place.instance("two", STOCK, "").await.unwrap();
+    let caller = place.sidecar("caller", "").await.unwrap();
+    let calls = async |least: Duration| {
+        let (begun, mut seen) = (Instant::now(), BTreeMap::<String, u64>::new());
+        while begun.elapsed() < least || seen.len() < 2 {
+            let (status, answer) = call(caller.outbound).await;
+            assert_eq!(status, 200, "after {:?}: {answer}", begun.elapsed());
+            *seen.entry(answer["instance"].to_string()).or_default() += 1;
+            assert!(begun.elapsed() < least + SOON, "only {seen:?} is called");
+            tokio::time::sleep(BREATH).await;
+        }
+    };
+    calls(Duration::ZERO).await;
+    control.kill();
+    calls(LEASE + AFTER_LEASE).await;
+    control = place.control().await.unwrap();
+    for name in ["one", "two"] {
+        place.ready(name).await.unwrap();
+    }
+    calls(AFTER_LEASE).await;
+    let logged = control.stderr();
+    assert!(!logged.contains("is withdrawn"), "{logged}");
 }
 
 #[tokio::test]

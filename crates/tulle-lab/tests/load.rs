@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tulle_lab::backend::http1::{Answer, Backend, Step};
 use tulle_lab::backend::{http2, tcp};
@@ -11,6 +11,8 @@ use tulle_lab::load::{self, Counts};
 use tulle_lab::ports::PortLease;
 
 const RUN: Duration = Duration::from_millis(500);
+/// A run whose requests all hang is over when their time is, and a stream's period.
+const LONGEST: Duration = Duration::from_secs(6);
 
 async fn against(address: std::net::SocketAddr, arguments: &[&str]) -> Counts {
     let target = format!("http://{address}/");
@@ -89,4 +91,33 @@ async fn a_stream_that_breaks_is_a_failure() {
     let arguments = ["--target", &target, "--protocol", "tcp", "--rate", "0.1", "--streams", "4"];
     let counts = load::run(&arguments, RUN).await.unwrap();
     assert_eq!((counts.sent, counts.answered, counts.failed), (5, 4, 1), "{counts:#?}");
+    assert_eq!(counts.streams, 4);
+}
+
+/// Who accepts and says nothing holds requests and streams until their time is over, no longer:
+/// each of them is counted.
+#[tokio::test]
+async fn what_hangs_is_counted_as_a_failure() {
+    for (protocol, scheme, streams) in
+        [("tcp", "tcp", 4), ("grpc", "http", 0), ("http1", "http", 0), ("http2", "http", 0)]
+    {
+        let silent = tcp::Backend::start().await.unwrap();
+        silent.script(vec![vec![tcp::Step::ReadToEnd]; 20]);
+        let target = format!("{scheme}://{}/", silent.address());
+        let mut arguments = vec!["--target", &target, "--protocol", protocol, "--timeout", "300ms"];
+        arguments.extend(["--rate", "4"]);
+        if matches!(protocol, "tcp" | "grpc") {
+            arguments.extend(["--streams", "4"]);
+        }
+        let begun = Instant::now();
+        let counts = load::run(&arguments, RUN).await.unwrap();
+        let sent = if matches!(protocol, "tcp" | "grpc") { 6 } else { 2 };
+        assert_eq!((counts.sent, counts.answered, counts.failed), (sent, 0, sent), "{counts:#?}");
+        assert_eq!(counts.failures, BTreeMap::from([("timeout".to_owned(), sent)]), "{protocol}");
+        let left = |one: &load::Described| one.detail.contains("under way");
+        assert!(!counts.described.iter().any(left), "each in its own time: {counts:#?}");
+        // A connection is open as soon as it is accepted, a call when its answer begins.
+        assert_eq!(counts.streams, streams, "{protocol}");
+        assert!(begun.elapsed() < LONGEST, "{protocol} hung for {:?}", begun.elapsed());
+    }
 }

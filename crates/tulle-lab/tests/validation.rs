@@ -21,37 +21,8 @@ const PLAIN: Case = Case { localities: "{lb_endpoints: [*one]}", cluster: "", pa
 
 fn config(case: &Case) -> String {
     let Case { localities, cluster, path } = case;
-    format!(
-        r#"
-admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 20000}}}}}}
-static_resources:
-  listeners:
-  - name: http
-    address: {{socket_address: {{address: 127.0.0.1, port_value: 20001}}}}
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: http
-          route_config:
-            name: local
-            virtual_hosts:
-            - {{name: all, domains: ["*"], routes: [{{match: {{{path}}}, route: {{cluster: a}}}}]}}
-          http_filters:
-          - name: router
-            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-  clusters:
-  - name: a
-    {cluster}
-    load_assignment:
-      cluster_name: a
-      endpoints:
-      - lb_endpoints:
-        - &one {{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 20002}}}}}}}}
-      - {localities}
-"#
-    )
+    let config = include_str!("validation.yaml").replace("{{localities}}", localities);
+    config.replace("{{cluster}}", cluster).replace("{{path}}", path)
 }
 
 /// Both take it, or both refuse it.

@@ -333,7 +333,7 @@ pub struct LocalityEndpoints {
 }
 
 impl LocalityEndpoints {
-    /// The last priority there may be: Envoy's. A balancer has room for all up to the last one used.
+    /// The last priority there may be: Envoy's. A balancer has room for all up to the last used.
     pub const MAX_PRIORITY: u8 = 128;
 }
 

@@ -137,17 +137,23 @@ spec:
     )
 }
 
-/// An object with a mistake in it.
-pub const BAD: &str = "apiVersion: networking.istio.io/v1
+/// A rule for stock: what its requests are marked with, so that it shows which rule is in force,
+/// and how long they may take, which a person may get wrong.
+pub fn stock(mark: &str, timeout: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1
 kind: VirtualService
-metadata: {name: stock, namespace: shop}
+metadata: {{name: stock, namespace: shop}}
 spec:
   hosts: [stock]
   http:
-  - timeout: fast
+  - timeout: {timeout}
+    headers: {{request: {{set: {{x-stock-rule: {mark}}}}}}}
     route:
-    - destination: {host: stock}
-";
+    - destination: {{host: stock}}
+"
+    )
+}
 
 /// Writes a file as a whole: nobody reads half of it.
 pub fn write(directory: &Path, name: &str, text: &str) -> Result<()> {

@@ -107,11 +107,13 @@ async fn generate(settings: Settings) -> Result<u64> {
     let recorder = Rc::new(Recorder::new(started));
     let lane = Rc::new(Lane::new(&settings)?);
     let printing = tokio::task::spawn_local(print_seconds(Rc::clone(&recorder)));
+    let span = streams::Span { time: settings.duration, limit: settings.timeout };
     for number in 0..settings.streams {
         let (lane, recorder) = (Rc::clone(&lane), Rc::clone(&recorder));
         let guard = recorder.begin();
+        recorder.sent();
         tokio::task::spawn_local(async move {
-            streams::hold(&lane, &recorder, number, settings.duration).await;
+            streams::hold(&lane, &recorder, number, span).await;
             drop(guard);
         });
     }
@@ -120,12 +122,14 @@ async fn generate(settings: Settings) -> Result<u64> {
     } else {
         at_rate(&settings, &lane, &recorder, started).await;
     }
-    // Streams end by themselves a period after the last request.
-    let last = Instant::now() + settings.timeout + GRACE;
+    // A stream ends by itself within a period of its last echo, and begins as late.
+    let of_streams = if settings.streams > 0 { 2 * streams::PERIOD } else { Duration::ZERO };
+    let last = Instant::now() + settings.timeout + of_streams + GRACE;
     while recorder.under_way() > 0 && Instant::now() < last {
         sleep_until(Instant::now() + Duration::from_millis(10)).await;
     }
     printing.abort();
+    recorder.close();
     println!("{}", recorder.summary());
     Ok(recorder.failures())
 }

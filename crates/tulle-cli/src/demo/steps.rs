@@ -23,6 +23,10 @@ const WATCHED: u64 = 300;
 const WATCH_TIME: Duration = Duration::from_secs(30);
 /// The control plane's absence that the lengths of the other steps are given for.
 const USUAL: Duration = Duration::from_secs(20);
+/// The marks of a rule for stock that is good, and of the edit of it that is not.
+const RULES: [&str; 2] = ["rule-in-force", "rule-refused"];
+/// Requests by which it is seen which rule is in force.
+const ASKED: u32 = 4;
 /// No step watches traffic for less.
 const SHORTEST: Duration = Duration::from_millis(500);
 
@@ -218,23 +222,19 @@ async fn instance_killed(mesh: &mut Mesh, report: &mut Report, pace: Pace) -> Re
         false => mesh.kill(&victim).await?,
     }
     pace.watch(4).await;
-    let deadline = Instant::now() + WATCH_TIME;
-    while load.done() < WATCHED && Instant::now() < deadline {
-        sleep(LOOK).await;
-    }
+    watched(&load).await;
     let counts = load.stop().await;
     let gets = counts.failures() - counts.bad_posts;
-    let twice = arrived_twice(&mesh.logged(ORDER), run, counts.posts);
+    let (once, arrivals) = arrived(&mesh.logged(ORDER), run, &counts);
     let edited = edited(&objects, mesh)?;
     let observed = format!(
-        "SIGKILL for {victim}: {gets} of {} GETs failed, {} of {} POSTs, {twice} POSTs arrived \
-         twice; {edited}; {}",
+        "SIGKILL for {victim}: {gets} of {} GETs failed, {} of {} POSTs, {arrivals}; {edited}; {}",
         counts.total() - counts.posts,
         counts.bad_posts,
         counts.posts,
         counts.failed()
     );
-    let holds = gets == 0 && counts.bad_posts <= 1 && twice == 0 && edited == UNEDITED;
+    let holds = gets == 0 && counts.bad_posts <= 1 && once && edited == UNEDITED;
     report.check("instance-killed", holds, &observed);
     while mesh.instances.iter().filter(|one| one.service == ORDER).count() < 2 {
         mesh.add(ORDER, "v1").await?;
@@ -242,14 +242,28 @@ async fn instance_killed(mesh: &mut Mesh, report: &mut Report, pace: Pace) -> Re
     Ok(())
 }
 
-/// How many of the first POSTs of a run reached an application more than once.
-fn arrived_twice(log: &str, run: u32, posts: u64) -> usize {
-    let arrivals = |post| log.matches(&traffic::post_mark(run, post)).count();
-    (1..=posts).filter(|post| arrivals(*post) > 1).count()
+/// Waits until traffic has seen enough.
+async fn watched(load: &Load) {
+    let deadline = Instant::now() + WATCH_TIME;
+    while load.done() < WATCHED && Instant::now() < deadline {
+        sleep(LOOK).await;
+    }
+}
+
+/// Whether there were POSTs, each one that was answered reached an application exactly once, and
+/// none more than once; and that in words.
+fn arrived(log: &str, run: u32, counts: &Counts) -> (bool, String) {
+    let arrivals = |post: &u64| log.matches(&traffic::post_mark(run, *post)).count();
+    let once = counts.answered_posts.iter().filter(|post| arrivals(post) == 1).count();
+    let twice = (1..=counts.posts).filter(|post| arrivals(post) > 1).count();
+    let answered = counts.answered_posts.len();
+    let holds = once == answered && answered > 0 && twice == 0;
+    (holds, format!("{once} of {answered} answered POSTs arrived once, {twice} twice"))
 }
 
 async fn rolling_replacement(mesh: &mut Mesh, report: &mut Report, pace: Pace) -> Result<()> {
-    let load = pace.load(mesh);
+    let run = mesh.next_run();
+    let load = Load::start(mesh.entry(), pace.rate, run, &[]);
     pace.watch(1).await;
     let one = |one: &super::mesh::Instance| (one.name.clone(), one.service, one.version.clone());
     let old: Vec<_> = mesh.instances.iter().map(one).collect();
@@ -269,28 +283,30 @@ async fn rolling_replacement(mesh: &mut Mesh, report: &mut Report, pace: Pace) -
         replaced += 1;
     }
     pace.watch(1).await;
+    watched(&load).await;
     let counts = load.stop().await;
+    let (once, arrivals) = arrived(&mesh.logged(ORDER), run, &counts);
     let observed = format!(
-        "{replaced} instances replaced, new ones first, old ones drained: {} of {} POSTs failed; \
-         {}",
+        "{replaced} instances replaced, new ones first, old ones drained: {} of {} POSTs failed, \
+         {arrivals}; {}",
         counts.bad_posts,
         counts.posts,
         counts.failed()
     );
-    report.check("rolling-replacement", counts.failures() == 0, &observed);
+    report.check("rolling-replacement", counts.failures() == 0 && once, &observed);
     Ok(())
 }
 
 async fn bad_config(mesh: &Mesh, report: &mut Report, pace: Pace) -> Result<()> {
-    let text = match report.is_sabotaged("bad-config") {
-        true => config::BAD.replace("timeout: fast", "timeout: 5s"),
-        false => config::BAD.to_owned(),
-    };
+    let write = |text: &str| config::write(&mesh.config(), "stock.yaml", text);
+    mesh.edited(|| write(&config::stock(RULES[0], "5s"))).await?;
     let load = pace.load(mesh);
-    report.say("add stock.yaml with a mistake: timeout: fast");
-    config::write(&mesh.config(), "stock.yaml", &text)?;
+    report.say("edit stock.yaml with a mistake: timeout: fast");
+    let timeout = if report.is_sabotaged("bad-config") { "6s" } else { "fast" };
+    write(&config::stock(RULES[1], timeout))?;
     let found = |findings: &Value| finding(findings).is_some();
     let findings = mesh.until("/api/v1/findings", found).await;
+    let in_force = rules_in_force(mesh).await?;
     pace.watch(1).await;
     std::fs::remove_file(mesh.config().join("stock.yaml"))?;
     let counts = load.stop().await;
@@ -298,15 +314,38 @@ async fn bad_config(mesh: &Mesh, report: &mut Report, pace: Pace) -> Result<()> 
         Ok(findings) => format!("refused with «{}»", message(finding(findings))),
         Err(error) => format!("nobody found anything wrong with it: {error:#}"),
     };
-    let observed = format!("{message}; meanwhile {}", counts.failed());
-    report.check("bad-config", findings.is_ok() && counts.failures() == 0, &observed);
+    let kept = in_force[0] >= ASKED as usize && in_force[1] == 0;
+    let rule = if kept { "the rule before it is in force" } else { "it changed the rule" };
+    let observed = format!("{message}; {rule}; meanwhile {}", counts.failed());
+    report.check("bad-config", findings.is_ok() && kept && counts.failures() == 0, &observed);
     Ok(())
 }
 
-/// The finding about the bad file.
+/// How many of [`ASKED`] requests reached stock by each of the [`RULES`].
+async fn rules_in_force(mesh: &Mesh) -> Result<[usize; 2]> {
+    let (run, headers) = (mesh.next_run(), "x-asked-by");
+    let mark = |number: u32| traffic::post_mark(run, number.into());
+    for number in 0..ASKED {
+        let answer = traffic::get(mesh.entry(), HOST, "/", &[(headers, &mark(number))]).await?;
+        anyhow::ensure!(answer.status == 200, "status {}", answer.status);
+    }
+    let log = mesh.logged(STOCK);
+    let of_asked = |line: &&str| (0..ASKED).any(|number| line.contains(&mark(number)));
+    let asked: Vec<&str> = log.lines().filter(of_asked).collect();
+    Ok(RULES.map(|rule| asked.iter().filter(|line| line.contains(rule)).count()))
+}
+
+/// The finding about the mistake, if it is as useful as it should be: where it is, that the object
+/// is refused, and what to do.
 fn finding(findings: &Value) -> Option<&Value> {
     let list = findings.get("findings")?.as_array()?;
-    list.iter().find(|one| one["file"].as_str().is_some_and(|file| file.ends_with("stock.yaml")))
+    let text = |one: &Value, key: &str| one[key].as_str().unwrap_or_default().to_owned();
+    list.iter().find(|one| {
+        text(one, "file").ends_with("stock.yaml")
+            && text(one, "severity") == "error"
+            && text(one, "path") == "spec.http[0].timeout"
+            && !text(one, "help").is_empty()
+    })
 }
 
 fn message(finding: Option<&Value>) -> String {

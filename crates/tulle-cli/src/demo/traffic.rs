@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,6 +22,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// A request that takes longer has failed.
 const REQUEST_LIMIT: Duration = Duration::from_secs(15);
+/// How long after its limit a request has surely told that it failed.
+const GRACE: Duration = Duration::from_secs(1);
 /// Every so many requests one is a POST.
 const POST_EVERY: u64 = 100;
 /// Every so many requests one has a connection of its own.
@@ -59,12 +62,17 @@ pub async fn get(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<Answer> {
-    let mut sender = connect(to).await?;
     let mut request = Request::builder().uri(path).header("host", host);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    send(&mut sender, request.body(Full::default())?).await
+    let request = request.body(Full::default())?;
+    in_time(async { send(&mut connect(to).await?, request).await }).await
+}
+
+/// Everything that a request needs, a connection included, within its limit.
+async fn in_time<T>(asked: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(REQUEST_LIMIT, asked).await.context("no answer in time")?
 }
 
 async fn connect(to: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
@@ -82,15 +90,12 @@ async fn send(
     sender: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
 ) -> Result<Answer> {
-    let answered = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        let reason = response.headers().get("x-tulle-reason").and_then(|text| text.to_str().ok());
-        let reason = reason.unwrap_or_default().to_owned();
-        let body = response.into_body().collect().await?.to_bytes();
-        anyhow::Ok(Answer { status, reason, body })
-    };
-    timeout(REQUEST_LIMIT, answered).await.context("no answer in time")?
+    let response = sender.send_request(request).await?;
+    let status = response.status().as_u16();
+    let reason = response.headers().get("x-tulle-reason").and_then(|text| text.to_str().ok());
+    let reason = reason.unwrap_or_default().to_owned();
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok(Answer { status, reason, body })
 }
 
 /// What came of many requests.
@@ -104,6 +109,8 @@ pub struct Counts {
     pub bad_posts: u64,
     /// POSTs.
     pub posts: u64,
+    /// The numbers of those that were answered with a 2xx, in a run.
+    pub answered_posts: Vec<u64>,
     /// Answers by the instance that gave them, whatever its depth in the call tree.
     pub by_instance: BTreeMap<String, u64>,
     /// Answers of payment by version.
@@ -121,6 +128,7 @@ impl Counts {
         self.good += other.good;
         self.bad_posts += other.bad_posts;
         self.posts += other.posts;
+        self.answered_posts.extend(other.answered_posts);
         let add = |to: &mut BTreeMap<String, u64>, from: BTreeMap<String, u64>| {
             for (name, count) in from {
                 *to.entry(name).or_default() += count;
@@ -148,11 +156,14 @@ impl Counts {
         format!("{} of {total} requests failed: {}", self.failures(), bad.join(", "))
     }
 
-    fn note(&mut self, is_post: bool, answer: Result<Answer>) {
+    /// Counts an answer; `post` is the number of a POST.
+    fn note(&mut self, post: Option<u64>, answer: Result<Answer>) {
+        let is_post = post.is_some();
         self.posts += u64::from(is_post);
         match answer {
             Ok(answer) if (200..300).contains(&answer.status) => {
                 self.good += 1;
+                self.answered_posts.extend(post);
                 if let Ok(value) = serde_json::from_slice(&answer.body) {
                     self.walk(&value);
                 }
@@ -218,10 +229,10 @@ pub async fn easy_rate(to: SocketAddr) -> Result<u32> {
     let until = from + PROBE_TIME;
     let probe = |_| {
         tokio::task::spawn_local(async move {
-            let (mut sender, mut count) = (connect(to).await?, 0u64);
+            let (mut sender, mut count) = (in_time(connect(to)).await?, 0u64);
             while Instant::now() < until {
                 let request = Request::builder().uri("/").header("host", HOST);
-                send(&mut sender, request.body(Full::default())?).await?;
+                in_time(send(&mut sender, request.body(Full::default())?)).await?;
                 count += u64::from(Instant::now() > from);
             }
             anyhow::Ok(count)
@@ -251,7 +262,7 @@ struct Shared {
     under_way: Cell<u64>,
     connections: Cell<u64>,
     stop: Cell<bool>,
-    post_mark: Cell<u64>,
+    posts: Cell<u64>,
     run: u32,
 }
 
@@ -266,7 +277,7 @@ impl Load {
             under_way: Cell::new(0),
             connections: Cell::new(0),
             stop: Cell::new(false),
-            post_mark: Cell::new(0),
+            posts: Cell::new(0),
             run,
         });
         let task = tokio::task::spawn_local(generate(Rc::clone(&shared), rate.max(1)));
@@ -297,11 +308,16 @@ impl Load {
     pub async fn stop(self) -> Counts {
         self.shared.stop.set(true);
         let _ = self.task.await;
-        let deadline = Instant::now() + REQUEST_LIMIT;
+        let deadline = Instant::now() + REQUEST_LIMIT + GRACE;
         while self.shared.under_way.get() > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        std::mem::take(&mut self.shared.counts.borrow_mut())
+        let mut counts = std::mem::take(&mut *self.shared.counts.borrow_mut());
+        // Whoever is still under way has no answer: it does not go missing from the sum.
+        for _ in 0..self.shared.under_way.get() {
+            counts.fail(false, "still under way at the end".to_owned());
+        }
+        counts
     }
 }
 
@@ -328,14 +344,17 @@ async fn generate(shared: Rc<Shared>, rate: u32) {
 }
 
 async fn one(shared: Rc<Shared>, number: u64) {
-    let is_post = number.is_multiple_of(POST_EVERY);
+    let post = number.is_multiple_of(POST_EVERY).then(|| {
+        shared.posts.set(shared.posts.get() + 1);
+        shared.posts.get()
+    });
     let is_fresh = number % FRESH_EVERY == FRESH_EVERY / 2;
-    let answer = request(&shared, is_post, is_fresh).await;
-    shared.counts.borrow_mut().note(is_post, answer);
+    let answer = in_time(request(&shared, post, is_fresh)).await;
+    shared.counts.borrow_mut().note(post, answer);
     shared.under_way.set(shared.under_way.get() - 1);
 }
 
-async fn request(shared: &Shared, is_post: bool, is_fresh: bool) -> Result<Answer> {
+async fn request(shared: &Shared, post: Option<u64>, is_fresh: bool) -> Result<Answer> {
     let kept = shared.idle.borrow_mut().pop_if(|_| !is_fresh);
     let mut sender = match kept.filter(|sender| !sender.is_closed()) {
         Some(sender) => sender,
@@ -349,13 +368,13 @@ async fn request(shared: &Shared, is_post: bool, is_fresh: bool) -> Result<Answe
     for (name, value) in &shared.headers {
         request = request.header(*name, value);
     }
-    let body = if is_post {
-        shared.post_mark.set(shared.post_mark.get() + 1);
-        let mark = post_mark(shared.run, shared.post_mark.get());
-        request = request.method(Method::POST).header("x-post-mark", mark);
-        Full::from("an order")
-    } else {
-        Full::default()
+    let body = match post {
+        Some(number) => {
+            let mark = post_mark(shared.run, number);
+            request = request.method(Method::POST).header("x-post-mark", mark);
+            Full::from("an order")
+        }
+        None => Full::default(),
     };
     let answer = send(&mut sender, request.body(body)?).await?;
     if sender.is_ready() && !is_fresh {
@@ -363,3 +382,6 @@ async fn request(shared: &Shared, is_post: bool, is_fresh: bool) -> Result<Answe
     }
     Ok(answer)
 }
+
+#[cfg(test)]
+mod tests;

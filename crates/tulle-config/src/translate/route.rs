@@ -355,16 +355,28 @@ fn rewrite_into(forward: &mut Forward, rewrite: &istio::Rewrite) {
     }
 }
 
+/// The port that is written behind the host. One that goes without saying is not, where nothing else
+/// can stand there: the host is given, or the caller's own host has that port or none.
+fn written_port(redirect: &istio::Redirect, addressed: u16) -> Option<u16> {
+    let port = match redirect.port {
+        RedirectPort::Number(number) => number,
+        RedirectPort::FromRequest => addressed,
+        RedirectPort::FromProtocol | RedirectPort::Unsaid => return None,
+    };
+    let default = match redirect.scheme.as_deref() {
+        Some("https") => 443,
+        _ => 80,
+    };
+    let goes_without = port == default && (redirect.authority.is_some() || port == addressed);
+    (!goes_without).then_some(port)
+}
+
 fn redirection(redirect: &istio::Redirect, port: u16) -> Redirect {
     Redirect {
         status: redirect.code,
         scheme: redirect.scheme.as_deref().map(Arc::from),
         host: redirect.authority.as_deref().map(Arc::from),
-        port: match redirect.port {
-            RedirectPort::Number(number) => Some(number),
-            RedirectPort::FromRequest => Some(port),
-            RedirectPort::FromProtocol | RedirectPort::Unsaid => None,
-        },
+        port: written_port(redirect, port),
         path: redirect.uri.as_deref().map(|uri| RedirectPath::Full(uri.into())),
         strip_query: false,
     }

@@ -504,8 +504,42 @@ spec:
     let [order, rest] = routes.virtual_hosts[0].routes.as_slice() else { panic!() };
     assert_eq!(order.matches.path, PathMatch::Prefix("/order".into()));
     let RouteAction::Redirect(redirect) = &rest.action else { panic!() };
-    assert_eq!((redirect.port, redirect.status), (Some(80), 301));
+    assert_eq!((redirect.port, redirect.status), (None, 301), "80 goes without saying");
     assert!(cluster(&world, &gateway, "outbound|80||orderservice").is_some());
+}
+
+#[test]
+fn a_rule_is_exported_to_the_gateway_proxy_and_not_to_the_gateway_object() {
+    let world = |to: &str| {
+        let yaml = format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: edge, namespace: objects}}
+spec:
+  selector: {{app: caller}}
+  servers:
+  - port: {{number: 80, name: http, protocol: HTTP}}
+    hosts: ['*/www.example']
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: www, namespace: shop}}
+spec:
+  hosts: [www.example]
+  gateways: [objects/edge]
+  exportTo: [{to}]
+  http: [{{directResponse: {{status: 200}}}}]
+"
+        );
+        world(&yaml, vec![])
+    };
+    let mut gateway = client("proxies");
+    gateway.role = Role::Gateway;
+    for (to, hosts) in [("'*'", 1), ("proxies", 1), ("objects", 0), ("'.'", 0)] {
+        let found = routes(&world(to), &gateway, "http.80").virtual_hosts.len();
+        assert_eq!(found, hosts, "exported to {to}");
+    }
 }
 
 #[test]

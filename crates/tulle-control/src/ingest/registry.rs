@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 mod shared;
 mod workload;
 
-pub use shared::{SharedRegistry, load};
+pub use shared::{KEEP_LIMIT, KeepError, SharedRegistry, load};
 pub use workload::{MAX_NAME_BYTES, MAX_PORTS, Offer, Port, Workload, WorkloadError, WorkloadName};
 
 /// How long an entry stays after the last message of its stream.

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -105,6 +106,8 @@ struct State {
     received: Vec<Received>,
     connections: usize,
     open: usize,
+    /// Of the request that began last: what its connection has read, and up to where its head is.
+    begun: Option<(Arc<AtomicUsize>, usize)>,
 }
 
 /// The upstream; it stops when dropped.
@@ -147,7 +150,24 @@ impl Backend {
         self.state.with(|state| {
             state.script = answers.into_iter().collect();
             state.received.clear();
+            state.begun = None;
         });
+    }
+
+    /// Waits until a request has begun to come: its head, and so many bytes after that.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub async fn begun(&self, bytes: usize) -> Result<()> {
+        let what = format!("a request at the upstream, and {bytes} bytes after its head");
+        until(&what, SOON, || {
+            let come = self.state.with(|state| {
+                let (read, head) = state.begun.as_ref()?;
+                (read.load(Ordering::Relaxed) >= head + bytes).then_some(())
+            });
+            async move { come }
+        })
+        .await
     }
 
     /// Waits until `count` requests have come and none is under way; returns all of them.
@@ -235,6 +255,7 @@ impl Drop for OpenGuard {
 
 async fn serve(mut stream: TcpStream, connection: usize, state: Shared) {
     let mut reader = Reader::default();
+    let mut before = 0;
     loop {
         let request = reader.head(&mut stream, Expected::Request).await;
         if matches!(request.end, End::Nothing | End::ResetBefore) {
@@ -243,14 +264,20 @@ async fn serve(mut stream: TcpStream, connection: usize, state: Shared) {
         if request.target() == PROBE_TARGET {
             // The state of the socket is the next read's business.
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            before += request.raw.len();
             continue;
         }
         let guard = OpenGuard::new(&state);
-        let answer = state.with(|state| state.script.pop_front());
+        let head = before + request.raw.len();
+        let answer = state.with(|state| {
+            state.begun = Some((reader.count(), head));
+            state.script.pop_front()
+        });
         let mut turn = Turn { stream, reader, request, tunnelled: Vec::new() };
         let stays = turn.answer(answer.unwrap_or_else(|| Answer::status(200, "ok"))).await;
         let Turn { stream: open, reader: rest, request, tunnelled } = turn;
         (stream, reader) = (open, rest);
+        before += request.raw.len() + tunnelled.len();
         let ended = request.end != End::Complete;
         state.with(|state| state.received.push(Received { connection, request, tunnelled }));
         drop(guard);

@@ -23,6 +23,8 @@ pub enum Fate {
     Closed,
     /// The peer reset it.
     Reset,
+    /// Bytes came on it that belong to no answer: whoever uses it next takes them for one.
+    OutOfStep,
 }
 
 /// A final response and the interim ones before it.
@@ -106,17 +108,28 @@ impl Client {
         Ok(self.response("GET").await?.response)
     }
 
-    /// Finds out whether the connection was kept, by using it once more.
+    /// Finds out whether the connection was kept, by using it once more: nothing may have come
+    /// before the answer to that, and nothing may follow it.
     ///
     /// # Errors
     /// When it is neither answered nor closed in time.
     pub async fn fate(mut self, host: &str) -> Result<Fate> {
+        let unasked = self.reader.take_rest();
         let probe = format!("GET {PROBE_TARGET} HTTP/1.1\r\nhost: {host}\r\n\r\n");
         self.send(probe.as_bytes()).await;
-        Ok(match self.response("GET").await?.response.end {
+        let Exchange { interim, response } = self.response("GET").await?;
+        let rest = self.reader.take_rest();
+        let begun = interim.first().unwrap_or(&response).raw.iter().chain(&rest);
+        let is_http = begun.zip(b"HTTP/1.").all(|(came, wanted)| came == wanted);
+        let is_whole = response.end == End::Complete;
+        if !unasked.is_empty() || !is_http || (is_whole && !rest.is_empty()) {
+            return Ok(Fate::OutOfStep);
+        }
+        Ok(match response.end {
             End::Nothing | End::Cut => Fate::Closed,
             End::Reset | End::ResetBefore => Fate::Reset,
-            End::Complete | End::Malformed(_) => Fate::Kept,
+            End::Malformed(_) => Fate::OutOfStep,
+            End::Complete => Fate::Kept,
         })
     }
 
@@ -181,3 +194,6 @@ pub async fn status_of(address: SocketAddr, path: &str, limit: Duration) -> Opti
     };
     within("a status", limit, asking).await.ok().flatten()
 }
+
+#[cfg(test)]
+mod tests;

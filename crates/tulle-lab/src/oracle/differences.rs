@@ -13,7 +13,7 @@ pub struct Difference {
 }
 
 /// Every deliberate difference.
-pub const DELIBERATE: [Difference; 8] = [
+pub const DELIBERATE: [Difference; 9] = [
     Difference {
         row: "interim-hints",
         why: "interim responses are passed on, as RFC 9110 §15.2 asks; Envoy drops them",
@@ -31,6 +31,12 @@ pub const DELIBERATE: [Difference; 8] = [
             "+   framing length",
             "+   body",
         ],
+    },
+    Difference {
+        row: "head-none",
+        why: "HEAD is told of no chunks that GET would not get; Envoy announces them where its own \
+              answer has no body",
+        lines: &["-   header transfer-encoding: chunked"],
     },
     Difference {
         row: "tcp-client-reset",

@@ -82,6 +82,8 @@ pub enum Http1Step {
     ReadToEnd,
     /// Lets time pass, where time is what the row is about.
     Wait(Duration),
+    /// Waits until an HTTP/1 upstream has the head of a request and so many bytes after it.
+    Begun(&'static str, usize),
     /// Says whether the connection took longer than this so far.
     LongerThan(Duration),
     /// Ends the sending direction.

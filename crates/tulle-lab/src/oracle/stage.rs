@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::row::{Client, Http1Step, Row, Script};
 use super::{template, transcript};
@@ -16,6 +16,14 @@ use crate::envoy::Program;
 use crate::ports::PortLease;
 use crate::process::Process;
 
+/// How a line begins that says that the client did not come to its end.
+const FAILED: &str = "the client failed: ";
+/// How the part of a transcript begins that an upstream saw.
+pub(super) const UPSTREAM: &str = "upstream ";
+/// What is missing for rows whose client is a stranger.
+const NO_ADDRESS: &str = "this machine has no address but loopback and no default route; give it \
+                          one: ip link add stranger type dummy && ip addr add 192.0.2.2/24 dev \
+                          stranger && ip link set stranger up";
 /// How long anything a client expects may take.
 const PATIENCE: Duration = Duration::from_secs(6);
 
@@ -87,7 +95,7 @@ impl Stage {
         self.prepare(row);
         let mut lines = match self.client(row).await {
             Ok(lines) => lines,
-            Err(error) => vec![format!("the client failed: {error:#}")],
+            Err(error) => vec![format!("{FAILED}{error:#}")],
         };
         lines.extend(self.upstreams(row).await);
         lines.extend(self.log(row).await);
@@ -171,12 +179,12 @@ impl Stage {
     async fn client(&self, row: &Row) -> Result<Vec<String>> {
         let mut address = port(&self.ports, "port", row.listener)?;
         if row.from_outside {
-            address.set_ip(host_address());
+            address.set_ip(host_address()?);
         }
         match &row.client {
             Client::Http1(steps) => {
                 let steps: Vec<_> = steps.iter().map(|step| self.with_ports(step)).collect();
-                http1_client(address, &steps).await
+                self.http1_client(address, &steps).await
             }
             Client::Http2(requests) => {
                 let client = client::http2::Client::connect(address).await?.patient(PATIENCE);
@@ -200,6 +208,47 @@ impl Stage {
         }
     }
 
+    /// Acts the steps of an HTTP/1 client out; what it saw.
+    async fn http1_client(&self, address: SocketAddr, steps: &[Http1Step]) -> Result<Vec<String>> {
+        let mut client = client::http1::Client::connect(address).await?.patient(PATIENCE);
+        let begun = Instant::now();
+        let mut lines = Vec::new();
+        for step in steps {
+            match step {
+                Http1Step::Send(bytes) => client.send(bytes).await,
+                Http1Step::Response(method) => {
+                    lines.extend(transcript::exchange(&client.response(method).await?));
+                }
+                Http1Step::Interim => {
+                    lines.extend(transcript::message("interim", &client.interim().await?));
+                }
+                Http1Step::Read(count) => {
+                    let bytes = client.read_exactly(*count).await?;
+                    lines.push(format!("tunnel \"{}\"", bytes.escape_ascii()));
+                }
+                Http1Step::ReadToEnd => {
+                    let (bytes, close) = client.read_to_end().await?;
+                    lines.push(format!("rest \"{}\" closed {close:?}", bytes.escape_ascii()));
+                }
+                Http1Step::Begun(name, bytes) => self.http1(name)?.begun(*bytes).await?,
+                Http1Step::Wait(time) => tokio::time::sleep(*time).await,
+                Http1Step::LongerThan(time) => {
+                    lines.push(format!("longer than {time:?}: {}", begun.elapsed() > *time));
+                }
+                Http1Step::HalfClose => client.half_close().await,
+                Http1Step::Reset => {
+                    client.reset();
+                    return Ok(lines);
+                }
+                Http1Step::Probe => {
+                    lines.push(transcript::fate(client.fate("probe.test").await?));
+                    return Ok(lines);
+                }
+            }
+        }
+        Ok(lines)
+    }
+
     /// What every upstream received; one that received too little is not waited for long.
     async fn upstreams(&self, row: &Row) -> Vec<String> {
         let expected = |name: &str| {
@@ -210,21 +259,21 @@ impl Stage {
         for (name, backend) in &self.http1 {
             let waited = backend.received_within(expected(name), self.patience).await;
             for received in waited.unwrap_or_else(|_| backend.so_far()) {
-                lines.push(format!("upstream {name}"));
+                lines.push(format!("{UPSTREAM}{name}"));
                 lines.extend(transcript::received(&received));
             }
         }
         for (name, backend) in &self.http2 {
             let waited = backend.received_within(expected(name), self.patience).await;
             for received in waited.unwrap_or_else(|_| backend.so_far()) {
-                lines.push(format!("upstream {name}"));
+                lines.push(format!("{UPSTREAM}{name}"));
                 lines.extend(transcript::http2_received(&received));
             }
         }
         for (name, backend) in &self.tcp {
             let waited = backend.seen_within(expected(name), self.patience).await;
             for seen in waited.unwrap_or_else(|_| backend.so_far()) {
-                lines.push(format!("upstream {name}"));
+                lines.push(format!("{UPSTREAM}{name}"));
                 lines.extend(transcript::tcp_seen(&seen));
             }
         }
@@ -268,57 +317,28 @@ impl Stage {
     }
 }
 
+/// Whether a line says that somebody did not come to the end of what it was to do.
+pub(super) fn is_unfinished(line: &str) -> bool {
+    line.starts_with(FAILED) || line.starts_with(transcript::STUCK)
+}
+
 fn port(ports: &BTreeMap<(String, String), u16>, kind: &str, name: &str) -> Result<SocketAddr> {
     let found = ports.get(&(kind.to_owned(), name.to_owned()));
     let port = found.with_context(|| format!("the configuration has no {kind} {name}"))?;
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
 }
 
-/// An address of this machine that is not loopback, if it has one.
-fn host_address() -> IpAddr {
+/// An address of this machine that is not loopback.
+///
+/// # Errors
+/// When it has none: a row about strangers proves nothing then.
+fn host_address() -> Result<IpAddr> {
     // Connecting a UDP socket sends nothing; it only chooses a source address.
     let chosen = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
         socket.connect("192.0.2.1:9")?;
         socket.local_addr()
     });
-    chosen.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
-}
-
-async fn http1_client(address: SocketAddr, steps: &[Http1Step]) -> Result<Vec<String>> {
-    let mut client = client::http1::Client::connect(address).await?.patient(PATIENCE);
-    let begun = Instant::now();
-    let mut lines = Vec::new();
-    for step in steps {
-        match step {
-            Http1Step::Send(bytes) => client.send(bytes).await,
-            Http1Step::Response(method) => {
-                lines.extend(transcript::exchange(&client.response(method).await?));
-            }
-            Http1Step::Interim => {
-                lines.extend(transcript::message("interim", &client.interim().await?));
-            }
-            Http1Step::Read(count) => {
-                let bytes = client.read_exactly(*count).await?;
-                lines.push(format!("tunnel \"{}\"", bytes.escape_ascii()));
-            }
-            Http1Step::ReadToEnd => {
-                let (bytes, close) = client.read_to_end().await?;
-                lines.push(format!("rest \"{}\" closed {close:?}", bytes.escape_ascii()));
-            }
-            Http1Step::Wait(time) => tokio::time::sleep(*time).await,
-            Http1Step::LongerThan(time) => {
-                lines.push(format!("longer than {time:?}: {}", begun.elapsed() > *time));
-            }
-            Http1Step::HalfClose => client.half_close().await,
-            Http1Step::Reset => {
-                client.reset();
-                return Ok(lines);
-            }
-            Http1Step::Probe => {
-                lines.push(transcript::fate(client.fate("probe.test").await?));
-                return Ok(lines);
-            }
-        }
-    }
-    Ok(lines)
+    let address = chosen.context(NO_ADDRESS)?.ip();
+    ensure!(!address.is_loopback(), NO_ADDRESS);
+    Ok(address)
 }

@@ -13,6 +13,8 @@ use crate::message::{End, Framing, Message};
 const LEFT_OUT: [&str; 3] = ["date", "server", "x-envoy-upstream-service-time"];
 /// The field that tells an upstream how long it may take.
 const REMAINING: &str = "x-envoy-expected-rq-timeout-ms";
+/// How a line begins that says that a TCP peer waited in vain.
+pub(super) const STUCK: &str = "  stuck: ";
 /// Bodies longer than this are written as length and checksum, in bytes.
 const BODY_SHOWN_BYTES: usize = 512;
 
@@ -68,6 +70,7 @@ pub fn fate(fate: Fate) -> String {
     match fate {
         Fate::Kept => "connection kept".into(),
         Fate::Closed | Fate::Reset => "connection ended".into(),
+        Fate::OutOfStep => "connection out of step".into(),
     }
 }
 
@@ -124,7 +127,7 @@ pub fn tcp_seen(seen: &tcp::Seen) -> Vec<String> {
     let mut lines = vec!["connection".to_owned()];
     lines.extend(body(&seen.bytes));
     lines.extend(seen.close.map(|close| format!("  closed {close:?}")));
-    lines.extend(seen.stuck.as_ref().map(|what| format!("  stuck: {what}")));
+    lines.extend(seen.stuck.as_ref().map(|what| format!("{STUCK}{what}")));
     lines
 }
 

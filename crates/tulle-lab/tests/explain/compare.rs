@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::edits::{self, Edits};
 use super::world::{Ports, Request};
 
 /// What the caller saw of a request.
@@ -18,8 +19,9 @@ pub struct Observed {
 pub struct Pair<'p> {
     pub request: &'p Request,
     pub explained: &'p Value,
-    pub observed: Observed,
+    pub observed: &'p Observed,
     pub record: &'p Value,
+    pub edits: &'p Edits,
 }
 
 /// Collects what differs.
@@ -91,7 +93,7 @@ pub fn differences(pair: &Pair<'_>, ports: Ports) -> Vec<String> {
 fn faults(pair: &Pair<'_>, is_injected: bool, differ: &mut Differences) {
     let Pair { explained, record, observed, .. } = pair;
     let fault = &explained["decided"]["fault"];
-    let part = |name: &str| fault[name].as_f64().unwrap_or_default();
+    let part = |name| part_of(explained, name);
     let matches = |part: f64, seen: bool| match part {
         0.0 => !seen,
         100.0 => seen,
@@ -101,10 +103,17 @@ fn faults(pair: &Pair<'_>, is_injected: bool, differ: &mut Differences) {
     differ.holds(&format!("delay of {fault}: {delayed}"), matches(part("delay_percent"), delayed));
     let what = format!("abort of {fault}: {is_injected}");
     differ.holds(&what, matches(part("abort_percent"), is_injected));
-    if is_injected && !is_grpc(pair.request) {
-        differ.same("injected status", &fault["status"], &observed.status.into());
+    if is_injected {
+        let status = if is_grpc(pair.request) { &200.into() } else { &fault["status"] };
+        differ.same("injected status", status, &observed.status.into());
         differ.same("endpoint", &Value::Null, &record["upstream_host"]);
+        differ.same("received", &Value::Null, &observed.received["headers"]);
     }
+}
+
+/// A part of the fault that was explained, in percent.
+pub fn part_of(explained: &Value, name: &str) -> f64 {
+    explained["decided"]["fault"][name].as_f64().unwrap_or_default()
 }
 
 /// The status of an answer of the proxy's own, which to gRPC says its status in a header.
@@ -169,7 +178,7 @@ fn chosen(share: &Value, record: &Value) -> bool {
 
 /// How often it was tried, by the policy that was explained.
 fn attempts(pair: &Pair<'_>, is_dead: bool, differ: &mut Differences) {
-    let Pair { explained, record, observed, request } = pair;
+    let Pair { explained, record, observed, request, .. } = pair;
     let sent = &explained["decided"]["sent"];
     let asked = request.path.split("status=").nth(1).and_then(|status| status.parse().ok());
     // Who calls by gRPC is answered 200 by the application, whatever the path asks for.
@@ -202,7 +211,7 @@ fn attempts(pair: &Pair<'_>, is_dead: bool, differ: &mut Differences) {
 
 /// What the application received.
 fn sent(pair: &Pair<'_>, differ: &mut Differences) {
-    let Pair { explained, observed, request, .. } = pair;
+    let Pair { explained, observed, request, record, edits } = pair;
     if is_grpc(request) {
         return;
     }
@@ -210,6 +219,11 @@ fn sent(pair: &Pair<'_>, differ: &mut Differences) {
     differ.same("path", &sent["path"], &received["path"]);
     let headers = &received["headers"];
     differ.same("authority", &sent["authority"], &received["authority"]);
+    let (origin, cluster) = (plain(&record["origin"]), plain(&record["upstream_cluster"]));
+    let (written, marks) = (plain(&headers[edits::FIELD]), edits.expected(&origin, &cluster));
+    let what =
+        format!("{} of {origin} to {cluster}: {written:?} is none of {marks:?}", edits::FIELD);
+    differ.holds(&what, marks.contains(&written));
     let expected = &headers["x-envoy-expected-rq-timeout-ms"];
     let limit =
         if sent["per_try_ms"].is_null() { &sent["timeout_ms"] } else { &sent["per_try_ms"] };

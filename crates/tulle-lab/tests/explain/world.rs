@@ -1,9 +1,12 @@
 //! Worlds: services, rules and subsets in three namespaces, as a seed has them.
 
+use super::edits;
 use super::seed::Seed;
 
 /// The namespaces that callers live in; objects are in the root namespace too.
 pub const NAMESPACES: [&str; 2] = ["ant", "bee"];
+/// What labels tell callers of a namespace apart.
+pub const TIERS: [&str; 2] = ["gold", "silver"];
 const ROOT: &str = "istio-system";
 const HOMES: [&str; 6] = ["ant", "ant", "bee", "bee", ROOT, ROOT];
 
@@ -104,11 +107,12 @@ pub struct Ports {
 /// A caller and the labels of its workload.
 pub struct Caller {
     pub namespace: &'static str,
+    pub tier: &'static str,
     pub labels: String,
 }
 
 /// One request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request {
     pub authority: &'static str,
     pub path: &'static str,
@@ -117,28 +121,21 @@ pub struct Request {
     pub http2: bool,
 }
 
-/// The callers.
-pub fn callers(seed: &mut Seed) -> Vec<Caller> {
-    let mut caller = |namespace| {
-        let tier = seed.one(&["gold", "silver"]);
-        Caller { namespace, labels: format!("app=caller,tier={tier}") }
+/// Every caller there may be; a world has one of each namespace.
+pub fn callers() -> Vec<Caller> {
+    let of = |namespace| {
+        TIERS.map(|tier| Caller { namespace, tier, labels: format!("app=caller,tier={tier}") })
     };
-    NAMESPACES.into_iter().map(&mut caller).collect()
+    NAMESPACES.into_iter().flat_map(of).collect()
 }
 
-/// The objects, as files.
-pub fn files(seed: &mut Seed, ports: Ports) -> Vec<(String, String)> {
-    let mut files = Vec::new();
-    for number in 0..20 {
-        files.push((format!("service-{number}.yaml"), service(seed, number, ports)));
-    }
-    for number in 0..5 {
-        files.push((format!("subsets-{number}.yaml"), subsets(seed, number)));
-    }
-    for number in 0..8 {
-        files.push((format!("rule-{number}.yaml"), rule(seed, number)));
-    }
-    files
+/// The objects, as one file: a world is entered at once.
+pub fn files(seed: &mut Seed, ports: Ports) -> String {
+    let mut objects = Vec::new();
+    objects.extend((0..20).map(|number| service(seed, number, ports)));
+    objects.extend((0..5).map(|number| subsets(seed, number)));
+    objects.extend((0..8).map(|number| rule(seed, number)));
+    objects.join("---\n")
 }
 
 /// A request; headers are those that rules look at, and those that a caller may not set.
@@ -331,7 +328,10 @@ fn forward(seed: &mut Seed) -> String {
         let port = seed.maybe(40, |seed| {
             format!(", port: {{number: {}}}", seed.one(&["8080", "8080", "80", "81"]))
         });
-        let headers = seed.maybe(10, |_| ", headers: {request: {set: {x-sent: here}}}".into());
+        let of_subset = subset.strip_prefix(", subset: ").unwrap_or_default();
+        let mark = edits::mark(host, of_subset);
+        let set = |_: &mut Seed| format!(", headers: {{request: {{set: {{x-sent: {mark}}}}}}}");
+        let headers = seed.maybe(30, set);
         let weight = if weight.is_empty() { String::new() } else { format!(", weight: {weight}") };
         let to = format!("{{host: {host}{subset}{port}}}");
         text += &format!("    - {{destination: {to}{headers}{weight}}}\n");

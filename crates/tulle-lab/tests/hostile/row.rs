@@ -121,6 +121,7 @@ impl Row {
                 Fate::Kept => "kept",
                 Fate::Closed => "closed",
                 Fate::Reset => "reset",
+                Fate::OutOfStep => "out of step",
             },
             End::Cut | End::Nothing => "cut",
             End::Reset | End::ResetBefore => "reset",

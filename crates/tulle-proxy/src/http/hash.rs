@@ -103,7 +103,7 @@ fn value_for(downstream: &Downstream) -> CookieValue {
     value
 }
 
-/// Room for the longest address with its port: `[…]:65535` of 39 characters and a scope of ten digits.
+/// Room for the longest address with its port: 39 characters, a scope of ten digits, `[%]:65535`.
 const ADDRESS_BYTES: usize = 64;
 
 /// The part of `room` that was written to.

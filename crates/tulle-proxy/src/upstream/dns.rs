@@ -1,9 +1,9 @@
 //! Names of endpoints are resolved, again and again, on the control thread.
 //!
-//! Reference: Envoy `STRICT_DNS`. What was found last stays valid while asking fails; that a name has
-//! no addresses, or is not there, is an answer like any other. A cluster
-//! that comes from a server is not shown before its names were asked for once (warming); until then
-//! it is one of [`Early`].
+//! Reference: Envoy `STRICT_DNS`. What was found last stays valid while asking fails; that a name
+//! has no addresses, or is not there, is an answer like any other. A cluster that comes from a
+//! server is not shown before its names were asked for once (warming); until then it is one of
+//! [`Early`].
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -95,7 +95,6 @@ pub const REFERENCE: &[MessageRules] = rules![
     core::TypedExtensionConfig,
     core::grpc_service::EnvoyGrpc,
     core::http1_protocol_options::HeaderKeyFormat,
-    core::http1_protocol_options::header_key_format::ProperCaseWords,
     endpoint::ClusterLoadAssignment,
     endpoint::Endpoint,
     endpoint::LbEndpoint,

@@ -32,6 +32,10 @@ pub struct Ledger {
     in_flight: PerType<Option<Response>>,
     /// Whether there was a response of the type on this stream.
     answered: PerType<bool>,
+    /// The names that a state-of-the-world client asked for last.
+    named: PerType<BTreeSet<Name>>,
+    /// Types of whole states of which the client came with something.
+    resumes: BTreeSet<ResourceType>,
     /// What the client is known to have accepted, by the time its ACKs came.
     accepted: BTreeMap<Key, Doc>,
 }
@@ -40,6 +44,8 @@ impl Ledger {
     /// A new stream of a client that holds this, and knows these aliases.
     pub fn new(kind: Kind, held: Vec<(Key, Name)>, aliases: Vec<(Key, Name)>) -> Ledger {
         let accepted = held.iter().map(|(key, text)| (key.clone(), Doc::parse(text))).collect();
+        let whole = held.iter().map(|(key, _)| key.0).filter(|rtype| rtype.whole_state());
+        let resumes = whole.collect();
         Ledger {
             kind,
             said_anything: false,
@@ -51,6 +57,8 @@ impl Ledger {
             asked: BTreeSet::new(),
             in_flight: PerType::default(),
             answered: PerType::default(),
+            named: PerType::default(),
+            resumes,
             accepted,
         }
     }
@@ -66,7 +74,16 @@ impl Ledger {
         if first && request.nonce().is_some() {
             return Err(format!("the first message about {rtype} is an ACK"));
         }
-        let Request::Delta(request) = request else { return Ok(()) };
+        let request = match request {
+            Request::Delta(request) => request,
+            Request::Sotw(request) => {
+                let forgets = request.version.is_empty() && self.resumes.contains(&rtype);
+                return match first && forgets {
+                    true => Err(format!("a client comes back without its version of {rtype}")),
+                    false => Ok(()),
+                };
+            }
+        };
         if let Some(nonce) = &request.nonce
             && !self.unanswered.remove(&(rtype, nonce.clone()))
         {
@@ -145,8 +162,21 @@ impl Ledger {
     }
 
     fn sotw_names(&mut self, request: &SotwRequest) {
+        let names: BTreeSet<Name> = request.names.iter().cloned().collect();
+        let before = std::mem::replace(&mut self.named[request.rtype], names.clone());
+        let fresh = names.difference(&before).map(|name| (request.rtype, name.clone()));
+        self.asked.extend(fresh);
         if !request.rtype.whole_state() {
             self.accepted.retain(|key, _| key.0 != request.rtype || request.names.contains(&key.1));
+        }
+    }
+
+    /// What is gone cannot be taken back from a client that is told changes only: should it come
+    /// back, it is news.
+    pub fn world_is(&mut self, snapshot: &Snapshot) {
+        if self.kind == Kind::StockSotw {
+            let stays = |key: &Key| key.0.whole_state() || snapshot.texts.contains_key(key);
+            self.versions.retain(|key, _| stays(key));
         }
     }
 
@@ -208,6 +238,11 @@ impl Ledger {
             let repeated = rtype.whole_state() && self.versions.get(&key) == Some(&text(resource));
             if !current && !repeated {
                 return Err(format!("{rtype} {} is not what the client may see", resource.name));
+            }
+            let is_held = self.versions.get(&key) == Some(&text(resource));
+            let is_asked = self.asked.remove(&key);
+            if !rtype.whole_state() && is_held && !is_asked {
+                return Err(format!("{rtype} {} is held and sent again", resource.name));
             }
             names.insert(key);
         }

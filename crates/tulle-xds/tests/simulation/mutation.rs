@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tulle_xds::session::message::{Nonce, ResourceType};
+use tulle_xds::session::message::{Nonce, Resource, ResourceType, Version};
 
 use super::peer::{Request, Response};
 use super::random::Random;
@@ -17,6 +17,8 @@ pub enum Bug {
     StaleNonce,
     /// Now and then one of several removals, or a whole list, is left out.
     MissedRemoval,
+    /// Now and then what was sent last is sent once more.
+    SentAgain,
     /// A client comes back without saying what it holds.
     ResumeWithoutVersions,
     /// The server does not order its types: every type is served as if it were alone.
@@ -28,11 +30,14 @@ pub struct Saboteur {
     random: Random,
     /// The newest nonce of each client's stream and type.
     nonces: BTreeMap<(usize, u64, ResourceType), Nonce>,
+    /// What each stream's last state-of-the-world response of a type had.
+    last: BTreeMap<(usize, u64, ResourceType), Vec<Resource>>,
 }
 
 impl Saboteur {
     pub fn new(bug: Bug, seed: u64) -> Saboteur {
-        Saboteur { bug, random: Random::new(!seed), nonces: BTreeMap::new() }
+        let (nonces, last) = (BTreeMap::new(), BTreeMap::new());
+        Saboteur { bug, random: Random::new(!seed), nonces, last }
     }
 
     pub fn splits_types(&self) -> bool {
@@ -57,15 +62,40 @@ impl Saboteur {
                 request.initial_versions.clear();
                 true
             }
+            (Bug::ResumeWithoutVersions, Request::Sotw(request)) => {
+                if request.nonce.is_none() {
+                    request.version = Version::default();
+                }
+                true
+            }
             _ => true,
         }
     }
 
-    pub fn tamper_response(&mut self, response: &mut Response) {
-        if let (Bug::MissedRemoval, Response::Delta(response)) = (self.bug, response)
+    pub fn tamper_response(&mut self, client: usize, stream: u64, response: &mut Response) {
+        let response = match response {
+            Response::Delta(response) => {
+                if self.bug == Bug::MissedRemoval && self.random.chance(1, 4) {
+                    response.removed.pop();
+                }
+                return;
+            }
+            Response::Sotw(response) => response,
+        };
+        let again = match self.bug {
+            Bug::MissedRemoval => response.rtype.whole_state(),
+            Bug::SentAgain => !response.rtype.whole_state(),
+            _ => return,
+        };
+        let sent = response.resources.clone();
+        let key = (client, stream, response.rtype);
+        if let Some(last) = self.last.insert(key, sent)
+            && again
             && self.random.chance(1, 4)
         {
-            response.removed.pop();
+            let is_new = |one: &Resource| response.resources.iter().all(|r| r.name != one.name);
+            let missing = last.into_iter().find(is_new);
+            response.resources.extend(missing);
         }
     }
 }

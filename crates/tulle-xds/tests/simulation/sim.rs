@@ -250,8 +250,9 @@ impl Sim {
             for index in 0..self.members.len() {
                 let member = &mut self.members[index];
                 if member.class == class
-                    && let Some((server, _)) = &mut member.stream
+                    && let Some((server, ledger)) = &mut member.stream
                 {
+                    ledger.world_is(&self.snapshots[class]);
                     names.iter().for_each(|(rtype, name)| server.mark_dirty(*rtype, name));
                     let stream = member.stream_number;
                     let delay = self.random.below(5);
@@ -325,13 +326,13 @@ impl Sim {
         let now = self.instant();
         let member = &mut self.members[index];
         let Some((server, ledger)) = &mut member.stream else { return Ok(()) };
-        let snapshot = &self.snapshots[member.class];
+        let (snapshot, number) = (&self.snapshots[member.class], member.stream_number);
         let stock = member.kind != Kind::OnDemand;
         let mut responses = server.offer(&Window { snapshot, stock }, now);
         let deadline = server.deadline();
         let mut verdict = Ok(());
         for response in &mut responses {
-            self.saboteur.tamper_response(response);
+            self.saboteur.tamper_response(index, number, response);
             verdict = verdict.and_then(|()| ledger.server_says(response, snapshot));
         }
         let stream = member.stream_number;

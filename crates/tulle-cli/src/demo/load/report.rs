@@ -78,6 +78,8 @@ pub struct Recorder {
     /// How many of them the lines so far have told.
     told: Cell<usize>,
     under_way: Rc<Cell<usize>>,
+    /// Long streams that were opened.
+    streams: Cell<u64>,
 }
 
 /// Counts a request as under way.
@@ -98,7 +100,13 @@ impl Recorder {
             described: RefCell::default(),
             told: Cell::default(),
             under_way: Rc::default(),
+            streams: Cell::default(),
         }
+    }
+
+    /// A long stream is open.
+    pub(super) fn stream_opened(&self) {
+        self.streams.set(self.streams.get() + 1);
     }
 
     pub(super) fn begin(&self) -> UnderWayGuard {
@@ -138,6 +146,14 @@ impl Recorder {
         }
     }
 
+    /// Counts what was sent and has no outcome as failed: nothing goes missing from the sum.
+    pub(super) fn close(&self) {
+        let left = self.second.borrow().open() + self.all.borrow().open();
+        for _ in 0..left {
+            self.failed(Outcome::Timeout, "; still under way at the end");
+        }
+    }
+
     /// All failures so far.
     pub(super) fn failures(&self) -> u64 {
         let sum = |counts: &Counts| counts.failed.values().sum::<u64>();
@@ -160,11 +176,18 @@ impl Recorder {
         self.all.borrow_mut().add(&rest);
         let mut line = line(&self.all.borrow(), self.started.elapsed(), &self.described.borrow());
         line["summary"] = true.into();
+        line["streams"] = self.streams.get().into();
         line
     }
 }
 
 impl Counts {
+    /// What was sent, less what has an outcome: in a second it may be fewer than none.
+    fn open(&self) -> i64 {
+        let ended = self.answered + self.failed.values().sum::<u64>();
+        self.sent.cast_signed() - ended.cast_signed()
+    }
+
     fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.answered += other.answered;

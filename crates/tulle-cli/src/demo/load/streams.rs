@@ -2,6 +2,7 @@
 //! A stream that ends before its time is a failure.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -21,17 +22,22 @@ use super::lane::{ECHO, ECHO_CALL, Lane, failure_of, io_outcome};
 use super::report::{Failure, Outcome, Recorder};
 
 /// How often a stream speaks.
-const PERIOD: Duration = Duration::from_secs(1);
-/// How long its echo may take.
-const ECHO_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
-/// Holds one stream for as long as requests are sent; streams begin spread over a period.
-pub(super) async fn hold(lane: &Lane, recorder: &Recorder, number: usize, time: Duration) {
-    let end = Instant::now() + time;
+/// How long a stream is held, and how long what it waits for may take: to be open, or an echo.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub time: Duration,
+    pub limit: Duration,
+}
+
+/// Holds one stream for as long as requests are sent; streams begin spread over a period. Whoever
+/// calls has counted it as sent.
+pub(super) async fn hold(lane: &Lane, recorder: &Recorder, number: usize, span: Span) {
+    let end = Instant::now() + span.time;
     sleep(PERIOD / 50 * u32::try_from(number % 50).unwrap_or(0)).await;
-    recorder.sent();
     let started = Instant::now();
-    match echo_until(lane, end).await {
+    match echo_until(lane, recorder, end, span.limit).await {
         Ok(slowest) => recorder.answered(slowest, None),
         Err(failure) => {
             let lived = started.elapsed();
@@ -42,19 +48,32 @@ pub(super) async fn hold(lane: &Lane, recorder: &Recorder, number: usize, time: 
 }
 
 /// Speaks until `end`; the slowest echo.
-async fn echo_until(lane: &Lane, end: Instant) -> Result<Duration, Failure> {
-    let mut stream = Stream::open(lane).await?;
+async fn echo_until(
+    lane: &Lane,
+    recorder: &Recorder,
+    end: Instant,
+    limit: Duration,
+) -> Result<Duration, Failure> {
+    let mut stream = within(limit, "not open", Stream::open(lane)).await?;
+    recorder.stream_opened();
     let mut slowest = Duration::ZERO;
     while Instant::now() < end {
         let said = Instant::now();
-        match timeout(ECHO_LIMIT, stream.echo()).await {
-            Ok(echoed) => echoed?,
-            Err(_) => return Err(Failure::new(Outcome::Timeout, "no echo")),
-        }
+        within(limit, "no echo", stream.echo()).await?;
         slowest = slowest.max(said.elapsed());
         sleep(PERIOD).await;
     }
     Ok(slowest)
+}
+
+/// Nothing that a stream waits for may take longer than `limit`: one that hangs is a failure.
+async fn within<T>(
+    limit: Duration,
+    what: &str,
+    step: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = |_| Failure::new(Outcome::Timeout, format!("{what} after {limit:?}"));
+    timeout(limit, step).await.map_err(late)?
 }
 
 enum Stream {

@@ -350,3 +350,23 @@ spec:
     };
     assert_eq!([80, 81, 82, 83].map(spoken), ["http2", "http2", "http1", "as the caller"]);
 }
+
+#[test]
+fn a_redirect_writes_no_port_that_goes_without_saying() {
+    for (redirect, expected) in [
+        ("authority: there.example, port: 80", None),
+        ("authority: there.example, port: 80, scheme: https", Some(80)),
+        ("authority: there.example, port: 443, scheme: https", None),
+        ("authority: there.example, port: 8080", Some(8080)),
+        ("port: 80", None),
+        ("port: 443, scheme: https", Some(443)),
+        ("scheme: http, derivePort: FROM_REQUEST_PORT", None),
+        ("scheme: https, derivePort: FROM_REQUEST_PORT", Some(80)),
+        ("uri: /x, derivePort: FROM_PROTOCOL_DEFAULT", None),
+    ] {
+        let world = with(&format!("http: [{{redirect: {{{redirect}}}}}]"));
+        let routes = routes_of(&world, &client("shop"));
+        let RouteAction::Redirect(made) = &routes[0].action else { panic!("{redirect}") };
+        assert_eq!(made.port, expected, "{redirect}");
+    }
+}

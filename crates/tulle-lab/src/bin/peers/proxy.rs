@@ -203,6 +203,7 @@ impl Proxy {
                 End::Complete => match client.fate("h").await {
                     Ok(Fate::Kept) => "kept",
                     Ok(Fate::Closed | Fate::Reset) => "closed",
+                    Ok(Fate::OutOfStep) => "out of step",
                     Err(_) => "waits",
                 },
                 End::Cut | End::Nothing | End::Reset | End::ResetBefore => "closed",

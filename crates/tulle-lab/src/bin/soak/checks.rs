@@ -15,7 +15,8 @@ const CHURNED: f64 = 0.5;
 /// One thing that must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Check {
-    /// The rate that was asked for was offered, POSTs, new connections and streams included.
+    /// The rate that was asked for was offered, POSTs, new connections and streams included, and
+    /// everything sent has an outcome.
     Offered,
     /// No connection of a client was refused.
     Refused,
@@ -151,13 +152,17 @@ impl Evidence<'_> {
         let asked: f64 = steady().map(|sum| sum.rate * self.seconds).sum();
         let sent: u64 = steady().map(|sum| sum.counts.sent).sum();
         let not_sent = traffic::failures(self.sums).get("not_sent").copied().unwrap_or(0);
+        let lost = |sum: &Sum| sum.counts.sent.abs_diff(sum.counts.answered + sum.counts.failed);
+        let lost: u64 = self.sums.iter().map(lost).sum();
+        let streams: u64 = steady().map(|sum| sum.counts.streams).sum();
+        let of_streams = 2 * STREAMS as u64;
         let observed = format!(
-            "{sent} requests and streams of {asked:.0} due at {:.0}/s, {not_sent} not sent, {} \
-             long streams",
+            "{sent} requests and streams of {asked:.0} due at {:.0}/s, {not_sent} not sent, {lost} \
+             without an outcome, {streams} of {of_streams} long streams",
             asked / self.seconds,
-            2 * STREAMS
         );
-        (sent as f64 >= OFFERED * asked && asked > 0.0 && not_sent == 0, observed)
+        let all = not_sent == 0 && lost == 0 && streams == of_streams;
+        (sent as f64 >= OFFERED * asked && asked > 0.0 && all, observed)
     }
 
     fn churned(&self) -> (bool, String) {

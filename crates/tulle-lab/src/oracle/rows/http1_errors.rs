@@ -169,7 +169,7 @@ fn breaks() -> Vec<Row> {
             .kind(Kind::Error)
             .steps([
                 send(chunks),
-                Http1Step::Wait(std::time::Duration::from_millis(200)),
+                Http1Step::Begun("a", "2\r\nhi\r\n".len()),
                 send("zz\r\nab\r\n0\r\n\r\n"),
                 Http1Step::Response("POST"),
                 Http1Step::Probe,
@@ -177,17 +177,13 @@ fn breaks() -> Vec<Row> {
             .answer("a", [Answer::status(200, "never")]),
         Row::new("client-resets-request", "a request cut by reset never ends cleanly upstream")
             .kind(Kind::Error)
-            .steps([
-                send(head),
-                Http1Step::Wait(std::time::Duration::from_millis(100)),
-                Http1Step::Reset,
-            ])
+            .steps([send(head), Http1Step::Begun("a", 3), Http1Step::Reset])
             .answer("a", [Answer::status(200, "never")]),
         Row::new("client-resets-response", "a client that goes while waiting is told upstream")
             .kind(Kind::Error)
             .steps([
                 send("GET /wait HTTP/1.1\r\nhost: h\r\n\r\n"),
-                Http1Step::Wait(std::time::Duration::from_millis(100)),
+                Http1Step::Begun("a", 0),
                 Http1Step::Reset,
             ])
             .answer("a", [Answer::steps([Step::AwaitEnd, Step::Close])]),

@@ -173,14 +173,14 @@ fn buffers() -> Vec<Row> {
     ]
 }
 
-/// Two requests and, when their failures have had their consequences, a third.
-fn asked_after_failures(path: &str) -> Vec<Http1Step> {
+/// Requests and, when their failures have had their consequences, one more.
+fn asked_after_failures(path: &str, failures: usize) -> Vec<Http1Step> {
     let ask = format!("GET {path} HTTP/1.1\r\nhost: full.test\r\n\r\n").into_bytes();
-    let ask = || [Http1Step::Send(ask.clone()), Http1Step::Response("GET")];
-    let mut steps = [ask(), ask()].concat();
-    // Envoy's main thread ejects, a moment after the worker's second failure.
+    let ask = [Http1Step::Send(ask), Http1Step::Response("GET")];
+    let mut steps: Vec<_> = (0..failures).flat_map(|_| ask.clone()).collect();
+    // Envoy's main thread ejects, a moment after the worker's last failure.
     steps.push(Http1Step::Wait(Duration::from_millis(300)));
-    steps.extend(ask());
+    steps.extend(ask);
     steps.push(Http1Step::Probe);
     steps
 }
@@ -194,14 +194,23 @@ fn limits() -> Vec<Row> {
             .get("full.test", "/shed"),
         error("no-endpoints", "a cluster without endpoints is 503").get("full.test", "/empty"),
         error("ejected", "an endpoint that failed often enough is left alone")
-            .steps(asked_after_failures("/ejected"))
+            .steps(asked_after_failures("/ejected", 2))
             .answer("ejected", answers(&[500, 500])),
         Row::new("spared", "an endpoint that is more than its share of the cluster is kept")
-            .steps(asked_after_failures("/spared"))
+            .steps(asked_after_failures("/spared", 2))
             .answer("spared", answers(&[500, 500, 200])),
         error("ejected-only-one", "where that is configured the only endpoint is left alone too")
-            .steps(asked_after_failures("/only"))
+            .steps(asked_after_failures("/only", 2))
             .answer("only", answers(&[500, 500])),
+        error("ejected-broke", "where it is told apart a break is a failure of the connection")
+            .steps(asked_after_failures("/broke", 1))
+            .answer("broke", [Answer::steps([Step::Reset])]),
+        error("ejected-gateway", "failures of a gateway in a row eject where they are to")
+            .steps(asked_after_failures("/gateway", 4))
+            .answer("gateway", answers(&[502, 500, 503, 504])),
+        error("retry-budget", "a budget that is used up refuses a retry")
+            .get("full.test", "/budget")
+            .answer("budget", answers(&[503, 200])),
         error("connect-refused", "a refused connection says how it failed")
             .get("full.test", "/unreachable"),
         Row::new("priority", "the first priority takes everything while it is whole")

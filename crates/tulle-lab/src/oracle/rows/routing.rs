@@ -57,6 +57,13 @@ fn paths() -> Vec<Row> {
             "/q-present?p=q",
         ),
         at("match-fraction", "a fraction of nothing matches nothing", "/exact", "/fraction"),
+        Row::new("head-direct", "a direct response to HEAD keeps its length and has no body")
+            .raw("HEAD /exact HTTP/1.1\r\nhost: match.test\r\n\r\n", "HEAD")
+            .get("match.test", "/exact"),
+        Row::new("head-none", "HEAD of what is not found has no body")
+            .kind(Kind::Error)
+            .raw("HEAD /nowhere HTTP/1.1\r\nhost: match.test\r\n\r\n", "HEAD")
+            .get("match.test", "/exact"),
         Row::new("route-none", "without a route the answer is 404")
             .kind(Kind::Error)
             .get("match.test", "/"),

@@ -106,6 +106,10 @@ fn chains() -> Vec<Row> {
             .at("chains")
             .tcp(ends())
             .answer_tcp("v", echoed()),
+        Row::new("chain-direct-source", "the peer of the socket counts before the source")
+            .at("direct")
+            .tcp(ends())
+            .answer_tcp("v", echoed()),
         Row::new("chain-none", "without a chain the connection is ended")
             .at("nochain")
             .tcp([vec![Step::ReadToEnd]])
