@@ -4,7 +4,9 @@ use clap::ValueEnum;
 
 use crate::faults;
 use crate::journal::Journal;
-use crate::resources::{MAX_DESCRIPTORS, MAX_SLOPE_KB_PER_MINUTE, Resources, Rest};
+use crate::resources::{
+    AGE, MAX_DESCRIPTORS, MAX_KB_PER_RUN, MAX_SLOPE_KB_PER_MINUTE, Resources, Rest,
+};
 use crate::traffic::{self, STREAMS, Sum};
 
 /// Share of the asked rate that must have been offered.
@@ -72,6 +74,8 @@ pub struct Verdict {
     pub check: Check,
     /// Whether it holds.
     pub holds: bool,
+    /// Whether there was enough to judge it by.
+    pub judged: bool,
     /// What was observed.
     pub observed: String,
 }
@@ -135,7 +139,8 @@ impl Check {
             let first = first.lines().next().unwrap_or_default();
             observed = format!("{observed}; {} troubles, the first: {first}", troubles.len());
         }
-        Verdict { check: self, holds: holds && troubles.is_empty(), observed }
+        let judged = self != Self::Memory || evidence.resources.is_memory_judged();
+        Verdict { check: self, holds: holds && troubles.is_empty(), judged, observed }
     }
 }
 
@@ -198,15 +203,30 @@ impl Evidence<'_> {
         let trends = self.resources.trends();
         let worst =
             trends.iter().max_by(|a, b| a.slope_kb_per_minute.total_cmp(&b.slope_kb_per_minute));
-        let Some(worst) = worst else { return (true, too_short()) };
+        let runs = self.resources.runs();
+        let (of_runs, runs) = match (runs.first(), runs.last()) {
+            (Some(first), Some(last)) if runs.len() > 1 => {
+                let grown = (last - first) / (runs.len() - 1) as f64;
+                let age = AGE.as_secs();
+                let text = format!(
+                    "; {} runs of the control plane from {first:.0} to {last:.0} KB at {age} s",
+                    runs.len()
+                );
+                (grown <= MAX_KB_PER_RUN, text)
+            }
+            _ => (true, String::new()),
+        };
+        let Some(worst) = worst else {
+            return (of_runs, format!("long lives: {}{runs}", too_short()));
+        };
         let slope = worst.slope_kb_per_minute;
         let observed = format!(
-            "of {} processes {} grows most, by {slope:.0} KB/min at {:.0} KB",
+            "of {} processes {} grows most, by {slope:.0} KB/min at {:.0} KB{runs}",
             trends.len(),
             worst.name,
             worst.rss_kb
         );
-        (slope <= MAX_SLOPE_KB_PER_MINUTE, observed)
+        (slope <= MAX_SLOPE_KB_PER_MINUTE && of_runs, observed)
     }
 
     fn descriptors(&self) -> (bool, String) {
@@ -227,5 +247,5 @@ impl Evidence<'_> {
 }
 
 fn too_short() -> String {
-    "not judged: the run is shorter than two minutes".to_owned()
+    "the run is shorter than two minutes".to_owned()
 }

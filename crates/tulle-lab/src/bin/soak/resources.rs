@@ -23,6 +23,13 @@ pub const JUDGED: Duration = Duration::from_secs(60);
 const SLACK: Duration = Duration::from_secs(10);
 /// Most growth of memory.
 pub const MAX_SLOPE_KB_PER_MINUTE: f64 = 50.0;
+/// The age at which runs of the control plane are compared: each of them is ended soon after.
+pub const AGE: Duration = Duration::from_secs(10);
+/// Most growth of memory from one run of the control plane to the next, at that age: what is kept
+/// on disk must not grow.
+pub const MAX_KB_PER_RUN: f64 = 512.0;
+/// How the runs of the control plane are called.
+const RUN: &str = "control plane, run ";
 /// Most that the number of descriptors moves.
 pub const MAX_DESCRIPTORS: usize = 2;
 /// A process is at rest when its descriptors stayed the same for so long: longer than idle
@@ -89,6 +96,14 @@ impl Resources {
         self.watched.borrow_mut().push(watched);
     }
 
+    /// Looks at a run of the control plane from now on.
+    pub fn watch_run(&self, pid: u32) {
+        let watched = self.watched.borrow();
+        let runs = watched.iter().filter(|watched| watched.name.starts_with(RUN)).count();
+        drop(watched);
+        self.watch(&format!("{RUN}{}", runs + 1), pid);
+    }
+
     /// Waits until no process opens or closes anything any more, and notes what each has open.
     ///
     /// # Errors
@@ -126,16 +141,14 @@ impl Resources {
         let began = Instant::now();
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut control = None;
-        let mut runs = 0;
+        let mut control = mesh.control_pid();
         loop {
             ticks.tick().await;
             let pid = mesh.control_pid();
             if let Some(pid) = pid.filter(|_| pid != control) {
-                runs += 1;
-                self.watch(&format!("control plane, run {runs}"), pid);
+                self.watch_run(pid);
             }
-            control = pid;
+            control = pid.or(control);
             for watched in &mut *self.watched.borrow_mut() {
                 watched.samples.extend(sample(watched.pid, began.elapsed()));
             }
@@ -153,6 +166,24 @@ impl Resources {
             }
         }
         table
+    }
+
+    /// What the runs of the control plane had in memory at the same age, in KB: of those that
+    /// reached it, but for the first, which is older than the load.
+    pub fn runs(&self) -> Vec<f64> {
+        let first = format!("{RUN}1");
+        let at_age = |watched: &Watched| {
+            let begun = watched.samples.first()?.at;
+            let late = watched.samples.iter().find(|sample| sample.at >= begun + AGE)?;
+            let counts = watched.name.starts_with(RUN) && watched.name != first;
+            counts.then_some(late.rss_kb)
+        };
+        self.watched.borrow().iter().filter_map(at_age).collect()
+    }
+
+    /// Whether any process lived long enough to be judged.
+    pub fn is_memory_judged(&self) -> bool {
+        !self.trends().is_empty() || self.runs().len() > 1
     }
 
     /// What became of those that lived long enough to be judged.
@@ -220,6 +251,21 @@ mod tests {
         let trend = watched(seconds().map(|s| (s, steep(s)))).trend();
         let trend = trend.expect("long enough");
         assert!((trend.slope_kb_per_minute - 120.0).abs() < 1e-6, "{trend:?}");
+    }
+
+    #[test]
+    fn runs_are_compared_at_the_same_age() {
+        let resources = Resources::default();
+        for run in 1..5 {
+            let begun = 100.0 * f64::from(run);
+            let mut one = watched((0..25).map(|s| (begun + f64::from(s), begun + f64::from(s))));
+            one.name = format!("{RUN}{run}");
+            resources.watched.borrow_mut().push(one);
+        }
+        let short = watched((0..9).map(|s| (f64::from(s), 1.0)));
+        resources.watched.borrow_mut().push(Watched { name: format!("{RUN}9"), ..short });
+        assert_eq!(resources.runs(), [210.0, 310.0, 410.0], "the first is older than the load");
+        assert!(resources.is_memory_judged());
     }
 
     #[test]
