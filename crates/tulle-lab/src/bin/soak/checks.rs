@@ -4,9 +4,7 @@ use clap::ValueEnum;
 
 use crate::faults;
 use crate::journal::Journal;
-use crate::resources::{
-    AGE, MAX_DESCRIPTORS, MAX_KB_PER_RUN, MAX_SLOPE_KB_PER_MINUTE, Resources, Rest,
-};
+use crate::resources::{MAX_DESCRIPTORS, MAX_KB_PER_RUN, MAX_SLOPE_KB_PER_MINUTE, Resources, Rest};
 use crate::traffic::{self, STREAMS, Sum};
 
 /// Share of the asked rate that must have been offered.
@@ -204,17 +202,9 @@ impl Evidence<'_> {
         let worst =
             trends.iter().max_by(|a, b| a.slope_kb_per_minute.total_cmp(&b.slope_kb_per_minute));
         let runs = self.resources.runs();
-        let (of_runs, runs) = match (runs.first(), runs.last()) {
-            (Some(first), Some(last)) if runs.len() > 1 => {
-                let grown = (last - first) / (runs.len() - 1) as f64;
-                let age = AGE.as_secs();
-                let text = format!(
-                    "; {} runs of the control plane from {first:.0} to {last:.0} KB at {age} s",
-                    runs.len()
-                );
-                (grown <= MAX_KB_PER_RUN, text)
-            }
-            _ => (true, String::new()),
+        let (of_runs, runs) = match runs.is_judged() {
+            true => (runs.growth_kb() <= MAX_KB_PER_RUN, runs.to_string()),
+            false => (true, String::new()),
         };
         let Some(worst) = worst else {
             return (of_runs, format!("long lives: {}{runs}", too_short()));
