@@ -35,7 +35,7 @@ pub struct Settings {
     workload: Workload,
     #[command(flatten)]
     control: Control,
-    /// How it is printed; json is Envoy's configuration dump as it is.
+    /// How it is printed; json is Envoy's configuration dump, with what differs as `differences`.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Format,
 }
@@ -82,21 +82,28 @@ pub fn run(settings: &Settings) -> Result<ExitCode> {
     let Settings { what, workload, control, .. } = settings;
     let proxy = format!("/api/v1/proxies/{}/{}", workload.namespace, workload.name);
     let dump: Value = control.ask(&format!("{proxy}/config?kind={}", what.as_str()))?;
-    if settings.output == Format::Json {
-        output::json(&dump)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    output::text(&for_people(*what, &dump))?;
     // A proxy of another control plane, or one whose stream just broke, was sent nothing.
-    let Ok(sent) = control.ask::<Value>(&format!("{proxy}/sent")) else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    let differs = difference::between(&sent, &dump);
-    if differs.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+    let sent = control.ask::<Value>(&format!("{proxy}/sent")).ok();
+    let differs = sent.map(|sent| difference::between(&sent, &dump));
+    let is_same = differs.as_ref().is_none_or(Vec::is_empty);
+    match settings.output {
+        Format::Json => output::json(&for_programs(dump, differs))?,
+        Format::Table => {
+            output::text(&for_people(*what, &dump))?;
+            if let Some(lines) = differs.filter(|_| !is_same) {
+                output::line(&format!("\ndiffers from what was sent:\n{}", lines.join("\n")))?;
+            }
+        }
     }
-    output::line(&format!("\ndiffers from what was sent:\n{}", differs.join("\n")))?;
-    Ok(ExitCode::FAILURE)
+    Ok(if is_same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The dump with what of it differs; `null` where nobody knows what was sent.
+fn for_programs(mut dump: Value, differs: Option<Vec<String>>) -> Value {
+    if let Some(fields) = dump.as_object_mut() {
+        fields.insert("differences".to_owned(), differs.into());
+    }
+    dump
 }
 
 fn for_people(what: What, dump: &Value) -> String {

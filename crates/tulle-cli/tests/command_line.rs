@@ -110,20 +110,67 @@ fn a_control_plane_that_is_not_there_is_one_line() {
 
 /// Answers one request on a port of its own; the address, and the request's first line.
 fn answering(status: &str, body: &str) -> (String, std::thread::JoinHandle<String>) {
+    let (address, serving) = answering_all(&[(status, body)]);
+    (address, std::thread::spawn(|| serving.join().expect("served").concat()))
+}
+
+/// Answers requests one after the other, each on a connection of its own.
+fn answering_all(answers: &[(&str, &str)]) -> (String, std::thread::JoinHandle<Vec<String>>) {
     use std::io::{BufRead, BufReader, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
-    let length = body.len();
-    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+    let answer = |(status, body): &(&str, &str)| {
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    };
+    let answers: Vec<String> = answers.iter().map(answer).collect();
     let serving = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a connection");
-        let lines = BufReader::new(stream.try_clone().expect("a copy")).lines();
-        let head: Vec<String> =
-            lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-        stream.write_all(answer.as_bytes()).expect("written");
-        head.into_iter().next().unwrap_or_default()
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let lines = BufReader::new(stream.try_clone().expect("a copy")).lines();
+            let head: Vec<String> =
+                lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            stream.write_all(answer.as_bytes()).expect("written");
+            asked.extend(head.into_iter().next());
+        }
+        asked
     });
     (address, serving)
+}
+
+#[test]
+fn what_a_proxy_does_not_hold_as_it_was_sent_is_told_in_both_formats() {
+    let dump = r#"{"configs": [{
+        "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
+        "dynamic_active_clusters": [
+        {"version_info": "1", "cluster": {"name": "old"}}
+    ]}]}"#;
+    let sent = |version: &str| {
+        format!(r#"{{"cluster": {{"rejected": null, "resources": {{"old": "{version}"}}}}}}"#)
+    };
+    let differs = "cluster old: sent as 2, held as 1";
+    for (status, version, format, code, says) in [
+        ("200 OK", "2", "table", 1, differs),
+        ("200 OK", "2", "json", 1, differs),
+        ("200 OK", "1", "table", 0, "old"),
+        ("200 OK", "1", "json", 0, "\"differences\": []"),
+        ("404 Not Found", "2", "json", 0, "\"differences\": null"),
+    ] {
+        let (address, serving) = answering_all(&[("200 OK", dump), (status, &sent(version))]);
+        let output =
+            tulle(&["proxy-config", "clusters", "a/b", "--control", &address, "-o", format]);
+        let asked = serving.join().expect("served");
+        let paths = ["/api/v1/proxies/a/b/config?kind=clusters", "/api/v1/proxies/a/b/sent"];
+        assert_eq!(asked, paths.map(|path| format!("GET {path} HTTP/1.1")));
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{status} {version} {format}: {told}");
+        assert!(told.contains(says), "{status} {version} {format}: {told}");
+        assert_eq!(told.contains(differs), code == 1, "{told}");
+        if format == "json" {
+            let json: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+            assert_eq!(json["configs"][0]["dynamic_active_clusters"][0]["version_info"], "1");
+        }
+    }
 }
 
 #[test]

@@ -60,11 +60,11 @@ pub trait Store: Send {
     /// The store cannot be read at all; single damaged values are left out with a warning.
     fn load(&self, table: Table) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
 
-    /// Keeps one value, or forgets it. Afterwards a reader sees the old value or the new one,
-    /// never a part.
+    /// Keeps one value, or forgets it, so that it survives a power cut. Afterwards a reader sees the
+    /// old value or the new one, never a part.
     ///
     /// # Errors
-    /// The old value is still there.
+    /// The old value may still be there.
     fn write(&self, write: &Write) -> Result<(), StoreError>;
 }
 

@@ -19,6 +19,8 @@ mod edge_rows;
 mod framing;
 #[path = "hostile/heads.rs"]
 mod heads;
+#[path = "hostile/held.rs"]
+mod held;
 #[path = "hostile/http2.rs"]
 mod http2;
 #[path = "hostile/items.rs"]
@@ -80,6 +82,7 @@ async fn http2_requests() {
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     http2::cut_in_body(&stage).await;
     http2::trailers_between_http2_peers(&stage).await;
+    http2::answers_from_http2_peers(&stage).await;
 }
 
 #[tokio::test]

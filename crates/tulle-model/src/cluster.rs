@@ -141,7 +141,7 @@ pub enum LbPolicy {
         /// How many are compared.
         choices: NonZeroU32,
     },
-    /// At random, by weight.
+    /// At random, whatever the weights of endpoints; those of localities count.
     Random,
     /// By hash on a ring (Ketama).
     RingHash {
@@ -260,8 +260,10 @@ pub struct OutlierDetection {
     pub base_ejection_time: Duration,
     /// Longest ejection.
     pub max_ejection_time: Duration,
-    /// At most this share of the cluster, percent, but always at least one endpoint.
+    /// At most this share of the cluster, percent.
     pub max_ejection_percent: u32,
+    /// One endpoint may be left out whatever share of the cluster it is.
+    pub always_eject_one: bool,
 }
 
 impl Default for OutlierDetection {
@@ -275,6 +277,7 @@ impl Default for OutlierDetection {
             base_ejection_time: Duration::from_secs(30),
             max_ejection_time: Duration::from_secs(300),
             max_ejection_percent: 10,
+            always_eject_one: false,
         }
     }
 }
@@ -321,12 +324,17 @@ impl Endpoints {
 pub struct LocalityEndpoints {
     /// Where.
     pub locality: Locality,
-    /// Lower is used first.
-    pub priority: u32,
+    /// Lower is used first; at most [`MAX_PRIORITY`](Self::MAX_PRIORITY).
+    pub priority: u8,
     /// Share among the localities of one priority; `None` is no locality weighting.
     pub weight: Option<NonZeroU32>,
     /// Endpoints.
     pub endpoints: Vec<Endpoint>,
+}
+
+impl LocalityEndpoints {
+    /// The last priority there may be: Envoy's. A balancer has room for all up to the last used.
+    pub const MAX_PRIORITY: u8 = 128;
 }
 
 /// A place.

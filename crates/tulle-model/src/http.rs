@@ -394,7 +394,8 @@ pub struct Http1Settings {
     pub default_host_for_http_10: Arc<str>,
     /// Trailers are passed on.
     pub enable_trailers: bool,
-    /// Header names keep the case in which they came (`preserve_case` formatter).
+    /// The `preserve_case` formatter is configured: for others than this proxy, in which header
+    /// names keep the case in which they came anyway.
     pub preserve_case: bool,
 }
 

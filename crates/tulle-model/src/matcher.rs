@@ -24,10 +24,9 @@ impl Pattern {
     /// # Errors
     /// The text of what is wrong with the expression, or that it is too large.
     pub fn new(source: &str) -> Result<Self, String> {
-        let regex = regex::bytes::RegexBuilder::new(&format!("^(?:{source})$"))
-            .size_limit(PATTERN_SIZE_LIMIT_BYTES)
-            .build()
-            .map_err(|error| error.to_string())?;
+        // By itself first: a parenthesis too many must not end the group that anchors it.
+        compile(source)?;
+        let regex = compile(&format!("^(?:{source})$"))?;
         Ok(Self { regex, source: source.into() })
     }
 
@@ -71,10 +70,7 @@ impl Substitution {
     /// # Errors
     /// The text of what is wrong with either.
     pub fn new(source: &str, replacement: &str) -> Result<Self, String> {
-        let regex = regex::bytes::RegexBuilder::new(source)
-            .size_limit(PATTERN_SIZE_LIMIT_BYTES)
-            .build()
-            .map_err(|error| error.to_string())?;
+        let regex = compile(source)?;
         let template = substitution_template(replacement, regex.captures_len())?;
         Ok(Self { regex, source: source.into(), replacement: replacement.into(), template })
     }
@@ -96,6 +92,11 @@ impl Substitution {
     pub fn replacement(&self) -> &str {
         &self.replacement
     }
+}
+
+fn compile(source: &str) -> Result<regex::bytes::Regex, String> {
+    let mut builder = regex::bytes::RegexBuilder::new(source);
+    builder.size_limit(PATTERN_SIZE_LIMIT_BYTES).build().map_err(|error| error.to_string())
 }
 
 /// RE2's rewrite syntax as the `regex` crate's.
@@ -217,10 +218,17 @@ pub enum HeaderCheck {
 }
 
 impl HeaderMatch {
+    /// That `name` is there.
+    #[must_use]
+    pub fn present(name: HeaderName) -> Self {
+        let check = HeaderCheck::Present(true);
+        Self { name, check, invert: false, treat_missing_as_empty: false }
+    }
+
     /// Whether the request satisfies the match; pseudo headers (`:method`, `:path`) count.
     ///
-    /// A missing header never satisfies a value match, and inverting such a match makes it
-    /// true: `HeaderUtility::matchHeaders` of Envoy.
+    /// A missing header never satisfies a match over its value, inverted or not, unless it counts
+    /// as an empty one: `HeaderUtility` of Envoy.
     #[must_use]
     pub fn matches_request(&self, head: &RequestHead) -> bool {
         if self.name.is_pseudo() {
@@ -240,7 +248,7 @@ impl HeaderMatch {
         let mut values = values.peekable();
         let found = match (&self.check, values.peek()) {
             (HeaderCheck::Present(present), first) => first.is_some() == *present,
-            (_, None) if !self.treat_missing_as_empty => return self.invert,
+            (_, None) if !self.treat_missing_as_empty => return false,
             (_, None) => self.value_matches(b""),
             (_, Some(_)) => values.any(|value| self.value_matches(value)),
         };
@@ -362,3 +370,6 @@ impl Fraction {
         random % u64::from(self.denominator.max(1)) < u64::from(self.numerator)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ conditions! {
     RESET_BEFORE_REQUEST = 3, "reset-before-request";
     /// The connection could not be made.
     CONNECT_FAILURE = 4, "connect-failure";
-    /// The statuses that the upstream marked (`x-envoy-ratelimited` excepted).
+    /// An answer with `x-envoy-ratelimited`, whatever its status: no other condition covers it.
     ENVOY_RATELIMITED = 5, "envoy-ratelimited";
     /// 409.
     RETRIABLE_4XX = 6, "retriable-4xx";

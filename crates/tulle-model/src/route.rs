@@ -330,19 +330,25 @@ pub struct HashPolicy {
 pub enum HashSource {
     /// Of a header.
     Header(HeaderName),
-    /// Of a cookie, generated with the given life when it is missing.
-    Cookie {
-        /// Its name.
-        name: Arc<str>,
-        /// Its `Max-Age`; `None` never generates one, zero makes a session cookie.
-        ttl: Option<Duration>,
-        /// Its `Path`, empty for none.
-        path: Arc<str>,
-    },
+    /// Of a cookie.
+    Cookie(HashCookie),
     /// Of a query parameter.
     Query(Arc<str>),
     /// The downstream address.
     SourceIp,
+}
+
+/// A cookie that is hashed, and set where it is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashCookie {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its `Max-Age`, in whole seconds; `None` never sets one, zero sets one for the session.
+    pub ttl: Option<Duration>,
+    /// Its `Path`, empty for none.
+    pub path: Arc<str>,
+    /// Further attributes by name, some without a value.
+    pub attributes: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// Which requests a circuit-breaker limit counts.

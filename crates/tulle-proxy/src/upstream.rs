@@ -8,6 +8,7 @@
 mod balancing;
 pub mod cluster;
 mod connect;
+mod dialled;
 pub mod dns;
 pub mod endpoint;
 pub mod failure;

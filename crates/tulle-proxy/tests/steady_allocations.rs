@@ -117,6 +117,14 @@ static_resources:
       - lb_endpoints:
         - endpoint:
             address: {{socket_address: {{address: 127.0.0.1, port_value: {backend}}}}}
+  - name: hashed
+    lb_policy: RING_HASH
+    load_assignment:
+      cluster_name: hashed
+      endpoints:
+      - lb_endpoints:
+        - endpoint:
+            address: {{socket_address: {{address: 127.0.0.1, port_value: {backend}}}}}
 "#,
         backend = backend.port()
     )
@@ -144,7 +152,8 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 fn exchange(stream: &mut TcpStream, count: u64) {
-    let request = b"GET /some/path?q=1 HTTP/1.1\r\nhost: one.test\r\nuser-agent: t\r\n\r\n";
+    let request =
+        b"GET /some/path?q=1 HTTP/1.1\r\nhost: one.test\r\nuser-agent: t\r\ncookie: who=me\r\n\r\n";
     let mut bytes = [0; 4096];
     for _ in 0..count {
         stream.write_all(request).unwrap();
@@ -176,4 +185,8 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
     IS_TEST.set(true);
     check("{cluster: backend}");
     check("{cluster: backend, timeout: 3s, retry_policy: {retry_on: 5xx, num_retries: 2}}");
+    check(
+        "{cluster: hashed, hash_policy: [{header: {header_name: user-agent}}, {cookie: {name: who, \
+         ttl: 9s}}, {query_parameter: {name: q}}, {connection_properties: {source_ip: true}}]}",
+    );
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::Finding;
 use crate::diagnostic::Code;
-use crate::istio::{Address, HostPattern, Labels, Protocol, Resolution, ServiceEntry};
+use crate::istio::{Address, HostPattern, Labels, Protocol, Resolution, ServiceEntry, Visibility};
 use crate::object::{Object, ObjectId, Spec};
 use crate::world::{Service, World, selects};
 
@@ -31,6 +31,7 @@ pub(super) fn check(world: &World, findings: &mut Vec<Finding>) {
 struct First<'a> {
     by: &'a ObjectId,
     resolution: Resolution,
+    visibility: &'a Visibility,
     ports: BTreeMap<u16, (&'a ObjectId, &'a Protocol)>,
 }
 
@@ -44,6 +45,7 @@ fn contradictions(entries: &[(&ObjectId, &ServiceEntry)], findings: &mut Vec<Fin
             let first = first.or_insert_with(|| First {
                 by: id,
                 resolution: entry.resolution,
+                visibility: &entry.visibility,
                 ports: BTreeMap::new(),
             });
             if first.resolution != entry.resolution {
@@ -51,6 +53,15 @@ fn contradictions(entries: &[(&ObjectId, &ServiceEntry)], findings: &mut Vec<Fin
                 let message = format!("{host} has another resolution in {}", first.by);
                 let help = "give both the same resolution, or one host each";
                 findings.push(Finding::new(Code::ConflictingPort, id, path, message, help));
+            }
+            let home = &*id.namespace;
+            if first.visibility.namespaces(home) != entry.visibility.namespaces(home) {
+                let message = format!(
+                    "{host} is exported to other namespaces by {}: only those of both see it",
+                    first.by
+                );
+                let (code, help) = (Code::ConflictingExport, "give both the same exportTo");
+                findings.push(Finding::new(code, id, "spec.exportTo", message, help));
             }
             findings.extend(other_protocol(id, entry, &first.ports));
             for port in &entry.ports {

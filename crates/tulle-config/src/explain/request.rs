@@ -7,7 +7,7 @@ use tulle_model::decide::retry::effort;
 use tulle_model::decide::rewrite::{self, location, location_over_tls};
 use tulle_model::decide::route::{RouteFacts, Routed, route};
 use tulle_model::flag::ResponseFlag;
-use tulle_model::head::{RequestHead, Scheme};
+use tulle_model::head::RequestHead;
 use tulle_model::http::{
     FaultAbort, FaultDelay, FaultSettings, HttpConnectionManager, OverrideSetting,
 };
@@ -34,7 +34,7 @@ pub(super) fn explain(
     }
     let ip = call.from.addresses.first().copied().unwrap_or(UNKNOWN);
     at_the_mesh(&mut head, manager.trust.use_remote_address, taken.listener.direction);
-    let caller = believe(&mut head, &manager.trust, Peer { ip, is_tls: false });
+    believe(&mut head, &manager.trust, Peer { ip, is_tls: false });
     let name = joints::destination_name(&taken.listener, taken.original, &head);
     let found =
         store.decide(|now, steps| joints::route_configuration(now, manager, name.as_ref(), steps));
@@ -42,11 +42,7 @@ pub(super) fn explain(
         Ok(config) => config,
         Err(absence) => return no_routes(store, &absence),
     };
-    let facts = RouteFacts {
-        random: call.random,
-        is_tls: head.scheme == Some(Scheme::Https),
-        is_internal: caller.is_internal,
-    };
+    let facts = RouteFacts::of(&head, call.random);
     let of_config = config.origin.as_ref();
     let found = store.decide(|_, steps| {
         Decision::Decided(match route(&config, &head, facts, steps) {

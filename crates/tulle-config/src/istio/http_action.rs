@@ -374,20 +374,31 @@ pub(super) fn fault(field: &Field<'_>) -> Option<FaultSettings> {
 
 fn fault_delay(field: &Field<'_>) -> Option<(Duration, Fraction)> {
     let fields = field.fields("Delay")?;
-    let old = fields.get("percent").and_then(|field| field.number(0..=100));
-    let share = share(&fields).or(old.map(|numerator| Fraction { numerator, denominator: 100 }));
+    let whole = |field: Field<'_>| {
+        let numerator = field.number(0..=100)?;
+        Some(Fraction { numerator, denominator: 100 })
+    };
+    let share = match (fields.get("percentage"), fields.get("percent")) {
+        (None, Some(field)) => whole(field),
+        (Some(_), Some(field)) => {
+            let message = "percentage and percent are both set";
+            field.problem(Code::Conflict, message, "keep percentage");
+            None
+        }
+        (_, None) => share(&fields),
+    };
     let fixed = fields.get("fixedDelay");
     if fixed.is_none() && fields.quiet("exponentialDelay").is_none() {
         fields.missing("fixedDelay");
     }
     let wait = fixed.and_then(|field| field.duration(Duration::from_millis(1)));
     fields.finish(&["exponentialDelay"]);
-    Some((wait?, share.unwrap_or(Fraction::ALWAYS)))
+    Some((wait?, share?))
 }
 
 fn fault_abort(field: &Field<'_>) -> Option<(FaultAbort, Fraction)> {
     let fields = field.fields("Abort")?;
-    let share = share(&fields).unwrap_or(Fraction::ALWAYS);
+    let share = share(&fields);
     let http = fields.get("httpStatus");
     let grpc = fields.get("grpcStatus");
     match (&http, &grpc) {
@@ -402,7 +413,7 @@ fn fault_abort(field: &Field<'_>) -> Option<(FaultAbort, Fraction)> {
     let http = http.and_then(|status| u16::try_from(status).ok()).map(FaultAbort::Http);
     let grpc = grpc.and_then(|field| field.parsed(Code::UnknownValue, grpc_status));
     fields.finish(&["http2Error"]);
-    Some((http.or(grpc.map(FaultAbort::Grpc))?, share))
+    Some((http.or(grpc.map(FaultAbort::Grpc))?, share?))
 }
 
 fn grpc_status(text: &str) -> Result<u32, Wrong> {
@@ -414,11 +425,13 @@ fn grpc_status(text: &str) -> Result<u32, Wrong> {
     })
 }
 
+/// The share of requests that is hit. It has to be said: without it Istio hits none, and whoever
+/// leaves it out means all.
 fn share(fields: &Fields<'_>) -> Option<Fraction> {
-    let percent = fields.get("percentage")?.fields("Percent")?;
-    let numerator = percent.get("value").and_then(|field| field.percentage()).unwrap_or(0);
+    let percent = fields.required("percentage")?.fields("Percent")?;
+    let numerator = percent.required("value").and_then(|field| field.percentage());
     percent.finish(&[]);
-    Some(Fraction { numerator, denominator: 1_000_000 })
+    Some(Fraction { numerator: numerator?, denominator: 1_000_000 })
 }
 
 /// Reads an `HTTPRetry`.

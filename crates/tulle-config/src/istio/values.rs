@@ -153,6 +153,22 @@ impl Visibility {
         }
     }
 
+    /// The namespaces that see an object of namespace `home`; `None` for all there are.
+    pub fn namespaces(&self, home: &str) -> Option<BTreeSet<String>> {
+        let Visibility::Only { own, namespaces } = self else { return None };
+        Some(namespaces.iter().cloned().chain(own.then(|| home.to_owned())).collect())
+    }
+
+    /// What both show, of objects of one namespace.
+    pub fn and(&self, other: &Self, home: &str) -> Self {
+        let namespaces = match (self.namespaces(home), other.namespaces(home)) {
+            (None, _) => return other.clone(),
+            (_, None) => return self.clone(),
+            (Some(one), Some(other)) => one.intersection(&other).cloned().collect(),
+        };
+        Visibility::Only { own: false, namespaces }
+    }
+
     /// Reads `exportTo`.
     pub(super) fn read(fields: &Fields<'_>) -> Self {
         let texts = fields.texts("exportTo");

@@ -173,7 +173,8 @@ pub(super) fn protocol(declared: Protocol, pool: Option<&ConnectionPool>) -> Ups
     let upgrade = pool.and_then(|pool| pool.upgrade_to_http2) == Some(true);
     match declared {
         Protocol::Http2 | Protocol::Grpc => UpstreamProtocol::Http2(http2),
-        Protocol::Http if upgrade => UpstreamProtocol::Http2(http2),
+        // Whoever asks for it on a port of undeclared protocol knows what is spoken there.
+        Protocol::Http | Protocol::Auto if upgrade => UpstreamProtocol::Http2(http2),
         Protocol::Auto => UpstreamProtocol::Downstream(http2),
         Protocol::Http | Protocol::Tcp | Protocol::Tls => UpstreamProtocol::Http1,
     }

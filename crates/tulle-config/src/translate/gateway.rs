@@ -77,6 +77,9 @@ pub(super) fn routes(context: &Context<'_>, name: &str) -> Option<RouteConfigura
     let mut hosts: BTreeMap<String, Vec<Arc<Route>>> = BTreeMap::new();
     let mut origins: BTreeMap<String, Origin> = BTreeMap::new();
     for rule in context.world.gateway_rules() {
+        if !rule.spec().visibility.shows(&rule.id.namespace, context.client.namespace()) {
+            continue;
+        }
         for (host, gateways) in bound_hosts(rule, &servers) {
             let scope = Scope { place: Place::Gateways(&gateways), port };
             let routes = route::of_rule(context, rule, &scope);
@@ -116,10 +119,6 @@ fn virtual_host(
 fn bound_hosts(rule: &Rule, servers: &[&OwnServer<'_>]) -> BTreeMap<HostPattern, Vec<ObjectId>> {
     let mut hosts: BTreeMap<HostPattern, Vec<ObjectId>> = BTreeMap::new();
     for OwnServer { gateway, server, .. } in servers {
-        let names = &rule.spec().visibility;
-        if !names.shows(&rule.id.namespace, &gateway.namespace) {
-            continue;
-        }
         for offered in &server.hosts {
             if !offered.admits(&gateway.namespace, &rule.id.namespace) {
                 continue;

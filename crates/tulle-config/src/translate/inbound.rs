@@ -34,8 +34,8 @@ fn ports(context: &Context<'_>) -> BTreeMap<u16, InboundPort> {
     let mut ports = BTreeMap::new();
     let (namespace, name) = (context.client.namespace(), context.client.name());
     if let Some(instance) = context.world.instance(namespace, name) {
-        let host = instance.service.as_ref();
-        let service = host.and_then(|host| context.world.named_service(host.as_str(), namespace));
+        let service = context.world.registered_service(instance);
+        let host = service.map_or_else(|| "".into(), |service| service.key.host.clone());
         for own in &instance.ports {
             let declared = service.and_then(|service| service.port(own.number));
             let by_name = Protocol::from_port_name(&own.name);
@@ -43,7 +43,7 @@ fn ports(context: &Context<'_>) -> BTreeMap<u16, InboundPort> {
             ports.entry(own.listen).or_insert(InboundPort {
                 app: own.app,
                 protocol: declared.map_or(by_name, |port| port.protocol),
-                host: host.map_or_else(|| "".into(), |host| host.as_str().into()),
+                host: host.clone(),
                 number: own.number,
                 origin: declared.map_or(origin, |port| port.origin.clone()),
             });
@@ -125,7 +125,8 @@ fn chains(context: &Context<'_>, number: u16, port: &InboundPort) -> Vec<Arc<Fil
         Protocol::Auto => {
             let mut http = http();
             http.matches = ChainMatch { destination_port: Some(number), ..outbound::plain_http() };
-            vec![Arc::new(http), Arc::new(tcp())]
+            let tcp = tcp();
+            vec![Arc::new(http), Arc::new(outbound::no_http(&tcp)), Arc::new(tcp)]
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Outbound listeners and their routes: what a workload's calls go through.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tulle_model::listener::{ChainMatch, FilterChain, Inspection, Listener, NetworkFilter};
@@ -20,6 +21,8 @@ use crate::world::{OutboundPolicy, Owner, Place, Port, Rule, Service};
 /// The listener that intercepted or explicit outbound connections come in by.
 pub const VIRTUAL_OUTBOUND: &str = "virtualOutbound";
 
+/// The transport protocol of what is no TLS.
+const RAW_BUFFER: &str = "raw_buffer";
 /// What the HTTP inspector says of plain HTTP.
 const HTTP_PROTOCOLS: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
 
@@ -126,9 +129,17 @@ pub(super) fn serve(context: &Context<'_>, listener: &mut Listener, target: &Tar
 pub(super) fn plain_http() -> ChainMatch {
     ChainMatch {
         application_protocols: HTTP_PROTOCOLS.iter().map(|name| Arc::from(*name)).collect(),
-        transport_protocol: "raw_buffer".into(),
+        transport_protocol: RAW_BUFFER.into(),
         ..ChainMatch::default()
     }
+}
+
+/// A chain for what `chain` takes and [`plain_http`] beside it leaves over. Among chains there is no
+/// way back from the transport protocol to one that names none, so this one names it too.
+pub(super) fn no_http(chain: &FilterChain) -> FilterChain {
+    let mut chain = chain.clone();
+    chain.matches.transport_protocol = RAW_BUFFER.into();
+    chain
 }
 
 /// One port of one service behind a listener.
@@ -145,43 +156,74 @@ impl<'p> Part<'p> {
 }
 
 /// Gives a listener the chains of the services behind it; `routes` names their routes.
+fn fill(context: &Context<'_>, listener: &mut Listener, routes: &str, parts: &[Part<'_>]) {
+    for chain in chains(context, &mut listener.inspect, routes, parts) {
+        if chain.matches == ChainMatch::default() {
+            listener.default_chain = Some(Arc::new(chain));
+        } else {
+            add(listener, chain);
+        }
+    }
+}
+
+/// Adds a chain to a listener, for what no chain before it takes: two chains that match the same
+/// would be refused.
+pub(super) fn add(listener: &mut Listener, mut chain: FilterChain) {
+    let but_destinations = |chain: &FilterChain| {
+        let destinations = Vec::new();
+        ChainMatch { destinations, ..chain.matches.clone() }
+    };
+    let everywhere = chain.matches.destinations.is_empty();
+    let matches = but_destinations(&chain);
+    for other in listener.chains.iter().filter(|other| but_destinations(other) == matches) {
+        let taken = &other.matches.destinations;
+        if everywhere && taken.is_empty() {
+            return;
+        }
+        chain.matches.destinations.retain(|network| !taken.contains(network));
+    }
+    if everywhere || !chain.matches.destinations.is_empty() {
+        listener.chains.push(Arc::new(chain));
+    }
+}
+
+/// The chains of the services behind one place, and what they have to know of a connection;
+/// `routes` names their routes. At most one matches everything.
 ///
 /// Requests share one chain, whose routes tell the services apart. Of the connections, those with
 /// TLS are told apart by server name; of opaque ones only the first service can have any, which
 /// `analyze` reports.
-fn fill(context: &Context<'_>, listener: &mut Listener, routes: &str, parts: &[Part<'_>]) {
+pub(super) fn chains(
+    context: &Context<'_>,
+    inspect: &mut Inspection,
+    routes: &str,
+    parts: &[Part<'_>],
+) -> Vec<FilterChain> {
     let http = parts.iter().find(|part| !part.port.protocol.is_opaque());
     let opaque = parts.iter().find(|part| !part.port.protocol.is_http());
+    let mut chains = Vec::new();
     if let Some(part) = http {
         let mut http = request_chain(routes, Some(part.port.origin.clone()));
         if opaque.is_none() {
-            listener.default_chain = Some(Arc::new(http));
-            return;
+            return vec![http];
         }
-        listener.inspect.http = true;
+        inspect.http = true;
         http.matches = plain_http();
-        listener.chains.push(Arc::new(http));
+        chains.push(http);
     }
     let several = parts.len() > 1;
     for part in parts.iter().filter(|part| several && part.port.protocol == Protocol::Tls) {
-        listener.inspect.tls = true;
-        for chain in server_name_chains(context, part) {
-            listener.chains.push(Arc::new(chain));
-        }
+        inspect.tls = true;
+        chains.extend(server_name_chains(context, part));
     }
     let is_rest = |part: &&Part<'_>| match part.port.protocol {
         Protocol::Tls => !several,
         Protocol::Tcp | Protocol::Auto => true,
         Protocol::Http | Protocol::Http2 | Protocol::Grpc => false,
     };
-    let Some(part) = parts.iter().find(is_rest) else { return };
-    for chain in connection_chains(context, part) {
-        if chain.matches == ChainMatch::default() {
-            listener.default_chain = Some(Arc::new(chain));
-        } else {
-            listener.chains.push(Arc::new(chain));
-        }
-    }
+    let rest = parts.iter().find(is_rest);
+    chains.extend(rest.into_iter().flat_map(|part| connection_chains(context, part)));
+    chains
 }
 
 /// A chain for requests, its matches left open.
@@ -200,17 +242,34 @@ pub(super) fn server_name_chains(context: &Context<'_>, part: &Part<'_>) -> Vec<
     chains
 }
 
-/// The chains for connections to a service: its TCP rules, or all of it.
+/// The chains for connections to a service: those of its TCP rules that apply, and last, unless one
+/// of them takes everything, the service itself.
 pub(super) fn connection_chains(context: &Context<'_>, part: &Part<'_>) -> Vec<FilterChain> {
     let Part { service, port } = part;
     let name = &format!("{}:{}", service.key.host, port.number);
     let namespace = context.client.namespace();
     let rule = context.world.rule(&service.host, namespace, &service.key.namespace);
-    let Some(rule) = rule.filter(|rule| !rule.spec().tcp.is_empty()) else {
-        let cluster = ClusterName::outbound(port.number, "", &service.key.host);
-        let proxy = connections(context, name, vec![(cluster, 1)], Some(port.origin.clone()));
-        return vec![made(name, NetworkFilter::Tcp(proxy), Some(port.origin.clone()))];
-    };
+    let mut chains = Vec::new();
+    if let Some(rule) = rule {
+        let (ruled, is_all) = ruled_chains(context, rule, port, name);
+        if is_all {
+            return ruled;
+        }
+        chains = ruled;
+    }
+    let cluster = ClusterName::outbound(port.number, "", &service.key.host);
+    let proxy = connections(context, name, vec![(cluster, 1)], Some(port.origin.clone()));
+    chains.push(made(name, NetworkFilter::Tcp(proxy), Some(port.origin.clone())));
+    chains
+}
+
+/// The chains of the TCP rules that apply, and whether the last of them takes everything.
+fn ruled_chains(
+    context: &Context<'_>,
+    rule: &Rule,
+    port: &Port,
+    name: &str,
+) -> (Vec<FilterChain>, bool) {
     let mut chains = Vec::new();
     for (index, route) in rule.spec().tcp.iter().enumerate() {
         let origin = rule.id.origin().at(format!("spec.tcp[{index}]"));
@@ -220,16 +279,14 @@ pub(super) fn connection_chains(context: &Context<'_>, part: &Part<'_>) -> Vec<F
             let origin = proxy.origin.clone();
             let mut chain = made(name, NetworkFilter::Tcp(proxy.clone()), origin);
             chain.name = format!("{name}/{index}").into();
-            if chains.iter().all(|other: &FilterChain| other.matches != matches) {
-                chain.matches = matches;
-                chains.push(chain);
-            }
+            chain.matches = matches;
+            chains.push(chain);
             if is_all {
-                return chains;
+                return (chains, true);
             }
         }
     }
-    chains
+    (chains, false)
 }
 
 /// The conditions under which a TCP rule takes a connection, as chains match them.
@@ -309,14 +366,17 @@ pub(super) fn routes(context: &Context<'_>, name: &str) -> Option<RouteConfigura
     let target = Target::of(context, name)?;
     let name = target.name();
     let everything = || vec![Arc::from("*")];
-    let hosts = match &target {
+    let made = match &target {
         Target::Service(service, port) => {
             if port.protocol.is_opaque() {
                 return None;
             }
             vec![Arc::new(virtual_host(context, service, port, everything()))]
         }
-        Target::Shared(address, owners) => shared_hosts(context, *address, owners),
+        Target::Shared(address, owners) => {
+            let parts: Vec<Part<'_>> = owners.iter().filter_map(Part::of).collect();
+            hosts(context, &parts, Some(address.ip()))
+        }
         Target::Rules(_, rule) => {
             let scope = Scope { place: Place::Mesh, port: 80 };
             let routes = route::of_rule(context, rule, &scope);
@@ -324,27 +384,23 @@ pub(super) fn routes(context: &Context<'_>, name: &str) -> Option<RouteConfigura
             vec![Arc::new(route::virtual_host(context, &name, everything(), routes, origin))]
         }
     };
-    Some(configuration(&name, hosts))
+    Some(configuration(&name, made))
 }
 
-fn shared_hosts(
+/// The virtual hosts of services in one place, each host once; the first takes requests to
+/// `address`, too, if there is one: of a caller that names it and no host.
+pub(super) fn hosts(
     context: &Context<'_>,
-    address: SocketAddr,
-    owners: &[Owner<'_>],
+    parts: &[Part<'_>],
+    address: Option<IpAddr>,
 ) -> Vec<Arc<VirtualHost>> {
-    let mut taken: Vec<Arc<str>> = Vec::new();
+    let mut taken: BTreeSet<Arc<str>> = BTreeSet::new();
     let mut hosts = Vec::new();
-    for Owner { service, port } in owners {
-        let Some(port) = service.port(*port).filter(|port| !port.protocol.is_opaque()) else {
-            continue;
-        };
+    for Part { service, port } in parts.iter().filter(|part| !part.port.protocol.is_opaque()) {
         let mut domains = domains(context, service);
-        if hosts.is_empty() {
-            // A caller that names the address and no host means the first.
-            domains.push(network_filter::address_domain(address.ip()));
-        }
-        domains.retain(|domain| !taken.contains(domain));
-        taken.extend(domains.iter().cloned());
+        let address = address.filter(|_| hosts.is_empty());
+        domains.extend(address.map(network_filter::address_domain));
+        domains.retain(|domain| taken.insert(domain.clone()));
         if !domains.is_empty() {
             hosts.push(Arc::new(virtual_host(context, service, port, domains)));
         }
@@ -367,7 +423,8 @@ pub(super) fn domains(context: &Context<'_>, service: &Service) -> Vec<Arc<str>>
     domains
 }
 
-/// The virtual host of a service: the rules for it, or all of it.
+/// The virtual host of a service: the rules for it, or all of it where none applies to this caller
+/// and port.
 pub(super) fn virtual_host(
     context: &Context<'_>,
     service: &Service,
@@ -377,17 +434,13 @@ pub(super) fn virtual_host(
     let name = format!("{}:{}", service.key.host, port.number);
     let namespace = context.client.namespace();
     let rule = context.world.rule(&service.host, namespace, &service.key.namespace);
-    let (routes, origin) = match rule.filter(|rule| !rule.spec().http.is_empty()) {
-        Some(rule) => {
-            let scope = Scope { place: Place::Mesh, port: port.number };
-            (route::of_rule(context, rule, &scope), rule.id.origin())
-        }
-        None => {
-            let cluster = ClusterName::outbound(port.number, "", &service.key.host);
-            let forward = route::to_service(context, cluster, port.origin.clone());
-            (vec![Arc::new(forward)], port.origin.clone())
-        }
-    };
+    let scope = Scope { place: Place::Mesh, port: port.number };
+    let ruled = rule.map(|rule| (route::of_rule(context, rule, &scope), rule.id.origin()));
+    let (routes, origin) = ruled.filter(|(routes, _)| !routes.is_empty()).unwrap_or_else(|| {
+        let cluster = ClusterName::outbound(port.number, "", &service.key.host);
+        let forward = route::to_service(context, cluster, port.origin.clone());
+        (vec![Arc::new(forward)], port.origin.clone())
+    });
     route::virtual_host(context, &name, domains, routes, Some(origin))
 }
 

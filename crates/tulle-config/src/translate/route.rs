@@ -11,7 +11,7 @@ use tulle_model::name::ClusterName;
 use tulle_model::origin::Origin;
 use tulle_model::retry::{RetryOn, RetryPolicy};
 use tulle_model::route::{
-    ClusterChoice, Forward, HashPolicy, HashSource, HostRewrite, PathRewrite, Redirect,
+    ClusterChoice, Forward, HashCookie, HashPolicy, HashSource, HostRewrite, PathRewrite, Redirect,
     RedirectPath, Route, RouteAction, RouteMatch, VirtualHost, WeightedCluster,
 };
 
@@ -74,6 +74,11 @@ pub(super) fn virtual_host(
         overrides: Vec::new(),
         origin,
     }
+}
+
+/// Whether any rule applies here, whatever the request.
+pub(super) fn applies(context: &Context<'_>, rule: &Rule, scope: &Scope<'_>) -> bool {
+    rule.spec().http.iter().any(|route| !conditions(context, rule, route, scope).is_empty())
 }
 
 /// The rules that apply, in order; nothing after one that takes everything.
@@ -165,8 +170,11 @@ fn route_match(condition: &HttpMatch) -> RouteMatch {
 }
 
 fn header(name: HeaderName, text: &TextMatch, invert: bool) -> HeaderMatch {
-    let check = string(text).map_or(HeaderCheck::Present(true), HeaderCheck::String);
-    HeaderMatch { name, check, invert, treat_missing_as_empty: false }
+    let string = string(text);
+    // A request without the header has it without that value, too.
+    let treat_missing_as_empty = invert && string.is_some();
+    let check = string.map_or(HeaderCheck::Present(true), HeaderCheck::String);
+    HeaderMatch { name, check, invert, treat_missing_as_empty }
 }
 
 fn string(text: &TextMatch) -> Option<StringMatch> {
@@ -323,9 +331,12 @@ fn hash_policies(balancer: Option<&LoadBalancer>) -> Vec<HashPolicy> {
     let Some(LoadBalancer::RingHash { key, .. }) = balancer else { return Vec::new() };
     let source = match key {
         HashKey::Header(name) => HashSource::Header(name.clone()),
-        HashKey::Cookie { name, path, ttl } => {
-            HashSource::Cookie { name: name.as_str().into(), ttl: *ttl, path: path.as_str().into() }
-        }
+        HashKey::Cookie { name, path, ttl } => HashSource::Cookie(HashCookie {
+            name: name.as_str().into(),
+            ttl: *ttl,
+            path: path.as_str().into(),
+            attributes: Vec::new(),
+        }),
         HashKey::SourceAddress => HashSource::SourceIp,
         HashKey::Query(name) => HashSource::Query(name.as_str().into()),
     };
@@ -344,16 +355,28 @@ fn rewrite_into(forward: &mut Forward, rewrite: &istio::Rewrite) {
     }
 }
 
+/// The port that is written behind the host. One that goes without saying is not, where nothing else
+/// can stand there: the host is given, or the caller's own host has that port or none.
+fn written_port(redirect: &istio::Redirect, addressed: u16) -> Option<u16> {
+    let port = match redirect.port {
+        RedirectPort::Number(number) => number,
+        RedirectPort::FromRequest => addressed,
+        RedirectPort::FromProtocol | RedirectPort::Unsaid => return None,
+    };
+    let default = match redirect.scheme.as_deref() {
+        Some("https") => 443,
+        _ => 80,
+    };
+    let goes_without = port == default && (redirect.authority.is_some() || port == addressed);
+    (!goes_without).then_some(port)
+}
+
 fn redirection(redirect: &istio::Redirect, port: u16) -> Redirect {
     Redirect {
         status: redirect.code,
         scheme: redirect.scheme.as_deref().map(Arc::from),
         host: redirect.authority.as_deref().map(Arc::from),
-        port: match redirect.port {
-            RedirectPort::Number(number) => Some(number),
-            RedirectPort::FromRequest => Some(port),
-            RedirectPort::FromProtocol | RedirectPort::Unsaid => None,
-        },
+        port: written_port(redirect, port),
         path: redirect.uri.as_deref().map(|uri| RedirectPath::Full(uri.into())),
         strip_query: false,
     }

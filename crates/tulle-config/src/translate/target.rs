@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::Context;
+use super::route::{self, Scope};
 use crate::istio::{HostName, HostPattern};
-use crate::world::{Owner, Port, Rule, Service};
+use crate::world::{Owner, Place, Port, Rule, Service};
 
 /// Port on which hosts are served that only a virtual service knows, as Istio has it.
 const RULES_ONLY_PORT: u16 = 80;
@@ -65,7 +66,8 @@ impl<'a> Target<'a> {
             .hosts
             .iter()
             .any(|known| *known != HostPattern::Any && known.matches(host.as_str()));
-        let served = port == RULES_ONLY_PORT && !rule.spec().http.is_empty();
+        let scope = Scope { place: Place::Mesh, port };
+        let served = port == RULES_ONLY_PORT && route::applies(context, rule, &scope);
         (named && served).then_some(Target::Rules(host, rule))
     }
 

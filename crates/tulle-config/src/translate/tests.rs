@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tulle_model::cluster::{Cluster, Discovery, Endpoints, LbPolicy, UpstreamProtocol};
+use tulle_model::decide::filter_chain::{ConnectionFacts, filter_chain};
 use tulle_model::listener::{Listener, NetworkFilter, OnDemand};
 use tulle_model::lookup::Needed;
 use tulle_model::matcher::{HeaderCheck, PathMatch, StringMatchKind};
@@ -188,6 +189,38 @@ fn the_workload_of_an_endpoint_is_called_through_its_sidecar() {
 }
 
 #[test]
+fn a_port_of_undeclared_protocol_takes_requests_bytes_and_tls() {
+    let mut own = instance("shop", "v1", "10.1.0.1", "payment");
+    own.ports[0].name = "x".into();
+    let world = world("", vec![own]);
+    let mut client = client("shop");
+    client.name = "v1".into();
+    client.bind.explicit = true;
+    let inbound = listener(&world, &client, VIRTUAL_INBOUND).unwrap();
+    assert!(inbound.default_chain.is_none());
+    for (is_tls, protocols, expected) in [
+        (false, &["http/1.1"][..], "http"),
+        (false, &[], "tcp"),
+        (true, &["http/1.1"], "tcp"),
+        (true, &[], "tcp"),
+    ] {
+        let facts = ConnectionFacts {
+            destination: "10.1.0.1:80".parse().unwrap(),
+            source: "10.1.0.2:999".parse().unwrap(),
+            direct_source: "10.1.0.2:999".parse().unwrap(),
+            server_name: "",
+            is_tls,
+            application_protocols: protocols,
+        };
+        let chain = filter_chain(&inbound, &facts).map(|chain| match &chain.network {
+            NetworkFilter::Http(_) => "http",
+            NetworkFilter::Tcp(_) => "tcp",
+        });
+        assert_eq!(chain, Some(expected), "TLS: {is_tls}, {protocols:?}");
+    }
+}
+
+#[test]
 fn a_workload_lets_through_what_its_callers_may_send() {
     let rule = "
 apiVersion: networking.istio.io/v1
@@ -282,6 +315,30 @@ spec:
         let name = format!("outbound|80||{host}");
         assert_eq!(endpoints(&world, &client("shop"), &name), ["10.1.0.1:80", "10.1.0.7:80"]);
     }
+    let policy = "
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: pay, namespace: shop}
+spec:
+  host: pay
+  trafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}}
+";
+    for (host, registered) in [("pay", full), (full, "pay"), ("pay", "pay"), (full, full)] {
+        let declared = declared(host).replace("name: http}", "name: x, protocol: GRPC}");
+        let instances = vec![instance("shop", "v1", "10.1.0.1", registered)];
+        let world = world(&format!("{declared}---{policy}"), instances);
+        let mut own = client("shop");
+        own.name = "v1".into();
+        let inbound = cluster(&world, &own, "inbound|80||").unwrap();
+        assert!(matches!(inbound.protocol, UpstreamProtocol::Http2(_)), "{host} and {registered}");
+        assert_eq!(inbound.limits.default.max_connections, 7, "{host} and {registered}");
+        let origin = inbound.origin.as_ref().unwrap().to_string();
+        assert_eq!(origin, "ServiceEntry shop/pay spec.ports[0]");
+        let asked = translate(&Needed::of(ResourceKind::Cluster, "inbound|80||"), &world, &own);
+        for form in ["pay", full] {
+            assert!(asked.queries.contains(&Query::Service(form.into())), "{form}");
+        }
+    }
     let world = world("", vec![instance("shop", "v1", "10.1.0.1", full)]);
     for asked in ["pay.shop:80", "pay.shop.svc:80", "pay.shop.svc.cluster.local:80"] {
         let found = listener(&world, &client("elsewhere"), asked).unwrap();
@@ -343,6 +400,34 @@ fn what_a_client_may_not_see_is_not_there() {
     }
     assert!(cluster(&world, &client("b"), "outbound|80||one.example").is_none());
     assert!(endpoints(&world, &client("b"), "outbound|80||one.example").is_empty());
+}
+
+#[test]
+fn a_host_that_two_entries_export_differently_is_seen_where_both_show_it() {
+    let entry = |name: &str, port: u16, to: &str| {
+        format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: {name}, namespace: a}}
+spec:
+  hosts: [one.example]
+  exportTo: [{to}]
+  ports: [{{number: {port}, name: http}}]
+  resolution: STATIC
+  endpoints: [{{address: 10.6.0.{port}}}]
+---"
+        )
+    };
+    for (first, second) in [("'*'", "'.', c"), ("'.', c", "'*'"), ("b, c", "'.', c")] {
+        let world = world(&(entry("x", 80, first) + &entry("y", 90, second)), vec![]);
+        for port in [80, 90] {
+            let name = format!("one.example:{port}");
+            let seen = |namespace| listener(&world, &client(namespace), &name).is_some();
+            assert!(seen("c") && !seen("b"), "{first} and {second}, port {port}");
+            assert_eq!(seen("a"), !first.contains('b'), "{first} and {second}, port {port}");
+        }
+    }
 }
 
 #[test]
@@ -419,8 +504,42 @@ spec:
     let [order, rest] = routes.virtual_hosts[0].routes.as_slice() else { panic!() };
     assert_eq!(order.matches.path, PathMatch::Prefix("/order".into()));
     let RouteAction::Redirect(redirect) = &rest.action else { panic!() };
-    assert_eq!((redirect.port, redirect.status), (Some(80), 301));
+    assert_eq!((redirect.port, redirect.status), (None, 301), "80 goes without saying");
     assert!(cluster(&world, &gateway, "outbound|80||orderservice").is_some());
+}
+
+#[test]
+fn a_rule_is_exported_to_the_gateway_proxy_and_not_to_the_gateway_object() {
+    let world = |to: &str| {
+        let yaml = format!(
+            "
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {{name: edge, namespace: objects}}
+spec:
+  selector: {{app: caller}}
+  servers:
+  - port: {{number: 80, name: http, protocol: HTTP}}
+    hosts: ['*/www.example']
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: www, namespace: shop}}
+spec:
+  hosts: [www.example]
+  gateways: [objects/edge]
+  exportTo: [{to}]
+  http: [{{directResponse: {{status: 200}}}}]
+"
+        );
+        world(&yaml, vec![])
+    };
+    let mut gateway = client("proxies");
+    gateway.role = Role::Gateway;
+    for (to, hosts) in [("'*'", 1), ("proxies", 1), ("objects", 0), ("'.'", 0)] {
+        let found = routes(&world(to), &gateway, "http.80").virtual_hosts.len();
+        assert_eq!(found, hosts, "exported to {to}");
+    }
 }
 
 #[test]
@@ -473,6 +592,136 @@ spec:
     for name in &clusters {
         assert!(cluster(&world, &envoy, name).is_some(), "{name}");
     }
+}
+
+const NETWORKS: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: one, namespace: a}
+spec:
+  hosts: [one.example]
+  addresses: [10.1.0.0/16, 10.2.0.0/16, 10.3.0.1]
+  ports: [{number: 80, name: http}, {number: 90, name: x}, {number: 100, name: tcp}]
+  resolution: STATIC
+  endpoints: [{address: 10.6.0.1}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: two, namespace: a}
+spec:
+  hosts: [two.example]
+  addresses: [10.1.0.0/16]
+  ports: [{number: 80, name: http}]
+  resolution: STATIC
+  endpoints: [{address: 10.6.0.2}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: named, namespace: a}
+spec:
+  hosts: [named.example]
+  ports: [{number: 100, name: tcp}]
+  resolution: STATIC
+  endpoints: [{address: 10.6.0.3}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: web, namespace: a}
+spec:
+  hosts: [web.example]
+  ports: [{number: 100, name: http}]
+  resolution: STATIC
+  endpoints: [{address: 10.6.0.4}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: inner, namespace: a}
+spec:
+  hosts: [inner.example]
+  addresses: [10.1.7.128/25]
+  ports: [{number: 90, name: http}]
+  resolution: STATIC
+  endpoints: [{address: 10.6.0.5}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: one, namespace: a}
+spec:
+  hosts: [one.example, named.example]
+  tcp:
+  - match: [{destinationSubnets: [10.1.7.0/24, 10.2.0.0/16, 10.9.0.0/16, 10.1.7.192/26]}]
+    route: [{destination: {host: two.example}}]
+";
+
+/// The chains of a listener: what they match, and where they lead.
+fn chains_of(world: &World, client: &Client, name: &str) -> Vec<String> {
+    let listener = listener(world, client, name).unwrap();
+    let told = |chain: &Arc<tulle_model::listener::FilterChain>| {
+        let networks = chain.matches.destinations.iter().map(ToString::to_string);
+        let networks: Vec<String> = networks.collect();
+        let to = match &chain.network {
+            NetworkFilter::Tcp(proxy) => proxy.clusters[0].0.to_string(),
+            NetworkFilter::Http(http) => match &http.routes {
+                tulle_model::http::RouteSource::Discovered(name) => format!("routes {name}"),
+                other => panic!("{other:?}"),
+            },
+        };
+        let http =
+            match (&chain.matches.application_protocols[..], &*chain.matches.transport_protocol) {
+                ([], "") => "",
+                ([], _) => "raw ",
+                _ => "http ",
+            };
+        format!("{}: {http}{to}", networks.join(" "))
+    };
+    listener.chains.iter().chain(&listener.default_chain).map(told).collect()
+}
+
+#[test]
+fn a_stock_envoy_tells_services_apart_by_their_networks_as_our_own_proxy_does() {
+    let world = world(NETWORKS, vec![]);
+    let mut envoy = client("a");
+    envoy.assembly = Assembly::Envoy;
+    let names = names(ResourceKind::Listener, &world, &envoy).names;
+    assert!(names.contains(&"0.0.0.0:80".into()) && names.contains(&"10.3.0.1:80".into()));
+    let expected = [
+        "10.1.0.0/16: routes 10.1.0.0/16:80",
+        "10.2.0.0/16: routes one.example:80",
+        ": PassthroughCluster",
+    ];
+    assert_eq!(chains_of(&world, &envoy, "0.0.0.0:80"), expected);
+    let shared = routes(&world, &envoy, "10.1.0.0/16:80");
+    let domains: Vec<&str> =
+        shared.virtual_hosts.iter().flat_map(|host| host.domains.iter().map(|d| &**d)).collect();
+    assert_eq!(domains, ["one.example", "two.example"]);
+    assert_eq!(&*routes(&world, &envoy, "one.example:80").virtual_hosts[0].domains[0], "*");
+    let undeclared = [
+        "10.1.0.0/16 10.2.0.0/16: http routes one.example:90",
+        "10.1.7.0/24 10.2.0.0/16: outbound|80||two.example",
+        "10.1.0.0/16: outbound|90||one.example",
+        "10.1.7.0/24 10.2.0.0/16: raw outbound|80||two.example",
+        "10.1.0.0/16: raw outbound|90||one.example",
+        "10.1.7.128/25: routes inner.example:90",
+        ": PassthroughCluster",
+    ];
+    assert_eq!(chains_of(&world, &envoy, "0.0.0.0:90"), undeclared);
+}
+
+#[test]
+fn rules_of_a_service_without_address_keep_their_networks_at_a_stock_envoy() {
+    let world = world(NETWORKS, vec![]);
+    let mut envoy = client("a");
+    envoy.assembly = Assembly::Envoy;
+    let expected = [
+        "10.1.7.0/24 10.1.7.192/26 10.2.0.0/16: outbound|80||two.example",
+        "10.1.0.0/16: outbound|100||one.example",
+        ": http routes 100",
+        "10.9.0.0/16: http routes 100",
+        "10.9.0.0/16: outbound|80||two.example",
+        "10.9.0.0/16: raw outbound|80||two.example",
+        ": outbound|100||named.example",
+    ];
+    assert_eq!(chains_of(&world, &envoy, "0.0.0.0:100"), expected);
 }
 
 #[test]

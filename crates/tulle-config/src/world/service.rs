@@ -14,7 +14,7 @@ use crate::istio::{Address, HostPattern, Labels, Location, Protocol, Resolution,
 mod build;
 
 use build::Parts;
-pub(super) use build::Sources;
+pub(super) use build::{Sources, forms};
 
 /// Which service: its host and the namespace that declares it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,7 +10,7 @@ use super::address::Owner;
 use super::changes::Query;
 use super::policy::Policies;
 use super::rule::Rule;
-use super::service::{Backend, Service, ServiceKey, complete};
+use super::service::{Backend, Service, ServiceKey, complete, forms};
 use super::workload::{InstanceKey, WorkloadInstance};
 use super::{MeshSettings, World};
 use crate::istio::{Gateway, HostPattern};
@@ -57,6 +57,14 @@ impl<'a> View<'a> {
     pub fn named_service(&self, host: &str, namespace: &str) -> Option<&'a Arc<Service>> {
         self.ask(Query::Service(host.into()));
         self.world.services.exact(host, namespace)
+    }
+
+    /// The service that a workload registered for, under whichever form of its name it is there.
+    pub fn registered_service(&self, instance: &WorkloadInstance) -> Option<&'a Arc<Service>> {
+        let services = &self.world.services.services;
+        let forms = forms(instance, &self.world.settings.domain)?;
+        forms.iter().for_each(|key| self.ask(Query::Service(key.host.clone())));
+        forms.iter().find_map(|key| services.get(key))
     }
 
     /// The services that own an address and port, as `namespace` sees them: a service whose host

@@ -10,7 +10,9 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, Views};
-use crate::ingest::registry::{Entry, Event, Offer, Port, Refusal, Source, Workload, WorkloadName};
+use crate::ingest::registry::{
+    Entry, Event, KeepError, Offer, Port, Refusal, Source, Workload, WorkloadName,
+};
 
 /// Shortest and longest lease that can be asked for, in seconds.
 const LEASE_SECONDS: std::ops::RangeInclusive<u64> = 1..=86_400;
@@ -100,7 +102,7 @@ pub(super) async fn put(
     let name = workload.name.clone();
     let lease = put.lease_seconds.map(Duration::from_secs);
     let event = Event::Put { workload, ready: put.ready, lease };
-    views.registry.handle(event, Instant::now()).map_err(failure)?;
+    views.registry.handle_and_keep(&name, event, Instant::now()).await.map_err(unkept)?;
     let entry = views.registry.entry(&name).ok_or(Refusal::NotFound(name)).map_err(failure)?;
     Ok(Json(Shown::of(&entry)))
 }
@@ -110,12 +112,20 @@ pub(super) async fn delete(
     Path((namespace, name)): NamePath,
 ) -> Result<StatusCode, Failure> {
     let name = workload_name(&namespace, &name)?;
-    views.registry.handle(Event::Delete(name), Instant::now()).map_err(failure)?;
+    let event = Event::Delete(name.clone());
+    views.registry.handle_and_keep(&name, event, Instant::now()).await.map_err(unkept)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 fn workload_name(namespace: &str, name: &str) -> Result<WorkloadName, Failure> {
     WorkloadName::new(namespace, name).map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))
+}
+
+fn unkept(error: KeepError) -> Failure {
+    match error {
+        KeepError::Refused(refusal) => failure(refusal),
+        KeepError::NotKept => Failure::new(StatusCode::SERVICE_UNAVAILABLE, error),
+    }
 }
 
 fn failure(refusal: Refusal) -> Failure {

@@ -131,7 +131,7 @@ impl Objects {
             let text = write_stored(object);
             let hash = xxh64(text.as_bytes(), 0);
             if known != Some(hash) {
-                writer.put(Table::Objects, key(id), Some(text.into_bytes()));
+                drop(writer.put(Table::Objects, key(id), Some(text.into_bytes())));
             }
             let root = Some(Arc::clone(&object.source.root));
             fresh.push((id.clone(), Stored { hash, root }));
@@ -143,7 +143,7 @@ impl Objects {
         stored.retain(|id, _| {
             let stays = in_force.contains_key(id);
             if !stays {
-                writer.put(Table::Objects, key(id), None);
+                drop(writer.put(Table::Objects, key(id), None));
             }
             stays
         });
@@ -152,7 +152,7 @@ impl Objects {
 
     fn keep_no_foreign(&mut self, writer: &Writer) {
         for key in std::mem::take(&mut self.foreign) {
-            writer.put(Table::Objects, key, None);
+            drop(writer.put(Table::Objects, key, None));
         }
     }
 }

@@ -3,8 +3,8 @@
 //! A pure state machine; [`crate::agent`] and [`crate::admin`] feed it, [`crate::world`] reads its
 //! view. A sidecar's entry is held by its stream and renewed by every message; when the stream is
 //! lost the entry stays for one lease, because the loss of a stream is not the loss of a workload.
-//! An entry kept by the store starts with a whole lease, so that a restart of the control plane
-//! removes nobody before his proxy had time to come back.
+//! An entry kept by the store starts with its whole lease again, so that a restart of the control
+//! plane removes nobody before his proxy, or whoever put it there, had time to come back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 mod shared;
 mod workload;
 
-pub use shared::{SharedRegistry, load};
+pub use shared::{KEEP_LIMIT, KeepError, SharedRegistry, load};
 pub use workload::{MAX_NAME_BYTES, MAX_PORTS, Offer, Port, Workload, WorkloadError, WorkloadName};
 
 /// How long an entry stays after the last message of its stream.
@@ -102,6 +102,8 @@ pub struct Entry {
     pub draining: bool,
     /// Who put it here.
     pub source: Source,
+    /// How long it stays without being heard of; `None` until it is deleted.
+    pub lease: Option<Duration>,
     /// When it goes away by itself.
     pub expires: Option<Instant>,
 }
@@ -121,26 +123,19 @@ pub enum Source {
 }
 
 /// The registered workloads.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Registry {
     entries: BTreeMap<WorkloadName, Entry>,
     held: BTreeMap<StreamId, WorkloadName>,
-    lease: Duration,
-}
-
-impl Default for Registry {
-    fn default() -> Self {
-        Self { entries: BTreeMap::new(), held: BTreeMap::new(), lease: LEASE }
-    }
 }
 
 impl Registry {
-    /// A registry of what the store kept, each entry with a whole lease ahead.
+    /// A registry of what the store kept, each entry with its whole lease ahead.
     #[must_use]
     pub fn restore(kept: impl IntoIterator<Item = Kept>, now: Instant) -> Self {
         let mut registry = Self::default();
         for kept in kept.into_iter().take(MAX_WORKLOADS) {
-            let entry = kept.into_entry(now + registry.lease);
+            let entry = kept.into_entry(now);
             registry.entries.insert(entry.workload.name.clone(), entry);
         }
         registry
@@ -162,9 +157,7 @@ impl Registry {
             Event::Ready { stream, ready } => Ok(self.set_ready(stream, ready, now)),
             Event::Drain(stream) => Ok(self.drain(stream)),
             Event::Closed(stream) => Ok(self.close(stream, now)),
-            Event::Put { workload, ready, lease } => {
-                self.put(workload, ready, lease.map(|lease| now + lease))
-            }
+            Event::Put { workload, ready, lease } => self.put(workload, ready, lease, now),
             Event::Delete(name) => self.delete(&name),
             Event::Tick => Ok(self.expire(now)),
         };
@@ -207,7 +200,8 @@ impl Registry {
             ready,
             draining: false,
             source,
-            expires: Some(now + self.lease),
+            lease: Some(LEASE),
+            expires: Some(now + LEASE),
         };
         let changed = self.insert(entry);
         self.held.insert(stream, name);
@@ -236,6 +230,7 @@ impl Registry {
         let same = old.is_some_and(|old| {
             old.workload == new.workload
                 && old.ready == new.ready
+                && old.lease == new.lease
                 && old.source.same_as(&new.source)
         });
         if same { Vec::new() } else { vec![name] }
@@ -243,7 +238,7 @@ impl Registry {
 
     fn renew(&mut self, stream: StreamId, now: Instant) -> Option<&mut Entry> {
         let entry = self.entries.get_mut(self.held.get(&stream)?)?;
-        entry.expires = Some(now + self.lease);
+        entry.expires = Some(now + LEASE);
         Some(entry)
     }
 
@@ -271,7 +266,7 @@ impl Registry {
         }
         if let Source::Sidecar { stream, .. } = &mut entry.source {
             *stream = None;
-            entry.expires = Some(now + self.lease);
+            entry.expires = Some(now + LEASE);
         }
         Outcome::default()
     }
@@ -280,15 +275,21 @@ impl Registry {
         &mut self,
         workload: Workload,
         ready: bool,
-        expires: Option<Instant>,
+        lease: Option<Duration>,
+        now: Instant,
     ) -> Result<Outcome, Refusal> {
         self.refuse_held(&workload.name)?;
         if !self.entries.contains_key(&workload.name) && self.entries.len() >= MAX_WORKLOADS {
             return Err(Refusal::Full);
         }
-        let workload = Arc::new(workload);
-        let changed =
-            self.insert(Entry { workload, ready, draining: false, source: Source::Api, expires });
+        let changed = self.insert(Entry {
+            workload: Arc::new(workload),
+            ready,
+            draining: false,
+            source: Source::Api,
+            lease,
+            expires: lease.map(|lease| now + lease),
+        });
         Ok(Outcome { changed, ..Outcome::default() })
     }
 
@@ -331,8 +332,12 @@ impl Registry {
         debug_assert!(
             self.entries
                 .values()
-                .all(|entry| { entry.expires.is_some() || matches!(entry.source, Source::Api) }),
+                .all(|entry| { entry.lease.is_some() || matches!(entry.source, Source::Api) }),
             "what a sidecar registered runs out by itself"
+        );
+        debug_assert!(
+            self.entries.values().all(|entry| entry.lease.is_some() == entry.expires.is_some()),
+            "what has a lease runs out, and nothing else"
         );
     }
 }
@@ -366,6 +371,9 @@ pub struct Kept {
     /// Whether it runs out by itself.
     #[serde(default)]
     pub expires: bool,
+    /// After how many seconds without being heard of; absent for [`LEASE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_seconds: Option<u64>,
 }
 
 impl Kept {
@@ -380,11 +388,15 @@ impl Kept {
             workload: (*entry.workload).clone(),
             ready: entry.ready,
             instance,
-            expires: entry.expires.is_some(),
+            expires: entry.lease.is_some(),
+            lease_seconds: entry.lease.filter(|lease| *lease != LEASE).map(|one| one.as_secs()),
         }
     }
 
-    fn into_entry(self, expires: Instant) -> Entry {
+    /// The entry as it begins after a restart at `now`. Nobody is given less than [`LEASE`]: that
+    /// is how long those who renew it may need to find the control plane again.
+    fn into_entry(self, now: Instant) -> Entry {
+        let lease = self.lease_seconds.map_or(LEASE, Duration::from_secs);
         let leased = self.expires || self.instance.is_some();
         Entry {
             workload: Arc::new(self.workload),
@@ -394,7 +406,8 @@ impl Kept {
                 Some(instance) => Source::Sidecar { instance, stream: None },
                 None => Source::Api,
             },
-            expires: leased.then_some(expires),
+            lease: leased.then_some(lease),
+            expires: leased.then(|| now + lease.max(LEASE)),
         }
     }
 }

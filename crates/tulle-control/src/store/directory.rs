@@ -1,10 +1,11 @@
 //! The store as a directory: one file for each key, replaced by renaming.
 //!
-//! The first line of a file names its key and the hash of the rest, so that a file torn by a power
-//! failure is noticed and left out instead of being believed.
+//! A value is on the disk before its name is, and its name before the write is over, so that a power
+//! cut takes back nothing that was kept. The first line of a file names its key and the hash of the
+//! rest: a file that is torn all the same is noticed and left out instead of being believed.
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh64::xxh64;
@@ -42,6 +43,13 @@ impl Directory {
         }
     }
 
+    /// Makes names that came and went last.
+    fn sync(&self, table: Table) -> Result<(), StoreError> {
+        let folder = self.root.join(table.as_str());
+        let synced = File::open(&folder).and_then(|folder| folder.sync_all());
+        synced.map_err(failed("sync", &folder))
+    }
+
     fn path(&self, table: Table, key: &str) -> PathBuf {
         self.root.join(table.as_str()).join(file_name(key))
     }
@@ -70,15 +78,23 @@ impl Store for Directory {
 
     fn write(&self, write: &Write) -> Result<(), StoreError> {
         let path = self.path(write.table, &write.key);
-        let Some(value) = &write.value else { return remove(&path) };
+        let Some(value) = &write.value else {
+            remove(&path)?;
+            return self.sync(write.table);
+        };
         if value.len() > MAX_VALUE_BYTES {
             return Err(StoreError::TooLong { table: write.table, key: write.key.clone() });
         }
         let mut content = header(&write.key, value).into_bytes();
         content.extend_from_slice(value);
         let temporary = path.with_file_name(format!(".{}", file_name(&write.key)));
-        fs::write(&temporary, content).map_err(failed("write", &temporary))?;
-        fs::rename(&temporary, &path).map_err(failed("rename to", &path))
+        let written = File::create(&temporary).and_then(|mut file| {
+            file.write_all(&content)?;
+            file.sync_all()
+        });
+        written.map_err(failed("write", &temporary))?;
+        fs::rename(&temporary, &path).map_err(failed("rename to", &path))?;
+        self.sync(write.table)
     }
 }
 

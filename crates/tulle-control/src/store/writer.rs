@@ -5,9 +5,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use tokio::sync::oneshot;
+
 use super::{Store, Table, Write};
 
-type Pending = BTreeMap<(Table, String), Option<Vec<u8>>>;
+type Key = (Table, String);
+
+/// The newest value of a key, and who wants to know that it is kept.
+#[derive(Debug, Default)]
+struct Change {
+    value: Option<Vec<u8>>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// Resolves when a value is kept, or a newer one of its key; to an error if that failed.
+pub type Kept = oneshot::Receiver<()>;
 
 /// Hands values to the background thread. Dropping it writes what is pending and waits for it.
 #[derive(Debug)]
@@ -24,7 +36,11 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    pending: Pending,
+    pending: BTreeMap<Key, Change>,
+    /// What is written right now, and who wants to know that it is kept.
+    writing: Option<(Key, Vec<oneshot::Sender<()>>)>,
+    /// The newest values that could not be kept.
+    failed: BTreeMap<Key, Option<Vec<u8>>>,
     stop: bool,
 }
 
@@ -34,17 +50,37 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for something to write; `None` when there will be nothing more.
-    fn next(&self) -> Option<Pending> {
+    /// Waits for something to write; `None` when there will be nothing more. The last table comes
+    /// first: somebody may wait for a workload to be kept, nobody does for a thousand objects.
+    fn next(&self) -> Option<Write> {
         let mut state = self.lock();
         loop {
-            if !state.pending.is_empty() {
-                return Some(std::mem::take(&mut state.pending));
+            if let Some((key, Change { value, waiting })) = state.pending.pop_last() {
+                let (table, name) = key.clone();
+                state.writing = Some((key, waiting));
+                return Some(Write { table, key: name, value });
             }
             if state.stop {
                 return None;
             }
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Shared {
+    /// Notes how a write went, and tells who waits that it went well.
+    fn written(&self, write: Write, kept: bool) {
+        let mut state = self.lock();
+        let waiting = state.writing.take().map_or_else(Vec::new, |(_, waiting)| waiting);
+        let key = (write.table, write.key);
+        if !kept && !state.pending.contains_key(&key) {
+            state.failed.insert(key, write.value);
+        }
+        drop(state);
+        for waiting in waiting.into_iter().filter(|_| kept) {
+            // Nobody waits any more.
+            let _ = waiting.send(());
         }
     }
 }
@@ -63,10 +99,41 @@ impl Writer {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Keeps `value` under `key` soon; `None` forgets the key.
-    pub fn put(&self, table: Table, key: String, value: Option<Vec<u8>>) {
-        self.shared.lock().pending.insert((table, key), value);
+    /// Keeps `value` under `key` soon; `None` forgets the key. Whoever needs to know when may wait.
+    pub fn put(&self, table: Table, key: String, value: Option<Vec<u8>>) -> Kept {
+        let (tell, kept) = oneshot::channel();
+        let mut state = self.shared.lock();
+        let key = (table, key);
+        state.failed.remove(&key);
+        let change = state.pending.entry(key).or_default();
+        change.value = value;
+        // Most do not wait, and values of one key may come faster than a disk writes.
+        change.waiting.retain(|waiting| !waiting.is_closed());
+        change.waiting.push(tell);
+        drop(state);
         self.shared.wake.notify_one();
+        kept
+    }
+
+    /// The newest value of `key`, if it is not kept yet; one that could not be kept is tried again.
+    pub fn unkept(&self, table: Table, key: &str) -> Option<Kept> {
+        let key = (table, key.to_owned());
+        let mut state = self.shared.lock();
+        if let Some(value) = state.failed.remove(&key) {
+            drop(state);
+            return Some(self.put(table, key.1, value));
+        }
+        let (tell, kept) = oneshot::channel();
+        let State { pending, writing, .. } = &mut *state;
+        let being_written = writing.as_mut().filter(|(other, _)| *other == key);
+        let waiting = match (pending.get_mut(&key), being_written) {
+            (Some(change), _) => &mut change.waiting,
+            (None, Some((_, waiting))) => waiting,
+            (None, None) => return None,
+        };
+        waiting.retain(|waiting| !waiting.is_closed());
+        waiting.push(tell);
+        Some(kept)
     }
 }
 
@@ -83,23 +150,24 @@ impl Drop for Writer {
 }
 
 fn write_all(shared: &Shared, store: &dyn Store) {
-    while let Some(pending) = shared.next() {
-        for ((table, key), value) in pending {
-            let write = Write { table, key, value };
-            if let Err(error) = store.write(&write) {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::error!(%error, cause, key = write.key, "a value could not be kept");
-            }
+    while let Some(write) = shared.next() {
+        let written = store.write(&write);
+        if let Err(error) = &written {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::error!(%error, cause, key = write.key, "a value could not be kept");
         }
+        shared.written(write, written.is_ok());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+
     use super::super::StoreError;
     use super::*;
 
-    /// Notes what is written; the first write waits until it is let go.
+    /// Notes what is written; the first write waits until it is let go, and forgetting fails once.
     struct Slow {
         gate: Arc<std::sync::Barrier>,
         written: Arc<Mutex<Vec<Write>>>,
@@ -117,7 +185,11 @@ mod tests {
                 self.gate.wait();
             }
             written.push(write.clone());
-            Ok(())
+            match write.value {
+                Some(_) => Ok(()),
+                None if written.iter().filter(|other| other.value.is_none()).count() > 1 => Ok(()),
+                None => Err(StoreError::TooLong { table: write.table, key: write.key.clone() }),
+            }
         }
     }
 
@@ -127,18 +199,39 @@ mod tests {
         let written = Arc::new(Mutex::new(Vec::new()));
         let store = Slow { gate: Arc::clone(&gate), written: Arc::clone(&written) };
         let writer = Writer::start(Box::new(store)).expect("a thread");
-        let put = |key: &str, value: &str| {
-            writer.put(Table::Registry, key.into(), Some(value.into()));
-        };
-        put("first", "1");
+        let put =
+            |key: &str, value: &str| writer.put(Table::Registry, key.into(), Some(value.into()));
+        let mut first = put("first", "1");
         gate.wait();
+        let mut early = put("busy", "early");
         for count in 0..1000 {
-            put("busy", &count.to_string());
+            drop(put("busy", &count.to_string()));
         }
+        let waiting = |writer: &Writer| {
+            let state = writer.shared.lock();
+            state.pending.values().map(|change| change.waiting.len()).sum::<usize>()
+        };
+        assert_eq!(waiting(&writer), 2, "who waits, and the last who did not");
+        drop(writer.put(Table::Objects, "object".into(), Some("2".into())));
+        let mut failing = writer.put(Table::Registry, "gone".into(), None);
+        for kept in [&mut first, &mut early, &mut failing] {
+            assert_eq!(kept.try_recv(), Err(TryRecvError::Empty), "nothing is kept yet");
+        }
+        let late = writer.unkept(Table::Registry, "first").expect("it is being written");
         gate.wait();
+        assert_eq!(failing.blocking_recv().ok(), None, "it could not be kept");
+        let again = writer.unkept(Table::Registry, "gone").expect("it is not kept");
+        assert_eq!(again.blocking_recv(), Ok(()), "it could, the second time");
+        assert!(writer.unkept(Table::Registry, "gone").is_none(), "it is kept");
         drop(writer);
+        assert_eq!((first.try_recv(), early.try_recv()), (Ok(()), Ok(())));
+        assert_eq!(late.blocking_recv(), Ok(()));
         let written = written.lock().expect("not poisoned");
         let values: Vec<_> = written.iter().map(|w| (w.key.as_str(), w.value.clone())).collect();
-        assert_eq!(values, [("first", Some(b"1".to_vec())), ("busy", Some(b"999".to_vec()))]);
+        assert_eq!(values[..2], [("first", Some(b"1".to_vec())), ("gone", None)]);
+        let count = |one: &(&str, Option<Vec<u8>>)| values.iter().filter(|v| *v == one).count();
+        assert_eq!((values.len(), count(&("gone", None))), (5, 2), "{values:?}");
+        assert_eq!(count(&("busy", Some(b"999".to_vec()))), 1, "only the newest: {values:?}");
+        assert_eq!(count(&("object", Some(b"2".to_vec()))), 1);
     }
 }

@@ -21,6 +21,8 @@ spec:
   http:
   - match: [{sourceLabels: {app: web}, headers: {x-who: {exact: 'a b'}}}]
     route: [{destination: {host: order.shop}}]
+  - match: [{headers: {x-who: {exact: nobody}}}]
+    route: [{destination: {host: order.shop}}]
 ";
 
 #[tokio::test]

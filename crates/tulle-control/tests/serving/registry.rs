@@ -62,6 +62,36 @@ async fn a_restart_forgets_nobody() {
 }
 
 #[tokio::test]
+async fn a_workload_that_a_restart_would_forget_is_said_to_be_so() {
+    let place = Place::new(&[]);
+    let control = Control::start(&place).await;
+    let (kept, away) = (place.state.path().join("registry"), place.state.path().join("away"));
+    std::fs::rename(&kept, &away).expect("moved away");
+    for _ in 0..2 {
+        let (status, body) = control.call("PUT", PATH, &workload("10.0.0.7", "")).await;
+        assert!(status == 503 && body.contains("a restart forgets it"), "{status} {body}");
+    }
+    assert_eq!(control.json(PATH).await["ready"], true, "it is in force");
+    std::fs::rename(&away, &kept).expect("back");
+    let (status, body) = control.call("PUT", PATH, &workload("10.0.0.7", "")).await;
+    assert_eq!(status, 200, "{body}");
+    let files = std::fs::read_dir(&kept).expect("the table").count();
+    assert_eq!(files, 1, "what is answered with success is written");
+
+    std::fs::rename(&kept, &away).expect("moved away");
+    std::fs::write(&kept, "").expect("no table");
+    let (status, body) = control.call("DELETE", PATH, "").await;
+    assert_eq!(status, 503, "{body}");
+    std::fs::remove_file(&kept).expect("removed");
+    std::fs::rename(&away, &kept).expect("back");
+    let (status, body) = control.call("DELETE", PATH, "").await;
+    assert_eq!((status, std::fs::read_dir(&kept).expect("the table").count()), (204, 0), "{body}");
+    let (status, body) = control.call("DELETE", PATH, "").await;
+    assert_eq!(status, 404, "{body}");
+    control.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_said() {
     let place = Place::new(&[]);
     let control = Control::start(&place).await;

@@ -23,6 +23,8 @@ pub struct Answer {
     pub status: u16,
     /// Header fields in their order.
     pub headers: Vec<(String, String)>,
+    /// Interim statuses, sent once the head has come.
+    pub interim: Vec<u16>,
     /// DATA frames in their order.
     pub data: Vec<Bytes>,
     /// Trailers, if any.
@@ -220,6 +222,11 @@ async fn turn(
         end: StreamEnd::Complete,
     };
     tokio::time::sleep(Duration::from_millis(answer.wait_ms)).await;
+    for status in &answer.interim {
+        let head = Response::builder().status(*status).header("x-interim", *status);
+        // Whether it was passed on is on the other side of the transcript.
+        let _ = head.body(()).map(|head| respond.send_informational(head));
+    }
     // What the peer thinks of the answer is on its side of the transcript.
     if answer.early {
         let _ = send(&mut respond, &answer).await;

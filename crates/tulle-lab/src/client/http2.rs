@@ -21,6 +21,8 @@ pub(crate) const FLUSH: Duration = Duration::from_millis(100);
 pub struct Http2Request {
     /// `:method`.
     pub method: String,
+    /// `:scheme`; `http` if it is empty.
+    pub scheme: String,
     /// `:authority`.
     pub authority: String,
     /// `:path`.
@@ -35,6 +37,8 @@ pub struct Http2Request {
     pub reset: Option<u32>,
     /// Leave the request open until the response has come.
     pub hold: bool,
+    /// Send no data before an interim response came.
+    pub awaits_interim: bool,
 }
 
 impl Http2Request {
@@ -97,6 +101,8 @@ impl StreamEnd {
 /// What came back on one stream.
 #[derive(Debug, Clone)]
 pub struct Http2Response {
+    /// Interim statuses.
+    pub interim: Vec<u16>,
     /// `:status`; 0 when none came.
     pub status: u16,
     /// Header fields; among equal names in their order.
@@ -155,11 +161,17 @@ impl Client {
         let mut requests = self.requests.clone().ready().await?;
         let ends = request.data.is_empty() && request.trailers.is_empty();
         let ends = ends && request.reset.is_none() && !request.hold;
-        let (response, mut stream) = requests.send_request(head(request)?, ends)?;
+        let (mut response, mut stream) = requests.send_request(head(request)?, ends)?;
         let exchanging = async {
+            let first = match request.awaits_interim {
+                true => interim(&mut response).await,
+                false => None,
+            };
             let sending =
                 async { if ends { Ok(()) } else { send_body(&mut stream, request).await } };
-            tokio::join!(sending, receive(response))
+            let (sent, mut received) = tokio::join!(sending, receive(response));
+            received.interim.splice(0..0, first);
+            (sent, received)
         };
         let (sent, response) = within("a response", self.patience, exchanging).await?;
         // A peer may answer early and refuse the rest: what came back tells, not this error.
@@ -182,7 +194,8 @@ impl Client {
 }
 
 fn head(request: &Http2Request) -> Result<Request<()>> {
-    let uri = format!("http://{}{}", request.authority, request.path);
+    let scheme = if request.scheme.is_empty() { "http" } else { &request.scheme };
+    let uri = format!("{scheme}://{}{}", request.authority, request.path);
     let mut head = Request::builder().method(request.method.as_str()).uri(uri).body(())?;
     *head.headers_mut() = field_map(&request.headers)?;
     Ok(head)
@@ -230,14 +243,24 @@ pub async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, ends: bo
     Ok(())
 }
 
-async fn receive(response: ResponseFuture) -> Http2Response {
+/// The next interim status; none if the final response, or the end, came first.
+async fn interim(response: &mut ResponseFuture) -> Option<u16> {
+    let interim = std::future::poll_fn(|context| response.poll_informational(context)).await;
+    Some(interim?.ok()?.status().as_u16())
+}
+
+async fn receive(mut response: ResponseFuture) -> Http2Response {
     let mut received = Http2Response {
+        interim: Vec::new(),
         status: 0,
         headers: HeaderMap::new(),
         body: Vec::new(),
         trailers: None,
         end: StreamEnd::Complete,
     };
+    while let Some(status) = interim(&mut response).await {
+        received.interim.push(status);
+    }
     match response.await {
         Err(error) => received.end = StreamEnd::of(&error),
         Ok(response) => {

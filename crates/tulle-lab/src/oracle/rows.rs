@@ -2,6 +2,8 @@
 
 use super::{Group, Row};
 
+mod balancing;
+mod callers;
 mod http1;
 mod http1_errors;
 mod http2;
@@ -14,9 +16,9 @@ mod tcp;
 #[must_use]
 pub fn of(group: Group) -> Vec<Row> {
     match group {
-        Group::Routing => routing::rows(),
+        Group::Routing => routing::rows().into_iter().chain(callers::rows()).collect(),
         Group::Http1 => http1::rows().into_iter().chain(http1_errors::rows()).collect(),
-        Group::Resilience => resilience::rows(),
+        Group::Resilience => resilience::rows().into_iter().chain(balancing::rows()).collect(),
         Group::Http2 => http2::rows(),
         Group::Tcp => tcp::rows(),
         Group::Records => records::rows(),

@@ -126,6 +126,14 @@ impl Stage {
         self.http2.get(name).with_context(|| format!("the configuration has no http2 {name}"))
     }
 
+    /// The TCP upstream of this name.
+    ///
+    /// # Errors
+    /// When the configuration has none.
+    pub fn tcp(&self, name: &str) -> Result<&tcp::Backend> {
+        self.tcp.get(name).with_context(|| format!("the configuration has no tcp {name}"))
+    }
+
     /// Memory of the proxy that is in RAM, in KiB.
     ///
     /// # Errors

@@ -53,7 +53,9 @@ pub fn message(what: &str, message: &Message) -> Vec<String> {
 /// A response of HTTP/2.
 #[must_use]
 pub fn http2_response(response: &Http2Response) -> Vec<String> {
-    let mut lines = vec![format!("response HTTP/2 {}", response.status)];
+    let interim = response.interim.iter().map(|status| format!("interim HTTP/2 {status}"));
+    let mut lines: Vec<_> = interim.collect();
+    lines.push(format!("response HTTP/2 {}", response.status));
     lines.extend(fields("header", &pairs(&response.headers)));
     lines.extend(body(&response.body));
     lines.extend(trailers(response.trailers.as_ref()));
@@ -153,8 +155,18 @@ fn without_elapsed(value: &str) -> String {
     }
 }
 
-/// A generated id is compared by its shape.
+/// A generated id is compared by its shape, and so is what a cookie is generated with.
 fn by_shape(value: &str) -> String {
+    let is_generated = |text: &&str| {
+        text.len() == 16
+            && text.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit))
+    };
+    let mut quoted = value.splitn(3, '"');
+    if let (Some(name), Some(_), Some(rest)) =
+        (quoted.next(), quoted.next().filter(is_generated), quoted.next())
+    {
+        return format!("{name}\"<generated>\"{rest}");
+    }
     let groups: Vec<usize> = value.split('-').map(str::len).collect();
     let hex = value.chars().all(|c| c == '-' || c.is_ascii_hexdigit());
     if groups == [8, 4, 4, 4, 12] && hex { "<uuid>".into() } else { value.into() }

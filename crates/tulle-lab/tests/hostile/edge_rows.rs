@@ -26,6 +26,16 @@ pub fn rows() -> Vec<Row> {
         ),
         stripped("edge: x-forwarded-client-cert is stripped", "x-forwarded-client-cert: By=x"),
         stripped("edge: x-tulle-* is stripped", "x-tulle-peer: somebody"),
+        edge(
+            "edge: lines of x-forwarded-for are one list",
+            "/e",
+            "x-forwarded-for: 10.0.0.1\r\nx-forwarded-for: 192.0.2.7",
+        )
+        .is("200 kept")
+        .saw(
+            "GET /e; host: h; x-forwarded-for: 10.0.0.1,192.0.2.7,127.0.0.1; \
+             x-envoy-external-address: 127.0.0.1",
+        ),
         edge(path, "/a/./x/../b", "").is("200 kept").saw("GET /a/b; *"),
         edge(path, "/a//b", "").is("200 kept").saw("GET /a/b; *"),
         edge(path, "/%61/b", "").is("200 kept").saw("GET /a/b; *"),
@@ -39,6 +49,12 @@ pub fn rows() -> Vec<Row> {
             .at("http")
             .is("200 kept")
             .saw("GET /u; host: h; x_under: 1"),
+        row(
+            "edit: a path that is none is not written",
+            "GET /bare/x?a HTTP/1.1\r\nhost: h\r\n\r\n",
+        )
+        .is("200 kept")
+        .saw("GET /bare/x?a; host: h"),
         // A formatter writes what a caller said, as one value.
         row(
             "edit: values with CR, LF or NUL are refused",

@@ -1,9 +1,11 @@
 //! HTTP/2 as no library would send it: single malformed requests, each with its verdict.
 
 use tulle_lab::backend::http1::{Answer, Step};
+use tulle_lab::backend::http2::Answer as Answer2;
 use tulle_lab::client::frames::{
     END_HEADERS, Frames, block, data, frame, headers, kind, request, string,
 };
+use tulle_lab::client::http1::Client;
 use tulle_lab::deadline::SOON;
 use tulle_lab::message::End;
 use tulle_lab::oracle::Stage;
@@ -278,4 +280,29 @@ pub async fn trailers_between_http2_peers(stage: &Stage) {
     let trailers = seen[0].trailers.clone().unwrap_or_default();
     let names: Vec<&str> = trailers.keys().map(http::HeaderName::as_str).collect();
     assert_eq!((seen[0].body.as_slice(), names.as_slice()), (&b"hi"[..], &["x-sum"][..]));
+}
+
+/// What HTTP/2 upstreams answer that they should not.
+pub async fn answers_from_http2_peers(stage: &Stage) {
+    let upstream = stage.http2("two").unwrap();
+    let large = vec![("x-large".to_owned(), "y".repeat(15_000)); 5];
+    let long = vec![("content-length".to_owned(), "9".to_owned())];
+    let good = || Answer2::status(200, "abc");
+    for (what, answer, status, end) in [
+        ("8 interim", Answer2 { interim: vec![103; 8], ..good() }, 200, End::Complete),
+        ("9 interim", Answer2 { interim: vec![103; 9], ..good() }, 502, End::Complete),
+        ("a switch", Answer2 { interim: vec![101], ..good() }, 502, End::Complete),
+        ("less than its length", Answer2 { headers: long.clone(), ..good() }, 200, End::Cut),
+        ("a large head", Answer2 { headers: large, ..good() }, 502, End::Complete),
+    ] {
+        upstream.script([answer]);
+        let mut client = Client::connect(stage.listener("http").unwrap()).await.unwrap();
+        client.send(b"GET /h2/answer HTTP/1.1\r\nhost: h\r\n\r\n").await;
+        let answered = client.response("GET").await.unwrap();
+        let response = answered.response;
+        assert_eq!((response.status(), &response.end), (status, &end), "{what}: {response:?}");
+        let passed = answered.interim.len();
+        assert!(passed <= 8 && (status != 200 || what != "8 interim" || passed == 8), "{passed}");
+        assert_eq!(super::row::stranger(stage).await, "200", "{what}");
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{answers, edge_rows, framing, heads, http2};
 
 /// Items of which each has at least one row of a table, by the name that its rows give.
-const ROWS: [&str; 75] = [
+const ROWS: [&str; 77] = [
     // Request framing.
     "framing: length and coding",
     "framing: several lengths",
@@ -83,9 +83,11 @@ const ROWS: [&str; 75] = [
     "hop: TE is reduced to trailers",
     // Edits, edge trust.
     "edit: values with CR, LF or NUL are refused",
+    "edit: a path that is none is not written",
     "edge: x-envoy-* of strangers is stripped",
     "edge: x-forwarded-client-cert is stripped",
     "edge: x-tulle-* is stripped",
+    "edge: lines of x-forwarded-for are one list",
     "edge: one path is matched and sent",
     "edge: underscores by option",
 ];
@@ -106,7 +108,7 @@ const HTTP2_ROWS: [&str; 11] = [
 ];
 
 /// Items that are a story: each is a test of its own.
-const STORIES: [(&str, &str); 28] = [
+const STORIES: [(&str, &str); 34] = [
     ("bytes after a complete answer", "bytes_after_an_answer_end_the_connection"),
     ("bytes on an idle connection", "bytes_after_an_answer_end_the_connection"),
     ("101 asked for and refused", "bytes_after_a_refused_upgrade_are_no_request"),
@@ -123,6 +125,10 @@ const STORIES: [(&str, &str); 28] = [
     ("slow body", "slow_body_is_answered_408"),
     ("slow body", "trickled_body_is_answered_408"),
     ("slow reader", "slow_reader_holds_no_memory_and_is_given_up"),
+    ("slow reader, local reply", "slow_reader_of_local_replies_is_given_up"),
+    ("slow reader, interim answers", "slow_reader_of_interim_answers_is_given_up"),
+    ("101 and a reset upstream", "a_reset_upstream_of_a_tunnel_is_a_reset"),
+    ("101 and a reset downstream", "a_reset_downstream_of_a_tunnel_is_a_reset"),
     ("one byte per packet", "one_byte_per_packet"),
     ("limits before tables grow", "heads_without_end_cost_no_memory"),
     ("edits: CR, LF, NUL in configuration", "configured_values_with_line_ends_are_refused"),
@@ -134,14 +140,17 @@ const STORIES: [(&str, &str); 28] = [
     ("h2: SETTINGS flood", "settings_flood"),
     ("h2: PING flood", "ping_flood"),
     ("h2: window 0 held", "window_of_zero_held"),
+    ("h2: window 0 held, local reply", "window_of_zero_held_against_local_replies"),
+    ("h2: PING not answered", "a_peer_that_answers_no_ping_is_let_go"),
     ("h2: many slow streams", "many_slow_streams"),
 ];
 
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 5] = [
     include_str!("attacks.rs"),
     include_str!("edge.rs"),
     include_str!("lifecycle.rs"),
     include_str!("tls.rs"),
+    include_str!("held.rs"),
 ];
 
 /// Every item has a row or a story, and no row is about something else.

@@ -17,7 +17,7 @@ use tulle_lab::ports::PortLease;
 use tulle_lab::process::{Process, binary};
 use tulle_lab::redirected;
 
-use crate::objects::{BOOTSTRAP, GUARDED, PLAIN, RULE, STORE, SUBSETS};
+use crate::objects::{BOOTSTRAP, GUARDED, NETWORKS, PLAIN, RULE, STORE, SUBSETS};
 
 /// Where each Envoy answers questions about itself, in its own namespace.
 pub(crate) const ENVOY_ADMIN: SocketAddr =
@@ -62,6 +62,7 @@ impl Mesh {
             ("store.yaml", STORE.as_bytes()),
             ("plain.yaml", PLAIN.as_bytes()),
             ("guarded.yaml", GUARDED.as_bytes()),
+            ("networks.yaml", NETWORKS.as_bytes()),
             ("subsets.yaml", SUBSETS.as_bytes()),
             ("rule.yaml", RULE.as_bytes()),
         ];
@@ -194,16 +195,22 @@ impl Mesh {
         called.is_ok_and(|answers| answers[0].status == 200)
     }
 
-    /// What comes back over a connection.
+    /// What comes back over a connection. It ends afterwards: an Envoy that still inspects a
+    /// connection gives it up when its end is there.
     pub(crate) async fn echo(&self, caller: &Caller, to: &str, bytes: &'static [u8]) -> Vec<u8> {
         let to: SocketAddr = to.parse().unwrap();
         let echoing = move || async move {
             let mut connection = Connection::connect(to).await?;
             connection.send(bytes).await;
+            let mut echoed = connection.read_exactly(bytes.len()).await?;
             connection.half_close().await;
-            Ok(connection.read_to_end().await?.0)
+            echoed.extend(connection.read_to_end().await?.0);
+            Ok(echoed)
         };
-        caller.namespace.enter(echoing).await.unwrap()
+        let echoed = caller.namespace.enter(echoing).await;
+        echoed.unwrap_or_else(|error| {
+            panic!("{} at {to}: {error:#}\n{}", caller.name, self.outputs())
+        })
     }
 
     /// What an Envoy says of itself.

@@ -51,6 +51,81 @@ spec:
   - {address: 10.7.0.21}
 ";
 
+/// Services that own networks: two that share one, one of which nobody says what it speaks, and one
+/// with a rule for a part of it; and a TCP service without address with a rule for a network.
+pub(crate) const NETWORKS: &str = "apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: left, namespace: shop}
+spec:
+  hosts: [left.shop]
+  addresses: [172.18.0.0/24]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, targetPort: 8080}]
+  endpoints: [{address: 10.7.0.11}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: right, namespace: shop}
+spec:
+  hosts: [right.shop]
+  addresses: [172.18.0.0/24]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, targetPort: 8080}]
+  endpoints: [{address: 10.7.0.12}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: anything, namespace: shop}
+spec:
+  hosts: [anything.shop]
+  addresses: [172.17.0.0/16, 172.21.0.0/16]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 9000, name: x}, {number: 7000, name: y, targetPort: 8080}]
+  endpoints: [{address: 10.7.0.11}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: wide, namespace: shop}
+spec:
+  hosts: [wide.shop]
+  addresses: [172.19.0.0/16]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 8000, name: tcp, targetPort: 8080}]
+  endpoints: [{address: 10.7.0.11}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: loose, namespace: shop}
+spec:
+  hosts: [loose.shop]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 8001, name: tcp, targetPort: 8080}]
+  endpoints: [{address: 10.7.0.11}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: parts, namespace: shop}
+spec:
+  hosts: [wide.shop, loose.shop]
+  tcp:
+  - match: [{destinationSubnets: [172.19.2.0/24, 172.20.2.0/24]}]
+    route: [{destination: {host: right.shop}}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: others, namespace: shop}
+spec:
+  hosts: [guarded.shop]
+  http:
+  - match: [{sourceLabels: {app: nobody}}, {port: 81}]
+    directResponse: {status: 410}
+";
+
 pub(crate) const SUBSETS: &str = "apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: store, namespace: shop}
@@ -76,6 +151,8 @@ spec:
     route:
     - {destination: {host: store.shop, subset: v1}, weight: 50}
     - {destination: {host: store.shop, subset: v2}, weight: 50}
+  - match: [{uri: {prefix: /newer}, withoutHeaders: {x-old: {exact: '1'}}}]
+    route: [{destination: {host: store.shop, subset: v2}}]
   - match: [{uri: {prefix: /teapot}}]
     directResponse: {status: 418, body: {string: short and stout}}
   - match: [{uri: {prefix: /fault}}]

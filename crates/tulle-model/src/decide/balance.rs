@@ -25,7 +25,7 @@ pub struct Host<'a> {
     /// Its share.
     pub weight: NonZeroU32,
     /// Lower is used first.
-    pub priority: u32,
+    pub priority: u8,
     /// Index of its locality.
     pub locality: usize,
     /// Whether it may take requests.
@@ -87,10 +87,10 @@ impl Balancer {
     /// A balancer over `hosts`; picks are indices into them.
     #[must_use]
     pub fn new(settings: &Settings<'_>, hosts: &[Host<'_>]) -> Self {
-        let levels = hosts.iter().map(|host| host.priority as usize + 1).max().unwrap_or(0);
+        let levels = hosts.iter().map(|host| usize::from(host.priority) + 1).max().unwrap_or(0);
         let mut tallies = vec![Tally::default(); levels];
         for host in hosts {
-            tallies[host.priority as usize].add(host.availability);
+            tallies[usize::from(host.priority)].add(host.availability);
         }
         let loads = PriorityLoads::new(
             &tallies,
@@ -129,7 +129,7 @@ impl Balancer {
 impl Level {
     fn new(settings: &Settings<'_>, hosts: &[Host<'_>], index: usize, is_panic: bool) -> Self {
         let group = |wanted: &dyn Fn(Availability) -> bool| {
-            let here = |host: &Host<'_>| host.priority as usize == index;
+            let here = |host: &Host<'_>| usize::from(host.priority) == index;
             let chosen = hosts.iter().enumerate();
             let chosen = chosen.filter(|(_, host)| here(host) && wanted(host.availability));
             let everybody = hosts.iter().filter(|host| here(host));

@@ -57,11 +57,17 @@ pub struct Peer {
     pub is_tls: bool,
 }
 
+impl Peer {
+    fn scheme(self) -> Scheme {
+        if self.is_tls { Scheme::Https } else { Scheme::Http }
+    }
+}
+
 /// Where a request comes from, as far as that is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The address; `None` where only `x-forwarded-for` counts and there is no good one.
-    pub address: Option<IpAddr>,
+    /// The address that those before us say it has, where they are believed and say one.
+    pub forwarded: Option<IpAddr>,
     /// It may control the proxy.
     pub is_internal: bool,
     /// It comes from outside, to the first proxy of ours.
@@ -96,7 +102,8 @@ pub fn at_the_mesh(head: &mut RequestHead, is_edge: bool, direction: Direction) 
 /// edit cannot fail but for the limit on the head's size, where it is left out.
 pub fn believe(head: &mut RequestHead, trust: &Trust, peer: Peer) -> Caller {
     head.headers.remove_all(OWN_HEADERS);
-    let (address, is_first) = address(head, trust, peer.ip);
+    let (forwarded, is_first) = forwarded(head, trust);
+    join_forwarded_for(head);
     if trust.use_remote_address {
         forwarded_by(head, trust, peer);
     }
@@ -104,9 +111,10 @@ pub fn believe(head: &mut RequestHead, trust: &Trust, peer: Peer) -> Caller {
         set_proto(head, peer);
     }
     if head.scheme.is_none() {
-        let proto = head.headers.first(KnownId::XForwardedProto);
-        head.scheme = proto.and_then(Scheme::parse).or(Some(Scheme::Http));
+        let proto = head.headers.single(KnownId::XForwardedProto).ok().flatten();
+        head.scheme = proto.and_then(Scheme::parse).or(Some(peer.scheme()));
     }
+    let address = forwarded.or(trust.use_remote_address.then_some(peer.ip));
     let inside =
         |address: IpAddr| trust.internal_addresses.iter().any(|net| net.contains(&address));
     let is_internal = is_first && address.is_some_and(inside);
@@ -120,24 +128,39 @@ pub fn believe(head: &mut RequestHead, trust: &Trust, peer: Peer) -> Caller {
         let text = address.to_string();
         let _ = head.headers.set(KnownId::XEnvoyExternalAddress, text.as_bytes());
     }
-    Caller { address, is_internal, is_edge }
+    Caller { forwarded, is_internal, is_edge }
 }
 
-/// The caller's address, and whether nobody passed the request on before, or only one hop says so.
-fn address(head: &RequestHead, trust: &Trust, peer: IpAddr) -> (Option<IpAddr>, bool) {
+/// The address that those before us say the caller has, and whether nobody passed the request on
+/// before, or only one hop says so.
+fn forwarded(head: &RequestHead, trust: &Trust) -> (Option<IpAddr>, bool) {
     let hops = usize::try_from(trust.xff_trusted_hops).unwrap_or(usize::MAX);
-    if !trust.use_remote_address {
-        let list = head.headers.first(KnownId::XForwardedFor).unwrap_or_default();
-        return (forwarded_address(head, hops), hops == 0 && !list.contains(&b','));
+    let count = forwarded_for(head).count();
+    let before_last = |skip: usize| {
+        let text = forwarded_for(head).nth(count.checked_sub(skip.checked_add(1)?)?)?;
+        std::str::from_utf8(text).ok()?.trim().parse().ok()
+    };
+    if trust.use_remote_address {
+        let said = hops.checked_sub(1).and_then(before_last);
+        (said, !head.headers.contains(KnownId::XForwardedFor))
+    } else {
+        (before_last(hops), hops == 0 && count == 1)
     }
-    let trusted = hops.checked_sub(1).and_then(|skip| forwarded_address(head, skip));
-    (Some(trusted.unwrap_or(peer)), !head.headers.contains(KnownId::XForwardedFor))
 }
 
-/// The address that many before the last one of `x-forwarded-for`.
-fn forwarded_address(head: &RequestHead, skip: usize) -> Option<IpAddr> {
-    let list = std::str::from_utf8(head.headers.first(KnownId::XForwardedFor)?).ok()?;
-    list.rsplit(',').nth(skip)?.trim().parse().ok()
+/// The elements of `x-forwarded-for`. Each hop adds one at the end, or a line: whoever looked at
+/// one line only could be told anything by a caller that wrote the first.
+fn forwarded_for(head: &RequestHead) -> impl Iterator<Item = &[u8]> {
+    let lines = head.headers.all(KnownId::XForwardedFor).filter(|line| !line.is_empty());
+    lines.flat_map(|line| line.split(|byte| *byte == b','))
+}
+
+/// Makes one line of several, for those behind us who look at one only.
+fn join_forwarded_for(head: &mut RequestHead) {
+    if head.headers.single(KnownId::XForwardedFor).is_err() {
+        let list = forwarded_for(head).collect::<Vec<_>>().join(&b',');
+        let _ = head.headers.set(KnownId::XForwardedFor, &list);
+    }
 }
 
 fn forwarded_by(head: &mut RequestHead, trust: &Trust, peer: Peer) {
@@ -151,8 +174,7 @@ fn forwarded_by(head: &mut RequestHead, trust: &Trust, peer: Peer) {
 }
 
 fn set_proto(head: &mut RequestHead, peer: Peer) {
-    let scheme = if peer.is_tls { Scheme::Https } else { Scheme::Http };
-    let _ = head.headers.set(KnownId::XForwardedProto, scheme.as_str().as_bytes());
+    let _ = head.headers.set(KnownId::XForwardedProto, peer.scheme().as_str().as_bytes());
 }
 
 /// Takes away what a caller outside must not say.
@@ -195,13 +217,63 @@ mod tests {
     }
 
     #[test]
+    fn several_lines_are_one_list() {
+        /// Lines, the address by hops, whether there is one element, and what is sent.
+        type Case<'a> = (&'a [&'a str], [Option<&'a str>; 3], bool, &'a str);
+        let cases: [Case<'_>; 6] = [
+            // An attacker's line, then that of a proxy which adds its own.
+            (
+                &["10.0.0.1", "192.0.2.7"],
+                [Some("192.0.2.7"), Some("10.0.0.1"), None],
+                false,
+                "10.0.0.1,192.0.2.7",
+            ),
+            (&["a, 10.0.0.1", " b"], [None, Some("10.0.0.1"), None], false, "a, 10.0.0.1, b"),
+            (&["", "10.0.0.1"], [Some("10.0.0.1"), None, None], true, "10.0.0.1"),
+            (&["10.0.0.1", ""], [Some("10.0.0.1"), None, None], true, "10.0.0.1"),
+            (&["10.0.0.1,"], [None, Some("10.0.0.1"), None], false, "10.0.0.1,"),
+            (
+                &["10.0.0.1", "10.0.0.2", "10.0.0.3"],
+                [Some("10.0.0.3"), Some("10.0.0.2"), Some("10.0.0.1")],
+                false,
+                "10.0.0.1,10.0.0.2,10.0.0.3",
+            ),
+        ];
+        for (lines, addresses, is_single, sent) in cases {
+            for (hops, address) in (0..).zip(addresses) {
+                let address = address.map(|text| text.parse::<IpAddr>().expect("an address"));
+                let lines: Vec<_> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+                let inside = "0.0.0.0/0".parse().expect("a network");
+                let trust = Trust {
+                    xff_trusted_hops: hops,
+                    internal_addresses: vec![inside],
+                    ..Trust::default()
+                };
+                let mut believed = head(&lines);
+                let caller = believe(&mut believed, &trust, PEER);
+                assert_eq!(caller.forwarded, address, "{lines:?} after {hops}");
+                assert_eq!(caller.is_internal, is_single && hops == 0, "{lines:?}");
+                let now = believed.headers.single(KnownId::XForwardedFor);
+                assert_eq!(now, Ok(Some(sent.as_bytes())));
+                // At an edge the peer is the first hop that is trusted.
+                let edge = Trust { use_remote_address: true, xff_trusted_hops: hops + 1, ..trust };
+                let mut believed = head(&lines);
+                let caller = believe(&mut believed, &edge, PEER);
+                assert_eq!((caller.forwarded, caller.is_internal), (address, false));
+                let now = believed.headers.single(KnownId::XForwardedFor);
+                assert_eq!(now, Ok(Some(format!("{sent},192.0.2.1").as_bytes())));
+            }
+        }
+    }
+
+    #[test]
     fn the_scheme_is_believed_inside_and_known_at_the_edge() {
         for (use_remote_address, scheme) in [(false, Scheme::Https), (true, Scheme::Http)] {
             let trust = Trust { use_remote_address, ..Trust::default() };
             let mut head = head(&[("x-forwarded-proto", "https")]);
             let caller = believe(&mut head, &trust, PEER);
             assert_eq!((head.scheme, caller.is_edge), (Some(scheme), use_remote_address));
-            assert_eq!(caller.address.is_some(), use_remote_address);
+            assert_eq!(caller.forwarded, None);
         }
     }
 }

@@ -77,8 +77,10 @@ const CRITERIA: [Criterion; 9] = [
     |chain, facts| match chain.application_protocols.as_slice() {
         [] => Some(0),
         wanted => {
-            let has = |wanted: &Arc<str>| facts.application_protocols.contains(&&**wanted);
-            wanted.iter().any(has).then_some(1)
+            // The client's order counts: the earlier it names one of them, the better.
+            let is_wanted = |offer: &&str| wanted.iter().any(|wanted| **wanted == **offer);
+            let place = facts.application_protocols.iter().position(is_wanted);
+            place.map(|place| u32::MAX - u32::try_from(place).unwrap_or(u32::MAX - 1))
         }
     },
     |chain, facts| longest_prefix(&chain.direct_sources, facts.direct_source.ip()),
@@ -208,6 +210,12 @@ mod tests {
         let chains = [("h2", h2), ("any", ChainMatch::default())];
         check(&chains, &facts("", &["h2c"]), "h2");
         check(&chains, &facts("", &["http/1.1"]), "any");
+        let http1 =
+            ChainMatch { application_protocols: vec!["http/1.1".into()], ..ChainMatch::default() };
+        let chains = [chains[0].clone(), ("http1", http1), chains[1].clone()];
+        check(&chains, &facts("", &["http/1.1", "h2c"]), "http1");
+        check(&chains, &facts("", &["x", "h2c", "http/1.1"]), "h2");
+        check(&chains, &facts("", &["x"]), "any");
         let local =
             ChainMatch { source_type: SourceType::SameIpOrLoopback, ..ChainMatch::default() };
         let external = ChainMatch { source_type: SourceType::External, ..ChainMatch::default() };

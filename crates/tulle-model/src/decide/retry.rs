@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::head::{KnownId, RequestHead, ResponseHead};
+use crate::head::{HeaderName, KnownId, RequestHead, ResponseHead};
+use crate::matcher::HeaderMatch;
 use crate::retry::{RetryOn, RetryPolicy};
 use crate::route::{Forward, VirtualHost};
 
@@ -94,6 +95,10 @@ fn covered_by(policy: &RetryPolicy, attempt: Attempt<'_>, facts: AttemptFacts) -
 }
 
 fn covered_by_answer(policy: &RetryPolicy, head: &ResponseHead) -> RetryOn {
+    if head.headers.contains(KnownId::XEnvoyRateLimited) {
+        // Who is over a limit does not get below it by asking again.
+        return RetryOn::ENVOY_RATELIMITED;
+    }
     let mut on = match head.status {
         502..=504 => RetryOn::FIVE_XX.union(RetryOn::GATEWAY_ERROR),
         500.. => RetryOn::FIVE_XX,
@@ -126,6 +131,8 @@ pub struct Effort {
     pub per_try: Option<Duration>,
     /// What is tried again, if anything is.
     pub policy: Option<Arc<RetryPolicy>>,
+    /// A time that ran out is told as 204 and not as 504.
+    pub timeout_is_no_content: bool,
 }
 
 /// The effort that a route makes for a request.
@@ -141,7 +148,9 @@ pub fn effort(forward: &Forward, host: &VirtualHost, head: &RequestHead) -> Effo
     let policy = asked_policy(head, forward.retry.as_ref().or(host.retry.as_ref()));
     let per_try = policy.as_ref().and_then(|policy| policy.per_try_timeout);
     let per_try = per_try.filter(|per_try| timeout.is_none_or(|timeout| *per_try < timeout));
-    Effort { timeout, per_try, policy }
+    let timeout_is_no_content =
+        head.headers.contains(KnownId::XEnvoyUpstreamRequestTimeoutAltResponse);
+    Effort { timeout, per_try, policy, timeout_is_no_content }
 }
 
 /// The policy, changed as the request asks.
@@ -150,8 +159,10 @@ fn asked_policy(head: &RequestHead, policy: Option<&Arc<RetryPolicy>>) -> Option
     let conditions = [KnownId::XEnvoyRetryOn, KnownId::XEnvoyRetryGrpcOn].map(text);
     let most = text(KnownId::XEnvoyMaxRetries).and_then(|text| text.parse().ok());
     let statuses = text(KnownId::XEnvoyRetriableStatusCodes);
+    let names = text(KnownId::XEnvoyRetriableHeaderNames);
     let per_try = milliseconds(head, KnownId::XEnvoyUpstreamRequestPerTryTimeoutMs);
-    if conditions == [None, None] && most.is_none() && statuses.is_none() && per_try.is_none() {
+    let nothing = most.is_none() && per_try.is_none();
+    if nothing && [conditions[0], conditions[1], statuses, names] == [None; 4] {
         return policy.cloned();
     }
     let mut asked = match policy {
@@ -165,6 +176,9 @@ fn asked_policy(head: &RequestHead, policy: Option<&Arc<RetryPolicy>>) -> Option
     asked.max_retries = most.unwrap_or(asked.max_retries);
     let codes = statuses.into_iter().flat_map(|list| list.split(','));
     asked.retriable_status_codes.extend(codes.filter_map(|code| code.trim().parse::<u16>().ok()));
+    let names = names.into_iter().flat_map(|list| list.split(','));
+    let present = names.filter_map(|name| HeaderName::parse(name.trim()));
+    asked.retriable_headers.extend(present.map(HeaderMatch::present));
     asked.per_try_timeout = per_try.or(asked.per_try_timeout).filter(|limit| !limit.is_zero());
     Some(Arc::new(asked))
 }
@@ -217,6 +231,16 @@ mod tests {
         grpc.headers.append("grpc-status", b"14").expect("a good header");
         let on = RetryOn::GRPC_UNAVAILABLE;
         check(on, Attempt::Answered(&grpc), FRESH, RetryDecision::Retry);
+    }
+
+    #[test]
+    fn who_is_over_a_limit_does_not_ask_again() {
+        let mut limited = answer(503);
+        limited.headers.append(KnownId::XEnvoyRateLimited, b"true").expect("a good header");
+        check(RetryOn::FIVE_XX, Attempt::Answered(&limited), FRESH, RetryDecision::Final);
+        let on = RetryOn::ENVOY_RATELIMITED;
+        check(on, Attempt::Answered(&limited), FRESH, RetryDecision::Retry);
+        check(on, Attempt::Answered(&answer(503)), FRESH, RetryDecision::Final);
     }
 
     #[test]

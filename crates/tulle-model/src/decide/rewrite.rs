@@ -11,7 +11,8 @@ use crate::route::{
     Forward, HostRewrite, PathRewrite, Redirect, RedirectPath, RouteMatch, WeightedCluster,
 };
 
-/// The path and query that are sent on instead of those of `head`, if the route says so.
+/// The path and query that are sent on instead of those of `head`, if the route says so. What is no
+/// path is never sent: the next hop could read it as something else.
 #[must_use]
 pub fn path(forward: &Forward, matches: &RouteMatch, head: &RequestHead) -> Option<Vec<u8>> {
     let rewrite = forward.path_rewrite.as_ref()?;
@@ -20,6 +21,9 @@ pub fn path(forward: &Forward, matches: &RouteMatch, head: &RequestHead) -> Opti
         PathRewrite::Prefix(prefix) => replaced_prefix(path, &matches.path, prefix),
         PathRewrite::Pattern(substitution) => Cow::Owned(substitution.apply(path)),
     };
+    if new.first() != Some(&b'/') {
+        return None;
+    }
     let mut new = new.into_owned();
     if let Some(query) = query {
         new.push(b'?');
@@ -66,12 +70,12 @@ pub fn location(redirect: &Redirect, matched: &PathMatch, head: &RequestHead) ->
     format!("{scheme}://{host}{}", redirected_path(redirect, matched, head))
 }
 
-/// The same place over TLS.
+/// The same place over TLS; its port stays.
 #[must_use]
 pub fn location_over_tls(head: &RequestHead) -> String {
     let host = String::from_utf8_lossy(head.authority());
     let path = String::from_utf8_lossy(head.path());
-    format!("https://{}{path}", without_port(&host))
+    format!("https://{host}{path}")
 }
 
 /// A port that was only the default of the old scheme is left out with it.

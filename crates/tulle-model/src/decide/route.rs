@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::head::{KnownId, Method, RequestHead, split_path};
+use crate::head::{KnownId, Method, RequestHead, Scheme, split_path};
 use crate::matcher::Fraction;
 use crate::route::{
     Route, RouteConfiguration, RouteMatch, TlsRequirement, VirtualHost, WeightedCluster,
@@ -19,6 +19,20 @@ pub struct RouteFacts {
     pub is_tls: bool,
     /// Whether the caller is inside (by Envoy's rule on `x-forwarded-for`).
     pub is_internal: bool,
+}
+
+impl RouteFacts {
+    /// Of a request whose caller was believed ([`believe`](crate::decide::caller::believe)). The
+    /// scheme of its target says nothing of how it came: its caller chose that.
+    #[must_use]
+    pub fn of(head: &RequestHead, random: u64) -> Self {
+        let proto = head.headers.single(KnownId::XForwardedProto);
+        Self {
+            random,
+            is_tls: proto == Ok(Some(Scheme::Https.as_str().as_bytes())),
+            is_internal: head.headers.contains(KnownId::XEnvoyInternal),
+        }
+    }
 }
 
 /// What a route configuration says about a request.

@@ -39,7 +39,10 @@ impl<'a> LogFields<'a> {
             route_name: record.plan.as_ref().map_or("", |plan| &plan.route.name),
             origin: record.origin().or(x.cx.listener.origin.as_ref()),
             hostname,
-            downstream: DownstreamFields::of(&x.cx.downstream),
+            downstream: DownstreamFields {
+                remote: Some(x.caller),
+                ..DownstreamFields::of(&x.cx.downstream)
+            },
             upstream: UpstreamFields {
                 cluster: record
                     .cluster

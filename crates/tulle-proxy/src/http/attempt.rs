@@ -2,6 +2,7 @@
 //!
 //! The request's body and the answer move at the same time; whoever is ready moves.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -24,6 +25,7 @@ use crate::http::reply::{LocalReply, http_status_of};
 use crate::http::sink::{PumpError, Sink, pump};
 use crate::http::tries::{Expired, Tries, expiry};
 use crate::http::upstream_stream::{Answer, Arrived, FinalHead, UpstreamStream, open_h1, open_h2};
+use crate::io::WholeGuard;
 use crate::upstream::cluster::{HttpLease, HttpVersion, UpstreamCluster};
 use crate::upstream::endpoint::UpstreamEndpoint;
 use crate::upstream::members::PickInput;
@@ -114,7 +116,7 @@ fn pick(
         _ => (&[][..], 0),
     };
     let input = PickInput {
-        hash: route.hash,
+        hash: route.hashed.hash,
         tried,
         other_choices,
         original_dst: x.cx.downstream.original,
@@ -137,11 +139,22 @@ fn version(x: &Exchange<'_>, cluster: &UpstreamCluster) -> HttpVersion {
 
 /// What follows when a clock ran out before the head of an answer.
 fn too_late(x: &mut Exchange<'_>, tries: &Tries, expired: Expired) -> Result<Attempted, Failure> {
-    let reply = failure::expired(expired, x.received);
+    let reply = self::expired(x, tries, expired);
     match expired {
         Expired::Attempt => again_or(x, tries, Attempt::Reset, reply),
         _ => Err(reply.into()),
     }
+}
+
+/// What the caller is told of a clock that ran out, in the way it asked for.
+#[must_use]
+pub fn expired(x: &Exchange<'_>, tries: &Tries, expired: Expired) -> LocalReply {
+    let mut reply = failure::expired(expired, x.received);
+    if tries.timeout_is_no_content && matches!(expired, Expired::Response | Expired::Attempt) {
+        reply.status = 204;
+        reply.body = Cow::default();
+    }
+    reply
 }
 
 /// Whether what follows the head is no message body, if the answer agrees.
@@ -200,8 +213,8 @@ async fn converse(
     if !x.cx.manager.proxy_100_continue && std::mem::take(&mut x.expects_continue) {
         x.response.clear();
         x.response.status = 100;
-        if x.out.interim(&x.response).await.is_err() {
-            return Told::Failed(x.record.downstream_gone());
+        if let Err(told) = say_interim(x, tries).await {
+            return told;
         }
     }
     if tries.framing == Framing::Tunnel {
@@ -262,7 +275,13 @@ async fn converse_tunnel(
     };
     let mut answer = answer.into_body(head);
     if agreed {
-        deliver::tunnel(x, route, tries, &mut answer, &mut sink).await
+        // However it is broken off, its end would be taken for that of its bytes.
+        let whole = sink.h1_io().map(WholeGuard::begin);
+        let told = deliver::tunnel(x, route, tries, &mut answer, &mut sink).await;
+        if let (Some(whole), Told::Answered { .. }) = (whole, &told) {
+            whole.done();
+        }
+        told
     } else {
         let none: Option<Pin<&mut std::future::Ready<Result<(), PumpError>>>> = None;
         deliver::deliver(x, route, tries, none, (&mut answer, false)).await
@@ -313,7 +332,7 @@ async fn wait_for_head(
                     tries.clocks.answered();
                     return Ok(head);
                 }
-                Ok(Arrived::Interim) => pass_interim(x).await?,
+                Ok(Arrived::Interim) => pass_interim(x, tries).await?,
                 Err(abort) => {
                     let answered = answer.is_touched();
                     return Err(Told::Broken { abort, touched: true, answered });
@@ -329,12 +348,29 @@ async fn wait_for_head(
 
 /// Passes an interim head on; `100` is ours to give, and was given, unless it is configured to be
 /// the upstream's.
-async fn pass_interim(x: &mut Exchange<'_>) -> Result<(), Told> {
+async fn pass_interim(x: &mut Exchange<'_>, tries: &Tries) -> Result<(), Told> {
     if x.response.status == 100 && !std::mem::take(&mut x.expects_continue) {
         return Ok(());
     }
-    let passed = x.out.interim(&x.response).await;
-    passed.map_err(|_| Told::Failed(x.record.downstream_gone()))
+    say_interim(x, tries).await
+}
+
+/// Sends an interim head. A caller that does not read is not waited for longer than for anything
+/// else; part of the head may be with it then, so that no other answer can follow.
+async fn say_interim(x: &mut Exchange<'_>, tries: &Tries) -> Result<(), Told> {
+    let Exchange { out, response, timer, .. } = &mut *x;
+    let said = tokio::select! {
+        biased;
+        said = out.interim(response) => Ok(said),
+        expired = expiry(timer, &tries.clocks) => Err(expired),
+    };
+    match said {
+        Ok(said) => said.map_err(|_| Told::Failed(x.record.downstream_gone())),
+        Err(expired) => {
+            failure::expired_midway(x, expired);
+            Err(Told::Failed(Failure::Abort))
+        }
+    }
 }
 
 /// Whether the answer whose head came is to be retried.

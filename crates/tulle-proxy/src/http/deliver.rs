@@ -15,6 +15,7 @@ use crate::http::codec::h1::Framing;
 use crate::http::exchange::{Exchange, Failure, begin};
 use crate::http::failure::{self, broken_midway, expired_midway};
 use crate::http::filter::passage::Passage;
+use crate::http::hash::Hashed;
 use crate::http::reply::http_status_of;
 use crate::http::route::Plan;
 use crate::http::sink::{PumpError, Sink, pump};
@@ -28,7 +29,7 @@ pub struct Route<'r> {
     /// The plan.
     pub plan: &'r Plan,
     /// What the load balancer hashes.
-    pub hash: Option<u64>,
+    pub hashed: Hashed<'r>,
     /// Which limits count.
     pub priority: Priority,
 }
@@ -44,12 +45,8 @@ fn edit_answer(x: &mut Exchange<'_>, route: &Route<'_>) {
             out.push_u64(took);
         });
     }
-    if route.plan.virtual_host.include_attempt_count_in_response {
-        let attempts = u64::from(x.record.attempts);
-        let _ = x.response.headers.set_with(KnownId::XEnvoyAttemptCount, |out| {
-            out.push_u64(attempts);
-        });
-    }
+    edit::attempt_count(x, route.plan);
+    route.hashed.set_cookies(&mut x.response.headers, &x.cx.downstream);
     edit::response(x, route.plan);
     reason::tell_refused_retry(x);
 }

@@ -53,6 +53,17 @@ pub fn response(x: &mut Exchange<'_>, plan: &Plan) {
     }
 }
 
+/// Says how many attempts an answer took, the proxy's own after the last of them too, where the
+/// virtual host wants that.
+pub fn attempt_count(x: &mut Exchange<'_>, plan: &Plan) {
+    let attempts = u64::from(x.record.attempts);
+    if attempts > 0 && plan.virtual_host.include_attempt_count_in_response {
+        let _ = x.response.headers.set_with(KnownId::XEnvoyAttemptCount, |out| {
+            out.push_u64(attempts);
+        });
+    }
+}
+
 fn ordered<'a>(
     plan: &Plan,
     mut levels: [Option<&'a HeaderEdits>; 4],

@@ -3,6 +3,7 @@
 //! It owns the record, runs the phases, and turns an error into an answer exactly once. The
 //! phases only return `Result`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,14 +12,16 @@ use tulle_model::decide::route::is_grpc;
 use tulle_model::head::{Method, RequestHead, ResponseHead};
 
 use crate::http::body::{Body, Held};
+use crate::http::codec::abort::Abort;
 use crate::http::codec::h1::Framing;
 use crate::http::context::HttpContext;
 use crate::http::filter::{Filters, passage};
 use crate::http::reply::LocalReply;
 use crate::http::responder::Responder;
 use crate::http::route::{self, Resolution};
-use crate::http::sink::pump;
-use crate::http::{edit, forward, forwarded, normalize, reason, redirect};
+use crate::http::sink::{PumpError, pump};
+use crate::http::tries::{Clocks, Expired, expiry};
+use crate::http::{edit, failure, forward, forwarded, normalize, reason, redirect};
 use crate::io::Io;
 use crate::record::{self, Record};
 use crate::timer::Timer;
@@ -28,6 +31,8 @@ use crate::timer::Timer;
 pub struct Exchange<'c> {
     /// Its connection.
     pub cx: &'c HttpContext,
+    /// Who sent it, as far as that is believed; without a port if another proxy says so.
+    pub caller: SocketAddr,
     /// Its head, edited on its way.
     pub request: RequestHead,
     /// The head of its answer.
@@ -110,7 +115,7 @@ pub async fn refuse(x: &mut Exchange<'_>, reply: &LocalReply) {
 /// One request, phase by phase.
 async fn phases(x: &mut Exchange<'_>) -> Result<(), Failure> {
     normalize::request(&mut x.request, x.cx)?;
-    forwarded::request(&mut x.request, x.cx);
+    forwarded::request(x);
     let mut resolution = route::resolve(x.cx, &x.request).await;
     x.filters.choose(x.cx, resolution.plan());
     if !x.filters.is_empty() {
@@ -136,6 +141,7 @@ async fn answer(x: &mut Exchange<'_>, reply: &LocalReply) -> Result<(), Failure>
     let text = Bytes::copy_from_slice(reply.write(&mut x.response, is_grpc(&x.request)));
     x.record.status = x.response.status;
     if let Some(plan) = x.record.plan.clone() {
+        edit::attempt_count(x, &plan);
         edit::response(x, &plan);
     }
     reason::tell(x);
@@ -150,10 +156,29 @@ async fn answer(x: &mut Exchange<'_>, reply: &LocalReply) -> Result<(), Failure>
         Box::pin(passage::reply(x, &mut body)).await?;
     }
     begin(x, if with_body { body.framing(None) } else { described })?;
-    let Exchange { out, record, .. } = x;
-    let Some(sink) = out.sink() else { return Err(Failure::Abort) };
-    let sent = pump(&mut body, sink, |data| record.response_bytes += data.len() as u64).await;
-    sent.map_err(|_| x.record.downstream_gone())
+    match send(x, &mut body).await {
+        Ok(sent) => sent.map_err(|_| x.record.downstream_gone()),
+        Err(expired) => {
+            failure::expired_midway(x, expired);
+            Err(Failure::Abort)
+        }
+    }
+}
+
+/// Sends the body of an answer of the proxy's own, as long as its caller takes some of it.
+async fn send(x: &mut Exchange<'_>, body: &mut Body<'_>) -> Result<Result<(), PumpError>, Expired> {
+    let clocks = Clocks::silence(x);
+    let Exchange { out, record, timer, .. } = x;
+    let Some(sink) = out.sink() else { return Ok(Err(PumpError::Sink(Abort::Reset))) };
+    let passing = pump(body, sink, |data| {
+        record.response_bytes += data.len() as u64;
+        clocks.progress();
+    });
+    tokio::select! {
+        biased;
+        sent = passing => Ok(sent),
+        expired = expiry(timer, &clocks) => Err(expired),
+    }
 }
 
 /// Writes what every answer carries, and queues its head.

@@ -17,7 +17,7 @@ use crate::http::exchange::{Exchange, Failure};
 use crate::http::hash;
 use crate::http::reply::LocalReply;
 use crate::http::route::Plan;
-use crate::http::tries::{Next, Tries};
+use crate::http::tries::{Next, Tries, expiry};
 use crate::store::InVain;
 use crate::upstream::cluster::{Dropped, UpstreamCluster};
 
@@ -40,14 +40,26 @@ pub async fn forward(x: &mut Exchange<'_>, plan: &Plan) -> Result<(), Failure> {
     let mut tries = Tries::new(x, forward, &plan.virtual_host);
     control_headers(x, &tries);
     edit::request(x, plan);
-    let hash = hash::of(x, &forward.hash);
-    let route = Route { plan, hash, priority: forward.priority };
+    // As the route has edited it.
+    let policies = if cluster.hashes() { &*forward.hash } else { &[] };
+    let route = Route { plan, hashed: hash::of(x, policies), priority: forward.priority };
     loop {
         count_attempts(x, plan, &tries);
         match attempt::attempt(x, &route, &cluster, &mut tries).await? {
             Attempted::Answered => return Ok(()),
-            Attempted::Again => tries.pause().await,
+            Attempted::Again => pause(x, &mut tries).await?,
         }
+    }
+}
+
+/// Waits before the next attempt, for no longer than the request has.
+async fn pause(x: &mut Exchange<'_>, tries: &mut Tries) -> Result<(), Failure> {
+    let Some(pause) = tries.begin_next() else { return Ok(()) };
+    tries.clocks.attempt_ends();
+    tokio::select! {
+        biased;
+        expired = expiry(x.timer, &tries.clocks) => Err(attempt::expired(x, tries, expired).into()),
+        () = tokio::time::sleep(pause) => Ok(()),
     }
 }
 

@@ -3,22 +3,29 @@
 //! Whom to believe is decided in [`tulle_model::decide::caller`]. Reference: Envoy "HTTP header
 //! manipulation".
 
+use std::net::SocketAddr;
+
 use tulle_model::decide::caller::{Peer, at_the_mesh, believe};
 use tulle_model::head::{KnownId, RequestHead, ResponseHead};
 use tulle_model::http::ServerHeaderWhen;
 
 use crate::http::context::HttpContext;
+use crate::http::exchange::Exchange;
 
 /// Believes what may be believed of the caller, and writes what the next hop is told. Every value
 /// is ours or was checked at parsing, so an edit cannot fail but for the limit on the head's size,
 /// where it is left out.
-pub fn request(head: &mut RequestHead, cx: &HttpContext) {
+pub fn request(x: &mut Exchange<'_>) {
+    let (head, cx) = (&mut x.request, x.cx);
     let trust = &cx.manager.trust;
     if cx.worker.in_mesh {
         at_the_mesh(head, trust.use_remote_address, cx.listener.direction);
     }
     let peer = Peer { ip: cx.downstream.peer.ip(), is_tls: cx.downstream.is_tls };
     let caller = believe(head, trust, peer);
+    if let Some(address) = caller.forwarded {
+        x.caller = SocketAddr::new(address, 0);
+    }
     if !cx.manager.proxy_100_continue {
         head.headers.remove(KnownId::Expect);
     }

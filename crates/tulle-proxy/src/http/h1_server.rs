@@ -221,6 +221,7 @@ impl H1Connection {
         };
         let mut exchange = Exchange {
             cx: &self.cx,
+            caller: self.cx.downstream.peer,
             request,
             response,
             body: Body::H1(H1Body::new(source, parsed.framing)),
@@ -286,6 +287,7 @@ impl H1Connection {
         };
         let mut exchange = Exchange {
             cx: &self.cx,
+            caller: self.cx.downstream.peer,
             request,
             response,
             body: Body::Empty,

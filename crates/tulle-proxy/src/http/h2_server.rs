@@ -9,6 +9,7 @@ use h2::{Reason, RecvStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tulle_model::flag::ResponseFlag;
+use tulle_model::head::KnownId;
 use tulle_runtime::drain::{Phase, View};
 
 use crate::buffer::ReadBuffer;
@@ -34,6 +35,8 @@ const MAX_RESET_STREAMS: usize = 50;
 /// Told at once, its first streams would be refused: what a peer has queued goes out after its
 /// answer to our PING, when the second GOAWAY is on its way.
 const LATE_SERVICE: Duration = Duration::from_secs(1);
+/// How long the peer of a connection without streams may take to answer the first GOAWAY.
+const PARTING: Duration = Duration::from_secs(5);
 /// Bytes of a frame that we accept.
 const MAX_FRAME_BYTES: u32 = 16 * 1024;
 
@@ -92,8 +95,8 @@ struct H2Server<'c> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Draining {
     No,
-    /// The first GOAWAY was sent; `h2` sends the second after a round trip.
-    Announced,
+    /// The first GOAWAY was sent then; `h2` sends the second after a round trip.
+    Announced(Instant),
 }
 
 impl H2Server<'_> {
@@ -109,8 +112,15 @@ impl H2Server<'_> {
             let idle = timeouts.idle.filter(|_| self.streams.is_empty());
             let idle = idle.map(|idle| idle_since + idle);
             let life = timeouts.max_connection_duration.map(|life| self.cx.started + life);
-            let deadline = idle.into_iter().chain(life).chain(self.late_until).min();
-            let announced = self.draining == Draining::Announced;
+            let deadline = match self.draining {
+                Draining::No => idle.into_iter().chain(life).chain(self.late_until).min(),
+                // A peer that does not even answer a PING is waited for no longer.
+                Draining::Announced(at) if self.streams.is_empty() => {
+                    Some(at.max(idle_since) + PARTING)
+                }
+                Draining::Announced(_) => None,
+            };
+            let announced = self.draining != Draining::No;
             let is_late = self.late_until.is_some();
             let told = |view: &View| match is_late {
                 true => view.phase >= Phase::Closing,
@@ -138,7 +148,10 @@ impl H2Server<'_> {
                 }
                 () = worker.drain.wait_until(told), if !announced => self.announce(),
                 () = cx.present.tells_all_to_go(), if !announced && !is_late => self.announce(),
-                () = timer.wait(deadline), if !announced => self.announce(),
+                () = timer.wait(deadline) => match announced {
+                    true => break,
+                    false => self.announce(),
+                },
                 () = &mut lost => {
                     worker.metrics.worker.keepalive_timeouts().inc();
                     break;
@@ -157,7 +170,7 @@ impl H2Server<'_> {
     }
 
     fn announce(&mut self) {
-        self.draining = Draining::Announced;
+        self.draining = Draining::Announced(Instant::now());
         self.connection.graceful_shutdown();
     }
 
@@ -201,10 +214,13 @@ async fn serve_stream(Stream { cx, request, respond }: Stream) -> bool {
         .and_then(|()| check_underscores(&mut head, cx.codec.underscores));
     let body = H2Body::new(stream);
     let mut timer = Timer::default();
-    let expects_continue = false;
     let body_is_empty = body.is_end();
+    let is_upgrade = head.protocol().is_some();
+    let expects_continue = !(body_is_empty || is_upgrade)
+        && head.headers.contains_token(KnownId::Expect, b"100-continue");
     let mut exchange = Exchange {
         cx: &cx,
+        caller: cx.downstream.peer,
         request: head,
         response,
         body: if body_is_empty { Body::Empty } else { Body::H2(body) },

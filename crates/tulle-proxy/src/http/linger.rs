@@ -20,10 +20,19 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Ends this side, then reads on for a while and throws it away.
 pub async fn linger(cx: &HttpContext, io: &Io, buffer: &mut ReadBuffer, timer: &mut Timer) {
     let limit = cx.manager.timeouts.delayed_close;
-    if limit.is_zero() || io.shutdown().await.is_err() {
+    if limit.is_zero() {
         return;
     }
     let deadline = Some(Instant::now() + limit.min(LONGEST));
+    // Over TLS the end is written, and a peer that does not read leaves no room for it.
+    let ended = tokio::select! {
+        biased;
+        ended = io.shutdown() => ended.is_ok(),
+        () = timer.wait(deadline) => false,
+    };
+    if !ended {
+        return;
+    }
     let mut left = LINGER_BYTES;
     loop {
         buffer.consume(buffer.unread().len());

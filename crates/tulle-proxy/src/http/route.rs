@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tulle_model::decide::request::{self, DestinationName};
 use tulle_model::decide::route::{RouteFacts, Routed, route, weighted};
 use tulle_model::flag::ResponseFlag;
-use tulle_model::head::{KnownId, RequestHead, Scheme};
+use tulle_model::head::RequestHead;
 use tulle_model::lookup::Absence;
 use tulle_model::name::ClusterName;
 use tulle_model::origin::Origin;
@@ -119,11 +119,7 @@ pub async fn resolve(cx: &HttpContext, head: &RequestHead) -> Resolution {
         // What is known by the next request, its connection will be asked anew.
         return Resolution::None(Box::new(no_configuration(absence).closing()));
     }
-    let facts = RouteFacts {
-        random: cx.worker.random(),
-        is_tls: head.scheme == Some(Scheme::Https),
-        is_internal: head.headers.contains(KnownId::XEnvoyInternal),
-    };
+    let facts = RouteFacts::of(head, cx.worker.random());
     let name = request::destination_name(&cx.listener, cx.downstream.original, head);
     match configuration(cx, name.as_ref()).await {
         Ok(config) => {

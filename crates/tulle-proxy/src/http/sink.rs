@@ -104,7 +104,7 @@ impl<'c> H1Sink<'c> {
     }
 }
 
-impl Sink<'_> {
+impl<'c> Sink<'c> {
     /// Sends what `body` holds.
     ///
     /// # Errors
@@ -164,10 +164,19 @@ impl Sink<'_> {
         }
     }
 
-    /// Whether the body ends with the connection.
+    /// Whether the body, or what is no body of a tunnel, ends with the connection.
     #[must_use]
     pub fn ends_with_connection(&self) -> bool {
-        matches!(self, Self::H1(sink) if sink.framing == Framing::UntilClose)
+        matches!(self, Self::H1(H1Sink { framing: Framing::UntilClose | Framing::Tunnel, .. }))
+    }
+
+    /// The HTTP/1 connection that it goes to.
+    #[must_use]
+    pub fn h1_io(&self) -> Option<&'c Io> {
+        match self {
+            Self::H1(sink) => Some(sink.io),
+            Self::H2(_) => None,
+        }
     }
 
     /// Whether any byte may have reached the peer.

@@ -51,6 +51,8 @@ pub struct Tries {
     retrying: RefCell<Option<RetryPermit>>,
     held: RefCell<Vec<u8>>,
     lost: Cell<bool>,
+    /// A time that ran out is told as 204.
+    pub timeout_is_no_content: bool,
     /// The body is in memory whole: no second copy is needed.
     held_anyway: bool,
     random: u64,
@@ -70,6 +72,7 @@ impl Tries {
         Self {
             clocks: Clocks::new(x, forward, &effort),
             policy: effort.policy,
+            timeout_is_no_content: effort.timeout_is_no_content,
             retries: 0,
             moves: 0,
             tried: Vec::new(),
@@ -142,25 +145,25 @@ impl Tries {
         Bytes::copy_from_slice(&self.held.borrow())
     }
 
-    /// Counts a retry and waits before it: fully jittered, doubling. The first one does not wait
-    /// where nothing reached anybody, so that a dead endpoint does not use up the retry budget;
-    /// nor does a request that is only moved.
-    pub async fn pause(&mut self) {
+    /// Counts a retry, and says how long the pause before it is: fully jittered, doubling. There
+    /// is none where nothing reached anybody and it is the first, so that a dead endpoint does not
+    /// use up the retry budget; nor for a request that is only moved.
+    pub fn begin_next(&mut self) -> Option<Duration> {
         let next = self.next.take();
         if next == Next::Moved {
             self.moves += 1;
-            return;
+            return None;
         }
         self.retries += 1;
         if next == Next::AtOnce && self.retries == 1 {
-            return;
+            return None;
         }
-        let Some(policy) = &self.policy else { return };
+        let policy = self.policy.as_ref()?;
         let ceiling = policy.base_interval * 2u32.saturating_pow(self.retries).saturating_sub(1);
         let ceiling = ceiling.min(policy.max_interval);
         let nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX).max(1);
         self.random = self.random.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        tokio::time::sleep(Duration::from_nanos(self.random % nanos)).await;
+        Some(Duration::from_nanos(self.random % nanos))
     }
 }
 
@@ -247,7 +250,8 @@ impl Clocks {
     /// Those of an answer of the proxy's own: only silence counts.
     #[must_use]
     pub fn silence(x: &Exchange<'_>) -> Self {
-        Self { request_by: Cell::new(None), ends_by: None, ..Self::of_stream(x, None) }
+        let forward = x.record.plan.as_ref().and_then(Plan::forward);
+        Self { request_by: Cell::new(None), ends_by: None, ..Self::of_stream(x, forward) }
     }
 
     /// Those that count from the beginning of the stream to its end.
@@ -282,6 +286,11 @@ impl Clocks {
     pub fn attempt_begins(&self) {
         let limit = self.per_try.filter(|_| self.complete.get());
         self.attempt_by.set(limit.map(|limit| self.worker.clock.now() + limit));
+    }
+
+    /// An attempt is over, and none is under way.
+    pub fn attempt_ends(&self) {
+        self.attempt_by.set(None);
     }
 
     /// Something moved.

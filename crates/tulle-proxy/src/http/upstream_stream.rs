@@ -1,5 +1,7 @@
 //! One request on an upstream connection: where its body goes and how its answer comes.
 
+use std::future::poll_fn;
+
 use h2::client::ResponseFuture;
 use tulle_model::head::{RequestHead, ResponseHead, Version};
 
@@ -47,6 +49,7 @@ pub enum Answer<'l> {
 #[derive(Debug)]
 pub struct H2Answer {
     head: ResponseFuture,
+    interim: u32,
     /// What follows the head, once that came.
     body: Option<H2Body>,
 }
@@ -117,7 +120,10 @@ pub fn open_h2<'l>(
     let request = write_request(head).map_err(Abort::Protocol)?;
     let (answer, body) = lease.send.send_request(request, ended)?;
     let sink = Sink::H2(H2Sink::new(body, ended));
-    Ok(UpstreamStream { sink, answer: Answer::H2(H2Answer { head: answer, body: None }) })
+    Ok(UpstreamStream {
+        sink,
+        answer: Answer::H2(H2Answer { head: answer, interim: 0, body: None }),
+    })
 }
 
 impl<'l> Answer<'l> {
@@ -128,15 +134,7 @@ impl<'l> Answer<'l> {
     pub async fn next(&mut self, head: &mut ResponseHead) -> Result<Arrived, Abort> {
         match self {
             Self::H1(answer) => answer.next(head).await,
-            Self::H2(answer) => {
-                let (parts, body) = (&mut answer.head).await?.into_parts();
-                head.clear();
-                read_response(&parts, head, &UPSTREAM_CODEC).map_err(Abort::Protocol)?;
-                let body = H2Body::new(body);
-                let framing = if body.is_end() { Framing::None } else { Framing::Chunked };
-                answer.body = Some(body);
-                Ok(Arrived::Final(FinalHead { framing, reusable: true }))
-            }
+            Self::H2(answer) => answer.next(head).await,
         }
     }
 
@@ -159,6 +157,37 @@ impl<'l> Answer<'l> {
     }
 }
 
+/// One more interim answer.
+fn count_interim(count: &mut u32) -> Result<Arrived, Abort> {
+    *count += 1;
+    match *count > MAX_INTERIM {
+        true => Err(Abort::Protocol("too many interim answers")),
+        false => Ok(Arrived::Interim),
+    }
+}
+
+impl H2Answer {
+    async fn next(&mut self, head: &mut ResponseHead) -> Result<Arrived, Abort> {
+        if let Some(interim) = poll_fn(|cx| self.head.poll_informational(cx)).await {
+            let (parts, ()) = interim?.into_parts();
+            head.clear();
+            read_response(&parts, head, &UPSTREAM_CODEC).map_err(Abort::Protocol)?;
+            if head.status == 101 {
+                // RFC 9113 §8.6: HTTP/2 has no such answer.
+                return Err(Abort::Protocol("a switch of protocols in HTTP/2"));
+            }
+            return count_interim(&mut self.interim);
+        }
+        let (parts, body) = (&mut self.head).await?.into_parts();
+        head.clear();
+        read_response(&parts, head, &UPSTREAM_CODEC).map_err(Abort::Protocol)?;
+        let body = H2Body::new(body);
+        let framing = if body.is_end() { Framing::None } else { Framing::Chunked };
+        self.body = Some(body);
+        Ok(Arrived::Final(FinalHead { framing, reusable: true }))
+    }
+}
+
 impl H1Answer<'_> {
     async fn next(&mut self, head: &mut ResponseHead) -> Result<Arrived, Abort> {
         loop {
@@ -175,11 +204,7 @@ impl H1Answer<'_> {
                 self.source.buffer.consume(parsed.head_len);
                 self.parser = HeadParser::new();
                 if head.is_interim() {
-                    self.interim += 1;
-                    if self.interim > MAX_INTERIM {
-                        return Err(Abort::Protocol("too many interim answers"));
-                    }
-                    return Ok(Arrived::Interim);
+                    return count_interim(&mut self.interim);
                 }
                 let framing = parsed.framing;
                 let reusable = parsed.is_reusable && head.version == Version::Http11;

@@ -121,6 +121,8 @@ metrics! {
             "Requests that failed with their last retry.";
         counter ejections_total = "envoy_cluster_outlier_detection_ejections_enforced_total",
             "Ejections of endpoints.";
+        counter ejections_overflow = "envoy_cluster_outlier_detection_ejections_overflow",
+            "Endpoints that were not ejected because too many are.";
         gauge cx_active = "envoy_cluster_upstream_cx_active", "Connections open.";
         gauge rq_active = "envoy_cluster_upstream_rq_active", "Attempts under way.";
         histogram cx_connect_ms(BUCKETS) = "envoy_cluster_upstream_cx_connect_ms",

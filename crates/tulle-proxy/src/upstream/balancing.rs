@@ -21,7 +21,7 @@ pub(super) struct Slot<'e> {
     pub(super) endpoint: &'e Endpoint,
     /// Index of its locality.
     pub(super) place: usize,
-    pub(super) priority: u32,
+    pub(super) priority: u8,
 }
 
 /// Every address once, where it stands first in the list.
@@ -53,7 +53,7 @@ pub(super) fn slots<'e>(
 pub(super) struct Seat {
     key: String,
     weight: NonZeroU32,
-    priority: u32,
+    priority: u8,
     place: usize,
     availability: Availability,
 }

@@ -10,6 +10,7 @@ use tulle_identity::Application;
 use tulle_model::cluster::{Cluster, Discovery, Limits, PoolSettings};
 use tulle_model::route::Priority;
 
+use super::balancing::has_table;
 use super::connect::{Life, Security, Transport};
 use super::endpoint::{EndpointState, OpenGuard, UpstreamEndpoint};
 use super::failure::{ConnectFailure, LimitKind, NoEndpoint, Overflow};
@@ -17,7 +18,7 @@ use super::http1::{self, Http1Lease};
 use super::http2::{self, Http2Lease};
 use super::limits::{self, RequestPermit, RetryPermit, UnderWay};
 use super::members::{Members, PickInput};
-use super::outlier::{ClusterOutliers, Outcome, Population};
+use super::outlier::{ClusterOutliers, Consequence, Outcome, Population};
 use super::tcp::{self, TcpLease};
 use super::{Clock, Prepared};
 use crate::io::Io;
@@ -108,6 +109,12 @@ impl UpstreamCluster {
         Some(dropped)
     }
 
+    /// Whether the endpoint of a request depends on its hash.
+    #[must_use]
+    pub fn hashes(&self) -> bool {
+        has_table(&self.config)
+    }
+
     /// The endpoint for a request or connection.
     ///
     /// # Errors
@@ -171,10 +178,11 @@ impl UpstreamCluster {
         let config = self.state.config();
         if let Some(policy) = config.outlier.as_ref() {
             let now = self.state.clock.now();
-            let was_ejected = endpoint.is_ejected();
-            endpoint.state.outlier.report(outcome, now, &self.state.population(policy));
-            if !was_ejected && endpoint.is_ejected() {
-                self.state.metrics.series.ejections_total().inc();
+            let population = self.state.population(policy);
+            match endpoint.state.outlier.report(outcome, now, &population) {
+                Consequence::None => {}
+                Consequence::Spared => self.state.metrics.series.ejections_overflow().inc(),
+                Consequence::Ejected => self.state.metrics.series.ejections_total().inc(),
             }
         }
     }
@@ -316,7 +324,7 @@ impl ClusterState {
             }
         }
         if matches!(config.discovery, Discovery::OriginalDst) {
-            self.members.forget_unused(now);
+            self.members.forget_unused(now, &self.outliers);
         }
     }
 

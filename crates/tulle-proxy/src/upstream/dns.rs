@@ -1,8 +1,9 @@
 //! Names of endpoints are resolved, again and again, on the control thread.
 //!
-//! Reference: Envoy `STRICT_DNS`. What was found last stays valid while asking fails. A cluster
-//! that comes from a server is not shown before its names were asked for once (warming); until then
-//! it is one of [`Early`].
+//! Reference: Envoy `STRICT_DNS`. What was found last stays valid while asking fails; that a name
+//! has no addresses, or is not there, is an answer like any other. A cluster that comes from a
+//! server is not shown before its names were asked for once (warming); until then it is one of
+//! [`Early`].
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,6 +13,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType, getaddrinfo};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -190,7 +192,7 @@ impl Resolver {
             wanted.due = None;
             let name = Arc::clone(name);
             self.questions.spawn_local(async move {
-                let answer = resolve(&name).await;
+                let answer = resolve(Arc::clone(&name)).await;
                 (name, answer)
             });
         }
@@ -216,14 +218,36 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// The addresses of `name`, sorted, each once.
-async fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
-    let answer = timeout(ANSWER_LIMIT, tokio::net::lookup_host((name, 0))).await;
-    let found = answer.map_err(|_| io::ErrorKind::TimedOut)??;
-    let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
-    addresses.sort();
-    addresses.dedup();
-    Ok(addresses)
+/// The addresses of `name`, sorted, each once; none where it has none or is not there.
+async fn resolve(name: Arc<str>) -> io::Result<Vec<IpAddr>> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the system's resolver blocks; see MAX_QUESTIONS"
+    )]
+    let asking = tokio::task::spawn_blocking(move || look_up(&name));
+    let mut addresses =
+        timeout(ANSWER_LIMIT, asking).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    if let Ok(addresses) = &mut addresses {
+        addresses.sort();
+        addresses.dedup();
+    }
+    addresses
+}
+
+/// Asks the system's resolver (getaddrinfo(3)), which is waited for.
+fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
+    // One entry for each address, not for each kind of socket too.
+    let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
+    match getaddrinfo(Some(name), None, Some(hints)) {
+        Ok(found) => found.map(|one| Ok(one?.sockaddr.ip())).collect(),
+        Err(error) if is_answer(error.kind()) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether somebody who knows said that there are no addresses; all else is a failure to ask.
+fn is_answer(kind: LookupErrorKind) -> bool {
+    matches!(kind, LookupErrorKind::NoName | LookupErrorKind::NoData)
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ pub struct UpstreamEndpoint {
     /// Which of the cluster's localities that is.
     pub(super) place: usize,
     /// Lower is used first.
-    pub priority: u32,
+    pub priority: u8,
     /// What is counted of it.
     pub handles: Handles,
     pub(super) state: Rc<EndpointState>,

@@ -68,11 +68,6 @@ impl Http1Lease {
             endpoint.http1.waiting.ready();
         }
     }
-
-    /// Closes the connection with a reset, for a tunnel whose other end was reset.
-    pub fn reset(self) {
-        self.held.connection.io.reset();
-    }
 }
 
 /// A connection with what is known of it; allocated once in its life.

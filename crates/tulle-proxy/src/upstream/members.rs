@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use tulle_model::address::EndpointAddress;
@@ -16,17 +15,13 @@ use tulle_model::route::Priority;
 use super::Prepared;
 use super::balancing::{Seat, balancer, has_table, slots};
 use super::cluster::{ClusterState, Dropped};
+use super::dialled::{Dialled, Full};
 use super::dns::Names;
 use super::endpoint::{EndpointState, Target, UpstreamEndpoint};
 use super::failure::NoEndpoint;
 use super::outlier::ClusterOutliers;
 use crate::metrics::istio::handles::Handles;
 use crate::shared::Block;
-
-/// Endpoints that one `ORIGINAL_DST` cluster remembers at once, per worker.
-pub const MAX_ORIGINAL_DESTINATIONS: usize = 4_096;
-/// An original destination that nobody dialled for so long is forgotten.
-pub const ORIGINAL_DESTINATION_LIFE: Duration = Duration::from_secs(60);
 
 /// How often to choose anew where an ejected endpoint was chosen.
 const OTHER_CHOICES: u32 = 3;
@@ -56,7 +51,7 @@ pub(super) struct Members {
     /// A new balancer is being made elsewhere.
     rebuilding: Cell<bool>,
     /// Original destinations.
-    dialled: RefCell<HashMap<SocketAddr, Dialled>>,
+    dialled: RefCell<Dialled>,
 }
 
 /// What the list was made of.
@@ -64,12 +59,6 @@ pub(super) struct Members {
 struct Source {
     endpoints: Arc<Endpoints>,
     prepared: Prepared,
-}
-
-#[derive(Debug)]
-struct Dialled {
-    endpoint: Rc<UpstreamEndpoint>,
-    last: Cell<Instant>,
 }
 
 /// What a new balancer is made of.
@@ -89,12 +78,12 @@ struct Built {
 
 impl Members {
     pub(super) fn len(&self) -> usize {
-        self.list.borrow().len()
+        self.list.borrow().len() + self.dialled.borrow().len()
     }
 
     pub(super) fn all(&self) -> Vec<Rc<UpstreamEndpoint>> {
         let mut all = self.list.borrow().to_vec();
-        all.extend(self.dialled.borrow().values().map(|dialled| Rc::clone(&dialled.endpoint)));
+        all.extend(self.dialled.borrow().iter().cloned());
         all
     }
 
@@ -208,14 +197,17 @@ impl Members {
     }
 
     /// Forgets original destinations that nobody dialled for a while and nobody is connected to.
-    pub(super) fn forget_unused(&self, now: Instant) {
+    pub(super) fn forget_unused(&self, now: Instant, outliers: &ClusterOutliers) {
         let mut dialled = self.dialled.borrow_mut();
-        dialled.retain(|_, Dialled { endpoint, last }| {
-            now - last.get() < ORIGINAL_DESTINATION_LIFE || endpoint.connections() > 0
-        });
-        self.states.borrow_mut().retain(|target, _| {
-            target.socket().is_some_and(|address| dialled.contains_key(&address))
-        });
+        dialled.forget_unused(now);
+        let is_forgotten =
+            |target: &Target| target.socket().is_none_or(|address| !dialled.contains(address));
+        let left: Vec<_> =
+            self.states.borrow_mut().extract_if(|target, _| is_forgotten(target)).collect();
+        drop(dialled);
+        for (_, state) in left {
+            leave(&state, outliers);
+        }
     }
 
     /// Whether one of the categories of the overload policy drops a request.
@@ -342,13 +334,14 @@ impl Members {
         address: Option<SocketAddr>,
     ) -> Result<Rc<UpstreamEndpoint>, NoEndpoint> {
         let address = address.ok_or(NoEndpoint::NoOriginalDestination)?;
-        let mut dialled = self.dialled.borrow_mut();
-        if let Some(Dialled { endpoint, last }) = dialled.get(&address) {
-            last.set(Instant::now());
-            return Ok(Rc::clone(endpoint));
+        let now = Instant::now();
+        if let Some(endpoint) = self.dialled.borrow().find(address, now) {
+            return Ok(endpoint);
         }
-        if dialled.len() >= MAX_ORIGINAL_DESTINATIONS {
-            return Err(NoEndpoint::TooManyDestinations);
+        let room = self.dialled.borrow_mut().make_room();
+        if let Some(displaced) = room.map_err(|Full| NoEndpoint::TooManyDestinations)? {
+            self.states.borrow_mut().remove(&displaced.target);
+            leave(&displaced.state, &cluster.outliers);
         }
         let target = Target::Socket(address);
         let state = self.state(&target, &Prepared::default(), cluster);
@@ -361,8 +354,7 @@ impl Members {
             handles: Handles::default(),
             state,
         });
-        let entry = Dialled { endpoint: Rc::clone(&endpoint), last: Cell::new(Instant::now()) };
-        dialled.insert(address, entry);
+        self.dialled.borrow_mut().insert(address, &endpoint, now);
         Ok(endpoint)
     }
 }

@@ -26,6 +26,17 @@ pub enum Outcome {
     Broke,
 }
 
+/// What an outcome led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Consequence {
+    /// Nothing.
+    None,
+    /// The endpoint failed often enough, but too many are left out already.
+    Spared,
+    /// The endpoint is left out from now on.
+    Ejected,
+}
+
 /// Milliseconds of the proxy's clock; every worker counts from the same moment.
 pub type Millis = u64;
 
@@ -82,11 +93,12 @@ impl ClusterOutliers {
         self.checked.update(|last| (now >= last.saturating_add(interval)).then_some(now))
     }
 
-    /// Takes a place among the ejected, of which there may be a share of `endpoints`, but
-    /// always one.
+    /// Takes a place among the ejected, of which there may be a share of `endpoints`: none
+    /// where one is more than that, unless the policy always allows one.
     fn take_place(&self, policy: &OutlierDetection, endpoints: usize) -> bool {
-        let most = endpoints as u64 * u64::from(policy.max_ejection_percent.min(100)) / 100;
-        self.ejected.update(|ejected| (ejected < most.max(1)).then_some(ejected + 1))
+        let share = endpoints as u64 * u64::from(policy.max_ejection_percent.min(100)) / 100;
+        let most = share.max(policy.always_eject_one.into());
+        self.ejected.update(|ejected| (ejected < most).then_some(ejected + 1))
     }
 }
 
@@ -121,58 +133,73 @@ impl EndpointOutlier {
     }
 
     /// Takes note of an outcome.
-    pub fn report(&self, outcome: Outcome, now: Millis, cluster: &Population<'_>) {
+    pub fn report(&self, outcome: Outcome, now: Millis, cluster: &Population<'_>) -> Consequence {
         let split = cluster.policy.split_external_local_origin_errors;
         match outcome {
             Outcome::Answered(status) => self.answered(status, now, cluster),
-            Outcome::Broke => self.answered(503, now, cluster),
             Outcome::Connected | Outcome::ConnectedFinally if split => {
                 self.consecutive_local.set(0);
+                Consequence::None
             }
             // Without the split a connection says nothing: the answer will.
-            Outcome::Connected => {}
+            Outcome::Connected => Consequence::None,
             Outcome::ConnectedFinally => self.answered(200, now, cluster),
-            Outcome::ConnectFailed | Outcome::TimedOut if split => {
+            // Envoy takes a break for a failure of the connection, whoever reset the stream.
+            Outcome::ConnectFailed | Outcome::Broke | Outcome::TimedOut if split => {
                 let limit = cluster.policy.consecutive_local_origin_failure;
-                self.failed(&self.consecutive_local, limit, now, cluster);
+                self.failed(&self.consecutive_local, limit, now, cluster)
             }
-            Outcome::ConnectFailed => self.answered(503, now, cluster),
+            Outcome::ConnectFailed | Outcome::Broke => self.answered(503, now, cluster),
             Outcome::TimedOut => self.answered(504, now, cluster),
         }
     }
 
-    fn answered(&self, status: u16, now: Millis, cluster: &Population<'_>) {
-        match status {
+    fn answered(&self, status: u16, now: Millis, cluster: &Population<'_>) -> Consequence {
+        let gateway = match status {
             502..=504 => {
                 let limit = cluster.policy.consecutive_gateway_failure;
-                self.failed(&self.consecutive_gateway, limit, now, cluster);
+                self.failed(&self.consecutive_gateway, limit, now, cluster)
             }
-            _ => self.consecutive_gateway.set(0),
-        }
-        match status {
+            _ => {
+                self.consecutive_gateway.set(0);
+                Consequence::None
+            }
+        };
+        let any = match status {
             500..=599 => {
                 let limit = cluster.policy.consecutive_5xx;
-                self.failed(&self.consecutive_5xx, limit, now, cluster);
+                self.failed(&self.consecutive_5xx, limit, now, cluster)
             }
-            _ => self.consecutive_5xx.set(0),
-        }
+            _ => {
+                self.consecutive_5xx.set(0);
+                Consequence::None
+            }
+        };
+        gateway.max(any)
     }
 
-    fn failed(&self, count: &Shared, limit: u32, now: Millis, cluster: &Population<'_>) {
+    fn failed(
+        &self,
+        count: &Shared,
+        limit: u32,
+        now: Millis,
+        cluster: &Population<'_>,
+    ) -> Consequence {
         if count.increment() == u64::from(limit) && limit > 0 && !self.is_ejected() {
             count.set(0);
-            self.eject(now, cluster);
+            return self.eject(now, cluster);
         }
+        Consequence::None
     }
 
-    fn eject(&self, now: Millis, cluster: &Population<'_>) {
+    fn eject(&self, now: Millis, cluster: &Population<'_>) -> Consequence {
         if !cluster.outliers.take_place(cluster.policy, cluster.endpoints) {
-            return;
+            return Consequence::Spared;
         }
         if !self.ejected_at.update(|at| (at == 0).then_some(now + 1)) {
             // Another worker was first.
             cluster.outliers.ejected.decrement();
-            return;
+            return Consequence::None;
         }
         self.ejections.increment();
         let base = millis(cluster.policy.base_ejection_time);
@@ -181,6 +208,7 @@ impl EndpointOutlier {
             (times.saturating_mul(base) < most.saturating_add(base)).then_some(times + 1)
         });
         cluster.outliers.changes.increment();
+        Consequence::Ejected
     }
 
     /// Looks, once an interval, whether its time is over; one that behaved is forgiven a step.
@@ -277,7 +305,7 @@ mod tests {
             consecutive_gateway_failure: 2,
             ..OutlierDetection::default()
         };
-        let cluster = Cluster::new(1, policy);
+        let cluster = Cluster::new(10, policy);
         let status = Outcome::Answered;
         assert!(!cluster.report(0, &[status(502), status(500), status(504)]));
         assert!(cluster.report(0, &[status(503)]));
@@ -291,25 +319,40 @@ mod tests {
             consecutive_5xx: 2,
             ..OutlierDetection::default()
         };
-        let cluster = Cluster::new(1, policy);
+        let cluster = Cluster::new(10, policy);
         assert!(!cluster.report(0, &[FAILED, Outcome::Answered(500), Outcome::Connected, FAILED]));
         assert!(cluster.report(0, &[FAILED]));
     }
 
     #[test]
-    fn a_share_is_ejected_but_always_one() {
+    fn a_share_is_ejected_and_one_more_only_where_that_is_allowed() {
         let policy = OutlierDetection { consecutive_5xx: 1, ..OutlierDetection::default() };
-        let ejected = |endpoints, percent| {
-            let policy = OutlierDetection { max_ejection_percent: percent, ..policy };
-            let cluster = Cluster::new(endpoints, policy);
-            (0..endpoints).filter(|index| cluster.report(*index, &[FAILED])).count()
+        let check = |endpoints, percent, [expected, with_one]: [usize; 2]| {
+            for (always_eject_one, expected) in [(false, expected), (true, with_one)] {
+                let policy =
+                    OutlierDetection { max_ejection_percent: percent, always_eject_one, ..policy };
+                let cluster = Cluster::new(endpoints, policy);
+                let ejected = (0..endpoints).filter(|index| cluster.report(*index, &[FAILED]));
+                let of = format!("of {endpoints} at {percent} %");
+                assert_eq!(ejected.count(), expected, "{of}, always one: {always_eject_one}");
+            }
         };
-        assert_eq!((ejected(3, 0), ejected(3, 10), ejected(20, 10), ejected(3, 100)), (1, 1, 2, 3));
+        check(1, 0, [0, 1]);
+        check(1, 10, [0, 1]);
+        check(9, 10, [0, 1]);
+        check(10, 10, [1, 1]);
+        check(19, 10, [1, 1]);
+        check(20, 10, [2, 2]);
+        check(3, 100, [3, 3]);
     }
 
     #[test]
     fn ejections_end_and_grow_and_are_forgiven() {
-        let policy = OutlierDetection { consecutive_5xx: 1, ..OutlierDetection::default() };
+        let policy = OutlierDetection {
+            consecutive_5xx: 1,
+            max_ejection_percent: 100,
+            ..OutlierDetection::default()
+        };
         let cluster = Cluster::new(1, policy);
         let (endpoint, around) = (&cluster.endpoints[0], cluster.population());
         let ejected_for = |start: Millis| {

@@ -777,13 +777,48 @@ fn an_original_destination_is_its_own_endpoint() {
     let one = dialled(Some(at(1))).expect("dialled");
     assert_eq!(one.target, Target::Socket(at(1)));
     assert!(dialled(Some(at(1))).expect("again").is_same(&one));
-    for port in 1..u16::MAX {
-        if dialled(Some(([127, 0, 0, 9], port).into())).is_err() {
-            assert_eq!(usize::from(port), members::MAX_ORIGINAL_DESTINATIONS);
-            return;
+}
+
+fn dial(cluster: &UpstreamCluster, port: u16) -> Result<Rc<UpstreamEndpoint>, NoEndpoint> {
+    let address = Some(([127, 0, 0, 9], port).into());
+    cluster.pick(&PickInput { original_dst: address, ..PickInput::default() })
+}
+
+/// Somebody scans; meanwhile one destination is in use, one is used from time to time, one is not.
+#[test]
+fn whoever_dials_many_addresses_keeps_nobody_from_theirs() {
+    let world = World::new(Cluster::new("c".into(), Discovery::OriginalDst));
+    let cluster = world.cluster();
+    let in_use = dial(&cluster, 1).expect("room");
+    let [often, never] = [2, 3].map(|port| Rc::downgrade(&dial(&cluster, port).expect("room")));
+    for port in 4..3 * dialled::MAX_ORIGINAL_DESTINATIONS as u16 {
+        dial(&cluster, port).expect("always room");
+        assert!(cluster.endpoints().len() <= dialled::MAX_ORIGINAL_DESTINATIONS);
+        if port % 1024 == 0 {
+            dial(&cluster, 2).expect("known");
         }
     }
-    panic!("without limit");
+    assert!(dial(&cluster, 1).expect("known").is_same(&in_use));
+    assert!(often.upgrade().is_some() && never.upgrade().is_none());
+    assert_eq!(cluster.state.members.states().len(), dialled::MAX_ORIGINAL_DESTINATIONS);
+}
+
+#[test]
+fn destinations_in_use_are_never_given_up_for_another() {
+    let world = World::new(Cluster::new("c".into(), Discovery::OriginalDst));
+    let cluster = world.cluster();
+    let most = dialled::MAX_ORIGINAL_DESTINATIONS as u16;
+    let mut all: Vec<_> = (1..=most).map(|port| dial(&cluster, port).expect("room")).collect();
+    assert_eq!(dial(&cluster, most + 1).expect_err("full"), NoEndpoint::TooManyDestinations);
+    let given_up = Rc::downgrade(&all.swap_remove(2000));
+    // Each looks at some; after a round of all of them one that is free was found.
+    let found = (0..most).find(|_| dial(&cluster, most + 1).is_ok()).expect("a place");
+    assert!(found < 64, "after {found}");
+    assert!(given_up.upgrade().is_none());
+    assert!(all.iter().all(|one| {
+        let port = one.target.socket().expect("an address").port();
+        dial(&cluster, port).expect("known").is_same(one)
+    }));
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tulle_model::head::grammar::is_field_value;
 use tulle_model::route::{
-    ClusterChoice, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, PathRewrite,
-    Priority, Redirect, RedirectPath, RouteAction, UpgradeSetting, WeightedCluster,
+    ClusterChoice, DirectResponse, Forward, HashCookie, HashPolicy, HashSource, HostRewrite,
+    PathRewrite, Priority, Redirect, RedirectPath, RouteAction, UpgradeSetting, WeightedCluster,
 };
 use tulle_model::tls::DataSource;
 
@@ -280,14 +281,38 @@ fn hash_policy_of(message: pb::route_action::HashPolicy, at: &At<'_>) -> Option<
 fn cookie(message: pb::route_action::hash_policy::Cookie, at: &At<'_>) -> Option<HashSource> {
     fields!(at, message => pb::route_action::hash_policy::Cookie
         ["envoy.config.route.v3.RouteAction.HashPolicy.Cookie"] {
-        used: name, ttl, path;
-        warned: attributes "a cookie has a path and a life";
+        used: name, ttl, path, attributes;
     });
     if name.is_empty() {
         return at.field("name").fail("is missing");
     }
-    let ttl = optional_duration(ttl, at, "ttl");
-    Some(HashSource::Cookie { name: name.into(), ttl, path: path.into() })
+    let cookie = HashCookie {
+        name: cookie_text(name, at, "name")?,
+        ttl: optional_duration(ttl, at, "ttl"),
+        path: cookie_text(path, at, "path")?,
+        attributes: each(at, "attributes", attributes, cookie_attribute),
+    };
+    Some(HashSource::Cookie(cookie))
+}
+
+fn cookie_attribute(
+    message: pb::route_action::hash_policy::CookieAttribute,
+    at: &At<'_>,
+) -> Option<(Arc<str>, Arc<str>)> {
+    fields!(at, message => pb::route_action::hash_policy::CookieAttribute
+        ["envoy.config.route.v3.RouteAction.HashPolicy.CookieAttribute"] { used: name, value; });
+    if name.is_empty() {
+        return at.field("name").fail("is missing");
+    }
+    Some((cookie_text(name, at, "name")?, cookie_text(value, at, "value")?))
+}
+
+/// A part of `set-cookie`.
+fn cookie_text(text: String, at: &At<'_>, name: &str) -> Option<Arc<str>> {
+    if !is_field_value(text.as_bytes()) {
+        return at.field(name).fail("holds a control character, which no header may hold");
+    }
+    Some(text.into())
 }
 
 fn upgrade(message: pb::route_action::UpgradeConfig, at: &At<'_>) -> Option<UpgradeSetting> {

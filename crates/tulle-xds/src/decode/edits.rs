@@ -1,7 +1,7 @@
 //! Edits of headers.
 
-use tulle_model::head::HeaderName;
 use tulle_model::head::grammar::is_field_value;
+use tulle_model::head::{HeaderName, KnownId};
 use tulle_model::header_edit::{AppendAction, HeaderAdd, HeaderEdits, Template};
 
 use super::value::{each, enumeration, header_name};
@@ -51,6 +51,10 @@ fn added(message: HeaderValueOption, at: &At<'_>) -> Option<HeaderAdd> {
         refused: raw_value "use `value`";
     });
     let name = editable(&key, &at.field("key"))?;
+    if matches!(name, HeaderName::Known(KnownId::ContentLength | KnownId::TransferEncoding)) {
+        let text = format!("`{key}` says how a message is framed; an edit could only break it");
+        return at.field("key").fail(text);
+    }
     if !is_field_value(value.as_bytes()) {
         return at.field("value").fail("holds a control character, which no header may hold");
     }

@@ -99,8 +99,17 @@ fn locality(message: pb::LocalityLbEndpoints, at: &At<'_>) -> Option<LocalityEnd
         Some(number) => Some(non_zero(number, &at.field("load_balancing_weight"))?),
         None => None,
     };
+    let priority = self::priority(priority, &at.field("priority"))?;
     let locality = locality.map(|place| self::place(place, at)).unwrap_or_default();
     Some(LocalityEndpoints { locality, priority, weight, endpoints })
+}
+
+fn priority(number: u32, at: &At<'_>) -> Option<u8> {
+    let most = LocalityEndpoints::MAX_PRIORITY;
+    match u8::try_from(number) {
+        Ok(priority) if priority <= most => Some(priority),
+        _ => at.fail(format!("{number} is more than {most}")),
+    }
 }
 
 /// A place.

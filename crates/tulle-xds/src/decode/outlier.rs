@@ -14,7 +14,7 @@ pub fn detection(message: pb::OutlierDetection, at: &At<'_>) -> OutlierDetection
             enforcing_consecutive_5xx, consecutive_gateway_failure,
             enforcing_consecutive_gateway_failure, split_external_local_origin_errors,
             consecutive_local_origin_failure, enforcing_consecutive_local_origin_failure,
-            max_ejection_time;
+            max_ejection_time, always_eject_one_host;
         warned: enforcing_success_rate "rates of success are not compared" unless Some(0),
             success_rate_minimum_hosts "rates of success are not compared",
             success_rate_request_volume "rates of success are not compared",
@@ -28,7 +28,6 @@ pub fn detection(message: pb::OutlierDetection, at: &At<'_>) -> OutlierDetection
             max_ejection_time_jitter "times are exact",
             successful_active_health_check_uneject_host "endpoints are not checked actively",
             monitors "detection is not extended",
-            always_eject_one_host "one endpoint may always be ejected",
             detect_degraded_hosts "only the configuration calls an endpoint degraded";
     });
     let default = OutlierDetection::default();
@@ -48,6 +47,9 @@ pub fn detection(message: pb::OutlierDetection, at: &At<'_>) -> OutlierDetection
         positive_duration(base_ejection_time, default.base_ejection_time, at, "base_ejection_time");
     let longest =
         positive_duration(max_ejection_time, default.max_ejection_time, at, "max_ejection_time");
+    if max_ejection_time.is_some() && longest < base {
+        at.field("max_ejection_time").error("is less than `base_ejection_time`");
+    }
     let percent = max_ejection_percent.unwrap_or(default.max_ejection_percent);
     if percent > 100 {
         at.field("max_ejection_percent").error("is more than 100");
@@ -76,5 +78,6 @@ pub fn detection(message: pb::OutlierDetection, at: &At<'_>) -> OutlierDetection
         base_ejection_time: base,
         max_ejection_time: longest.max(base),
         max_ejection_percent: percent,
+        always_eject_one: always_eject_one_host.unwrap_or(default.always_eject_one),
     }
 }

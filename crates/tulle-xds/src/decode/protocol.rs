@@ -114,21 +114,19 @@ pub fn http1(message: core::Http1ProtocolOptions, at: &At<'_>) -> Http1Settings 
 /// Whether names keep their case.
 fn key_format(message: core::http1_protocol_options::HeaderKeyFormat, at: &At<'_>) -> bool {
     use core::http1_protocol_options::HeaderKeyFormat;
-    use core::http1_protocol_options::header_key_format::{HeaderFormat, ProperCaseWords};
+    use core::http1_protocol_options::header_key_format::HeaderFormat;
     let at = at.field("header_key_format");
     fields!(at, message => HeaderKeyFormat
         ["envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat"] {
         used: header_format;
+        inert: proper_case_words "names keep the case in which they came";
     });
     match header_format {
         Some(HeaderFormat::StatefulFormatter(message)) => {
             formatter(message, &at.field("stateful_formatter")).is_some()
         }
-        Some(HeaderFormat::ProperCaseWords(message)) => {
-            let at = at.field("proper_case_words");
-            fields!(at, message => ProperCaseWords
-                ["envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat.ProperCaseWords"] {});
-            at.warn("has no effect: names keep the case in which they came");
+        Some(HeaderFormat::ProperCaseWords(_)) => {
+            at.ignore::<HeaderKeyFormat>("proper_case_words");
             false
         }
         None => {

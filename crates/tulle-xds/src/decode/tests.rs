@@ -133,6 +133,23 @@ fn what_is_not_enforced_is_refused_by_name() {
 }
 
 #[test]
+fn edits_do_not_say_how_a_message_is_framed() {
+    for name in ["content-length", "Transfer-Encoding"] {
+        for edits in ["request_headers_to_add", "response_headers_to_add"] {
+            let at =
+                format!(".{edits}[0].header.key: `{name}` says how a message is framed; an edit");
+            check_route(
+                &format!(
+                    "{{ match: {{ prefix: / }}, route: {{ cluster: app }}, {edits}: \
+                     [{{ header: {{ key: {name}, value: \"5\" }} }}] }}"
+                ),
+                &[&format!("{at} could only break it")],
+            );
+        }
+    }
+}
+
+#[test]
 fn values_have_their_bounds() {
     check_manager(
         "max_request_headers_kb: 9000",
@@ -149,10 +166,14 @@ fn values_have_their_bounds() {
     check_route(
         "{ match: { safe_regex: { regex: '(' } }, redirect: { port_redirect: 70000 } }",
         &[
-            ".match.safe_regex.regex: regex parse error:\n    ^(?:()$\n     ^\n\
-             error: unclosed group",
+            ".match.safe_regex.regex: regex parse error:\n    (\n    ^\nerror: unclosed group",
             ".redirect.port_redirect: 70000 is not a port",
         ],
+    );
+    check_route(
+        "{ match: { safe_regex: { regex: '/a)|(/b' } }, direct_response: { status: 200 } }",
+        &[".match.safe_regex.regex: regex parse error:\n    /a)|(/b\n      ^\n\
+             error: unopened group"],
     );
 }
 
@@ -186,6 +207,18 @@ fn clusters_say_what_they_lack() {
          socket_address: { address: a.example, port_value: 80 } } } }] }] }",
         &[".load_assignment: `a.example` is not an IP address; use a cluster of type STRICT_DNS"],
     );
+}
+
+#[test]
+fn a_priority_that_envoy_has_no_room_for_is_refused() {
+    let endpoints =
+        |priority: u32| format!("load_assignment: {{ endpoints: [{{ priority: {priority} }}] }}");
+    accepted(&cluster(&endpoints(128)));
+    for priority in [129, 256, u32::MAX] {
+        let error = format!("{priority} is more than 128");
+        let error = format!(".load_assignment.endpoints[0].priority: {error}");
+        check_cluster(&endpoints(priority), &[&error]);
+    }
 }
 
 #[test]

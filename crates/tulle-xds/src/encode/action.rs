@@ -1,11 +1,12 @@
 //! What a route does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tulle_model::origin::Origin;
 use tulle_model::route::{
-    ClusterChoice, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, PathRewrite,
-    Priority, Redirect, RedirectPath, RouteAction, UpgradeSetting, WeightedCluster,
+    ClusterChoice, DirectResponse, Forward, HashCookie, HashPolicy, HashSource, HostRewrite,
+    PathRewrite, Priority, Redirect, RedirectPath, RouteAction, UpgradeSetting, WeightedCluster,
 };
 use tulle_model::tls::DataSource;
 
@@ -131,12 +132,7 @@ fn hash_policy(policy: &HashPolicy) -> pb::route_action::HashPolicy {
             header_name: header_name(name),
             regex_rewrite: None,
         }),
-        HashSource::Cookie { name, ttl, path } => kind::PolicySpecifier::Cookie(kind::Cookie {
-            name: name.to_string(),
-            ttl: ttl.map(duration),
-            path: path.to_string(),
-            attributes: Vec::new(),
-        }),
+        HashSource::Cookie(cookie) => kind::PolicySpecifier::Cookie(hash_cookie(cookie)),
         HashSource::Query(name) => {
             kind::PolicySpecifier::QueryParameter(kind::QueryParameter { name: name.to_string() })
         }
@@ -147,6 +143,21 @@ fn hash_policy(policy: &HashPolicy) -> pb::route_action::HashPolicy {
         }
     };
     pb::route_action::HashPolicy { terminal: *terminal, policy_specifier: Some(specifier) }
+}
+
+fn hash_cookie(cookie: &HashCookie) -> pb::route_action::hash_policy::Cookie {
+    use pb::route_action::hash_policy::{Cookie, CookieAttribute};
+    let HashCookie { name, ttl, path, attributes } = cookie;
+    let attribute = |(name, value): &(Arc<str>, Arc<str>)| CookieAttribute {
+        name: name.to_string(),
+        value: value.to_string(),
+    };
+    Cookie {
+        name: name.to_string(),
+        ttl: ttl.map(duration),
+        path: path.to_string(),
+        attributes: attributes.iter().map(attribute).collect(),
+    }
 }
 
 fn upgrade(upgrade: &UpgradeSetting) -> pb::route_action::UpgradeConfig {

@@ -12,7 +12,7 @@ use tulle_model::cluster::{
 use super::http::{http2, upstream_common};
 use super::metadata::{Ours, with_hash_key};
 use super::tls;
-use super::value::{address, ads, duration, unless};
+use super::value::{address, ads, duration, flag, unless};
 use crate::decode::upstream::OPTIONS;
 use crate::proto::envoy::config::cluster::v3 as pb;
 use crate::proto::envoy::config::core::v3 as core;
@@ -222,6 +222,7 @@ fn outlier(outlier: &OutlierDetection) -> pb::OutlierDetection {
         base_ejection_time,
         max_ejection_time,
         max_ejection_percent,
+        always_eject_one,
     } = outlier;
     let counted = |count: u32| (count > 0).then_some(count);
     let enforced = |count: u32| Some(if count > 0 { 100 } else { 0 });
@@ -237,6 +238,7 @@ fn outlier(outlier: &OutlierDetection) -> pb::OutlierDetection {
         base_ejection_time: Some(duration(*base_ejection_time)),
         max_ejection_time: Some(duration(*max_ejection_time)),
         max_ejection_percent: Some(*max_ejection_percent),
+        always_eject_one_host: flag(*always_eject_one),
         // Rates of success are on by default in Envoy and unknown here.
         enforcing_success_rate: Some(0),
         ..pb::OutlierDetection::default()
@@ -301,7 +303,7 @@ fn locality(group: &LocalityEndpoints) -> endpoint::LocalityLbEndpoints {
         locality: unless(place, &core::Locality::default()),
         lb_endpoints: endpoints.iter().map(self::endpoint).collect(),
         load_balancing_weight: weight.map(std::num::NonZeroU32::get),
-        priority: *priority,
+        priority: (*priority).into(),
         ..endpoint::LocalityLbEndpoints::default()
     }
 }

@@ -284,8 +284,11 @@ fn weighted() -> BoxedStrategy<WeightedCluster> {
 }
 
 fn hash_policy() -> impl Strategy<Value = HashPolicy> {
-    let cookie = (text(), of(prop_oneof![Just(Duration::ZERO), span()]), maybe())
-        .prop_map(|(name, ttl, path)| HashSource::Cookie { name, ttl, path });
+    let attributes = vec((text(), maybe()), 0..3);
+    let cookie = (text(), of(prop_oneof![Just(Duration::ZERO), span()]), maybe(), attributes)
+        .prop_map(|(name, ttl, path, attributes)| {
+            HashSource::Cookie(HashCookie { name, ttl, path, attributes })
+        });
     let source = prop_oneof![
         any_header().prop_map(HashSource::Header),
         cookie,
@@ -724,14 +727,13 @@ fn assignment(
         zone,
         sub_zone,
     });
-    let locality = (place, 0..4u32, of(weight()), vec(endpoint, 0..3)).prop_map(
-        |(locality, priority, weight, endpoints)| LocalityEndpoints {
+    let locality = (place, 0..=LocalityEndpoints::MAX_PRIORITY, of(weight()), vec(endpoint, 0..3))
+        .prop_map(|(locality, priority, weight, endpoints)| LocalityEndpoints {
             locality,
             priority,
             weight,
             endpoints,
-        },
-    );
+        });
     let drop = vec((maybe(), any::<u32>()), 0..2);
     (text(), vec(locality, 0..3), 1..=u32::MAX, drop).prop_map(
         |(name, localities, overprovisioning_percent, drop)| Endpoints {
@@ -795,12 +797,13 @@ fn limits() -> impl Strategy<Value = Limits> {
 }
 
 fn outlier() -> impl Strategy<Value = OutlierDetection> {
-    (any::<[u32; 3]>(), any::<bool>(), span(), span(), span(), 0..=100u32).prop_map(
-        |(counts, split, interval, base, more, percent)| OutlierDetection {
+    (any::<[u32; 3]>(), any::<[bool; 2]>(), span(), span(), span(), 0..=100u32).prop_map(
+        |(counts, flags, interval, base, more, percent)| OutlierDetection {
             consecutive_5xx: counts[0],
             consecutive_gateway_failure: counts[1],
             consecutive_local_origin_failure: counts[2],
-            split_external_local_origin_errors: split,
+            split_external_local_origin_errors: flags[0],
+            always_eject_one: flags[1],
             interval,
             base_ejection_time: base,
             max_ejection_time: base + more,

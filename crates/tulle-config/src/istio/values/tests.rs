@@ -53,3 +53,24 @@ fn visibility_is_per_namespace() {
     assert!(only.shows("a", "a") && only.shows("a", "b") && !only.shows("a", "c"));
     assert!(Visibility::All.shows("a", "c"));
 }
+
+#[test]
+fn what_two_declarations_show_is_what_both_show() {
+    let only = |own, names: &[&str]| Visibility::Only {
+        own,
+        namespaces: names.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let all = || Visibility::All;
+    for (one, other, shown) in [
+        (all(), all(), "home a b"),
+        (all(), only(true, &[]), "home"),
+        (only(true, &["a"]), only(false, &["home", "b"]), "home"),
+        (only(false, &["a", "b"]), only(true, &["b"]), "b"),
+        (only(true, &["a"]), only(false, &[]), ""),
+    ] {
+        for both in [one.and(&other, "home"), other.and(&one, "home")] {
+            let seen = ["home", "a", "b"].into_iter().filter(|from| both.shows("home", from));
+            assert_eq!(seen.collect::<Vec<_>>().join(" "), shown, "{one:?} and {other:?}");
+        }
+    }
+}

@@ -209,16 +209,24 @@ fn registers_for(
     known: &BTreeMap<ServiceKey, Parts>,
     domain: &str,
 ) -> Option<ServiceKey> {
-    let host = instance.service.as_ref()?;
-    let namespace = &instance.namespace;
-    let key_of = |host: &str| ServiceKey { host: host.into(), namespace: namespace.clone() };
-    let ending = complete("", namespace, domain);
-    let other = match host.as_str().strip_suffix(&*ending) {
-        Some(short) => key_of(short),
-        None => key_of(&complete(host.as_str(), namespace, domain)),
-    };
-    let key = key_of(host.as_str());
+    let [key, other] = forms(instance, domain)?;
     Some(if !known.contains_key(&key) && known.contains_key(&other) { other } else { key })
+}
+
+/// The service that a workload registered for in so many words, and the one of the other form of
+/// that name: short, or completed.
+pub(in crate::world) fn forms(
+    instance: &WorkloadInstance,
+    domain: &str,
+) -> Option<[ServiceKey; 2]> {
+    let host = instance.service.as_ref()?.as_str();
+    let namespace = &instance.namespace;
+    let key = |host: &str| ServiceKey { host: host.into(), namespace: namespace.clone() };
+    let other = match host.strip_suffix(&*complete("", namespace, domain)) {
+        Some(short) => key(short),
+        None => key(&complete(host, namespace, domain)),
+    };
+    Some([key(host), other])
 }
 
 /// The workloads of every namespace.
@@ -348,8 +356,10 @@ fn declared(
     }
 }
 
-/// Adds the networks and ports of a declaration that are not there yet.
+/// Adds the networks and ports of a declaration that are not there yet. Nobody sees the whole to
+/// whom one declaration does not show its part.
 fn extend(service: &mut Service, id: &ObjectId, entry: &ServiceEntry) {
+    service.visibility = service.visibility.and(&entry.visibility, &id.namespace);
     for network in &entry.addresses {
         if !service.networks.contains(network) {
             service.networks.push(*network);

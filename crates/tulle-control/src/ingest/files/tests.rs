@@ -191,3 +191,38 @@ fn a_sign_of_a_file_is_about_that_file_and_any_other_about_everything() {
     fs::rename(root.join("more"), root.join(".less")).expect("renamed");
     assert_eq!(look(&["more"]), (true, pairs(&[("b.yaml", "2")])));
 }
+
+/// A link to itself cannot be looked at by anybody, as a directory without rights cannot by most.
+#[test]
+fn what_cannot_be_looked_at_stays_as_it_was_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    fs::create_dir(root.join("team")).expect("made");
+    for path in ["a.yaml", "b.yaml", "team/c.yaml"] {
+        fs::write(root.join(path), "1").expect("written");
+    }
+    let all = pairs(&[("a.yaml", "1"), ("b.yaml", "1"), ("team/c.yaml", "1")]);
+    let no_sign = signs::Changed::default();
+    let mut tree = Tree::open(vec![root.to_owned()]).expect("a directory");
+    assert!(tree.look(Look::Everything, &no_sign));
+    fs::rename(root.join("team"), root.join(".team")).expect("renamed");
+    fs::remove_file(root.join("a.yaml")).expect("removed");
+    for path in ["a.yaml", "team", "never.yaml"] {
+        symlink(root.join(path), root.join(path)).expect("linked to itself");
+    }
+    for look in [Look::WhatDiffers, Look::Everything] {
+        assert!(!tree.look(look, &no_sign), "nothing is gone");
+        assert_eq!(texts(tree.files(), root), all);
+    }
+    let sign = signs::Changed { paths: [root.join("team/c.yaml")].into(), ..Default::default() };
+    assert!(!tree.look(Look::WhatDiffers, &sign), "by a sign of the file alone");
+    assert_eq!(texts(tree.files(), root), all);
+
+    fs::remove_file(root.join("team")).expect("removed");
+    fs::rename(root.join(".team"), root.join("team")).expect("renamed");
+    fs::write(root.join("team/c.yaml"), "2").expect("written");
+    assert!(tree.look(Look::WhatDiffers, &no_sign));
+    fs::remove_file(root.join("a.yaml")).expect("removed");
+    assert!(tree.look(Look::WhatDiffers, &no_sign), "what is not there is gone");
+    assert_eq!(texts(tree.files(), root), pairs(&[("b.yaml", "1"), ("team/c.yaml", "2")]));
+}

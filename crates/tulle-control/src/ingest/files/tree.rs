@@ -1,8 +1,9 @@
 //! The tree: which files there are and what is in them, read only where something differs.
 //!
 //! Files named `*.yaml`, `*.yml` and `*.json`, at any depth, through symbolic links; nothing whose
-//! name begins with a dot. A directory that cannot be read keeps what was last read below it: an
-//! unmounted volume is not an order to delete everything.
+//! name begins with a dot. What cannot be looked at keeps what was last read of it and below it: an
+//! unmounted volume, or a directory whose rights were taken away, is not an order to delete
+//! everything. Only what the system says is not there is gone.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -101,8 +102,16 @@ enum Kind {
 #[derive(Debug, Default)]
 struct Found {
     files: Vec<(PathBuf, Stamp)>,
-    /// Directories that could not be read: what is below stays as it was.
+    /// What could not be looked at: it and what is below stays as it was.
     blind: Vec<PathBuf>,
+}
+
+impl Found {
+    /// Notes what could not be looked at.
+    fn miss(&mut self, path: &Path, error: &io::Error) {
+        unseen(path, error);
+        self.blind.push(path.to_owned());
+    }
 }
 
 impl Tree {
@@ -202,10 +211,17 @@ impl Tree {
         let mut differs = false;
         for path in paths.iter().filter(|path| !signs.writing.contains(*path)) {
             let name = name(path);
-            let Ok(metadata) = fs::metadata(path) else {
-                differs |= self.files.remove(&name).is_some();
-                self.stamps.remove(&name);
-                continue;
+            let metadata = match fs::metadata(path) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    differs |= self.files.remove(&name).is_some();
+                    self.stamps.remove(&name);
+                    continue;
+                }
+                Err(error) => {
+                    unseen(path, &error);
+                    continue;
+                }
             };
             let stamp = Stamp::of(&metadata);
             let content = read(path, stamp);
@@ -217,13 +233,17 @@ impl Tree {
     }
 
     fn keep_blind(&self, blind: &[PathBuf], files: &mut FileSet) {
-        for folder in blind {
-            let below = |(path, _): &(&Arc<str>, &Content)| Path::new(&***path).starts_with(folder);
-            for (path, content) in self.files.iter().filter(below) {
-                files.entry(Arc::clone(path)).or_insert_with(|| content.clone());
+        for path in blind {
+            let below = |(file, _): &(&Arc<str>, &Content)| Path::new(&***file).starts_with(path);
+            for (file, content) in self.files.iter().filter(below) {
+                files.entry(Arc::clone(file)).or_insert_with(|| content.clone());
             }
         }
     }
+}
+
+fn unseen(path: &Path, error: &io::Error) {
+    tracing::warn!(path = %path.display(), %error, "cannot be looked at; what was read stays");
 }
 
 fn name(path: &Path) -> Arc<str> {
@@ -235,17 +255,26 @@ fn walk(folder: &Path, depth: usize, found: &mut Found) {
         Ok(entries) => entries,
         // A directory below a root that is gone was removed; a root never is.
         Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return,
-        Err(error) => {
-            tracing::warn!(folder = %folder.display(), %error, "a directory cannot be read");
-            return found.blind.push(folder.to_owned());
-        }
+        Err(error) => return found.miss(folder, &error),
     };
-    for entry in entries.flatten() {
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            // Which of its entries is missing nobody says.
+            Err(error) => return found.miss(folder, &error),
+        };
         let path = entry.path();
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
         }
-        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                found.miss(&path, &error);
+                continue;
+            }
+        };
         if metadata.is_dir() {
             if depth < MAX_DEPTH {
                 walk(&path, depth + 1, found);

@@ -8,13 +8,27 @@ use tokio::sync::{broadcast, watch};
 
 use super::{Entry, Event, Kept, Outcome, Refusal, Registry, StreamId, WorkloadName};
 use crate::stop::Stop;
-use crate::store::writer::Writer;
+use crate::store::writer::{self, Writer};
 use crate::store::{Store, Table};
 
 /// How often leases are looked at.
 pub const TICK_EVERY: Duration = Duration::from_millis(250);
 /// Announcements of superseded streams that may wait for a slow one.
 const SUPERSEDED_QUEUED: usize = 64;
+
+/// Longest wait for the store to keep a change.
+pub const KEEP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why an event is not known to be kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeepError {
+    /// It was refused and changed nothing.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It holds, but a restart may forget it.
+    #[error("it is in force, but the store did not keep it: a restart forgets it; try again")]
+    NotKept,
+}
 
 /// The registry.
 #[derive(Debug)]
@@ -42,9 +56,42 @@ impl SharedRegistry {
     /// # Errors
     /// The event is refused and nothing changed.
     pub fn handle(&self, event: Event, now: Instant) -> Result<u64, Refusal> {
+        self.change(event, now).map(|(version, _)| version)
+    }
+
+    /// Takes in an event about a workload and waits until what it says is kept by the store.
+    ///
+    /// # Errors
+    /// The event is refused and nothing changed, or the change holds and is not kept.
+    pub async fn handle_and_keep(
+        &self,
+        name: &WorkloadName,
+        event: Event,
+        now: Instant,
+    ) -> Result<u64, KeepError> {
+        // Where nothing new is said of it, what was said before may still not be kept.
+        let unkept = || self.writer.unkept(Table::Registry, &name.to_string());
+        let (version, keeping) = match self.change(event, now) {
+            Ok((version, keeping)) if keeping.is_empty() => (version, Vec::from_iter(unkept())),
+            Err(Refusal::NotFound(name)) => match unkept() {
+                Some(kept) => (*self.version.borrow(), vec![kept]),
+                None => return Err(Refusal::NotFound(name).into()),
+            },
+            changed => changed?,
+        };
+        let all = async {
+            for kept in keeping {
+                kept.await.map_err(|_| KeepError::NotKept)?;
+            }
+            Ok(version)
+        };
+        tokio::time::timeout(KEEP_LIMIT, all).await.unwrap_or(Err(KeepError::NotKept))
+    }
+
+    fn change(&self, event: Event, now: Instant) -> Result<(u64, Vec<writer::Kept>), Refusal> {
         let mut registry = self.lock();
         let outcome = registry.handle(event, now)?;
-        self.keep(&registry, &outcome);
+        let keeping = self.keep(&registry, &outcome);
         let changed = !outcome.changed.is_empty();
         // Numbered under the lock, so that a number never runs ahead of what it stands for.
         self.version.send_if_modified(|version| {
@@ -60,7 +107,7 @@ impl SharedRegistry {
             // No open stream, nobody to tell.
             let _ = self.superseded.send(stream);
         }
-        Ok(version)
+        Ok((version, keeping))
     }
 
     /// Every entry, and the version they are of.
@@ -103,14 +150,15 @@ impl SharedRegistry {
         }
     }
 
-    fn keep(&self, registry: &Registry, outcome: &Outcome) {
-        for name in &outcome.changed {
+    fn keep(&self, registry: &Registry, outcome: &Outcome) -> Vec<writer::Kept> {
+        let keep = |name: &WorkloadName| {
             let value = registry.entry(name).map(|entry| {
                 // Maps with text keys and plain values: writing them as JSON cannot fail.
                 serde_json::to_vec(&Kept::of(entry)).unwrap_or_default()
             });
-            self.writer.put(Table::Registry, name.to_string(), value);
-        }
+            self.writer.put(Table::Registry, name.to_string(), value)
+        };
+        outcome.changed.iter().map(keep).collect()
     }
 
     /// The registry; an event changes it in one step, so a panic elsewhere leaves it whole.

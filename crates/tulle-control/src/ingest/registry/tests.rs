@@ -141,8 +141,10 @@ fn a_restart_of_the_control_plane_removes_nobody_within_a_lease() {
     scene.register(1, "a", "shop/order-1");
     scene.feed(Event::Ready { stream: StreamId(1), ready: true });
     scene.register(2, "b", "shop/order-2");
-    let put = Event::Put { workload: workload("shop/database"), ready: true, lease: None };
-    scene.feed(put);
+    let put = |name, lease| Event::Put { workload: workload(name), ready: true, lease };
+    scene.feed(put("shop/database", None));
+    scene.feed(put("shop/minute", Some(SECOND * 60)));
+    scene.feed(put("shop/quick", Some(SECOND * 2)));
     let text: Vec<String> = scene
         .registry
         .entries()
@@ -152,11 +154,35 @@ fn a_restart_of_the_control_plane_removes_nobody_within_a_lease() {
     scene.now += SECOND * 3600;
     scene.registry = Registry::restore(kept, scene.now);
 
-    assert_eq!(scene.ready(), ["shop/database", "shop/order-1"]);
+    let all = ["shop/database", "shop/minute", "shop/order-1", "shop/quick"];
+    assert_eq!(scene.ready(), all);
     assert_eq!(scene.pass(SECOND * 9), [""; 0]);
     assert!(scene.register(7, "a", "shop/order-1").changed.is_empty());
-    assert_eq!(scene.pass(SECOND), ["shop/order-2"], "who did not come back");
-    assert_eq!(scene.ready(), ["shop/database", "shop/order-1"]);
+    assert_eq!(scene.pass(SECOND), ["shop/order-2", "shop/quick"], "who did not come back");
+    assert_eq!(scene.ready(), ["shop/database", "shop/minute", "shop/order-1"]);
+    for _ in 0..7 {
+        scene.feed(Event::Heard(StreamId(7)));
+        assert_eq!(scene.pass(SECOND * 7), [""; 0], "a minute is a minute after a restart, too");
+    }
+    scene.feed(Event::Heard(StreamId(7)));
+    assert_eq!(scene.pass(SECOND), ["shop/minute"]);
+}
+
+#[test]
+fn a_lease_that_changes_is_kept_and_one_of_an_older_release_is_short() {
+    let mut scene = Scene::new();
+    let put = |lease| Event::Put { workload: workload("shop/a"), ready: true, lease };
+    scene.feed(put(None));
+    assert_eq!(names(&scene.feed(put(Some(SECOND * 30))).changed), ["shop/a"]);
+    assert_eq!(names(&scene.feed(put(Some(SECOND * 60))).changed), ["shop/a"]);
+    assert!(scene.feed(put(Some(SECOND * 60))).changed.is_empty(), "said before");
+    let entry = scene.registry.entries().next().expect("there");
+    let mut kept = serde_json::to_value(Kept::of(entry)).expect("JSON");
+    assert_eq!((&kept["expires"], &kept["leaseSeconds"]), (&true.into(), &60.into()));
+    kept.as_object_mut().expect("an object").remove("leaseSeconds");
+    let old: Kept = serde_json::from_value(kept).expect("what was written before");
+    scene.registry = Registry::restore([old], scene.now);
+    assert_eq!(scene.pass(LEASE), ["shop/a"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::backend::http1::{Answer, Step};
 use crate::oracle::{Http1Step, Row};
 
 pub(super) fn rows() -> Vec<Row> {
-    [framing(), bodies(), interim(), generated(), paths(), old(), hurry()].concat()
+    [framing(), bodies(), interim(), generated(), paths(), old(), hurry(), settings()].concat()
 }
 
 fn send(bytes: &str) -> Http1Step {
@@ -278,5 +278,29 @@ fn hurry() -> Vec<Row> {
             Http1Step::Response("GET"),
             Http1Step::ReadToEnd,
         ]),
+    ]
+}
+
+fn settings() -> Vec<Row> {
+    vec![
+        Row::new("host-port-matching", "a port of the host that is the listener's is stripped")
+            .at("matching")
+            .get("h.test:{{port:matching}}", "/own")
+            .get("h.test:1", "/other"),
+        Row::new("envoy-headers-suppressed", "the router adds no fields of its own")
+            .at("quiet")
+            .get("h", "/quiet"),
+        Row::new("connection-duration", "a connection that is busy ends at the end of its life")
+            .at("short-lived")
+            .steps([
+                send("GET /one HTTP/1.1\r\nhost: h\r\n\r\n"),
+                Http1Step::Response("GET"),
+                Http1Step::Wait(Duration::from_millis(200)),
+                send("GET /two HTTP/1.1\r\nhost: h\r\n\r\n"),
+                Http1Step::Response("GET"),
+                Http1Step::ReadToEnd,
+                Http1Step::LongerThan(Duration::from_millis(400)),
+                Http1Step::LongerThan(Duration::from_secs(3)),
+            ]),
     ]
 }

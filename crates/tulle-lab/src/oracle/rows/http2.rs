@@ -5,10 +5,10 @@ use bytes::Bytes;
 use crate::backend::http1::{Answer as Answer1, Step};
 use crate::backend::http2::Answer;
 use crate::client::http2::Http2Request;
-use crate::oracle::{Kind, Row};
+use crate::oracle::{Http1Step, Kind, Row};
 
 pub(super) fn rows() -> Vec<Row> {
-    [down_to_one(), up_to_two(), through(), grpc(), resets()].concat()
+    [down_to_one(), up_to_two(), through(), grpc(), resets(), continues()].concat()
 }
 
 fn get(path: &str) -> Http2Request {
@@ -193,5 +193,47 @@ fn resets() -> Vec<Row> {
             .kind(Kind::Error)
             .answer2("two", [Answer::status(200, "never")]),
         Row::new("no-route-http2", "no route is 404 in HTTP/2 too").http2([get("/none")]),
+    ]
+}
+
+/// Callers that send nothing before they are told to go on.
+fn continues() -> Vec<Row> {
+    let asks = |path: &str| Http2Request {
+        awaits_interim: true,
+        ..post(path, &["hi"]).header("expect", "100-continue")
+    };
+    let go_on = || Answer { interim: vec![100], ..Answer::status(200, "went on") };
+    let http1 = Answer1::early([
+        Step::Send(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()),
+        Step::ReadRequest,
+        Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec()),
+    ]);
+    let head = "POST /two HTTP/1.1\r\nhost: one.test\r\nexpect: 100-continue\r\n\
+                content-length: 2\r\n\r\n";
+    vec![
+        Row::new("continue-http2", "the proxy answers 100-continue of HTTP/2 itself")
+            .http2([asks("/h1"), asks("/two")]),
+        Row::new("continue-from-http1", "an HTTP/1 upstream's 100 reaches an HTTP/2 caller")
+            .http2([asks("/h1")])
+            .at("asks")
+            .answer("one", [http1]),
+        Row::new("continue-from-http2", "an HTTP/2 upstream's 100 reaches an HTTP/2 caller")
+            .http2([asks("/two")])
+            .at("asks")
+            .answer2("two", [go_on()]),
+        Row::new("continue-http2-to-http1", "an HTTP/2 upstream's 100 reaches an HTTP/1 caller")
+            .kind(Kind::Http2)
+            .at("asks")
+            .steps([
+                Http1Step::Send(head.into()),
+                Http1Step::Interim,
+                Http1Step::Send(b"hi".to_vec()),
+                Http1Step::Response("POST"),
+                Http1Step::Probe,
+            ])
+            .answer2("two", [go_on()]),
+        Row::new("continue-unasked", "a 100 that nobody asked for is dropped")
+            .http2([get("/two")])
+            .answer2("two", [go_on()]),
     ]
 }

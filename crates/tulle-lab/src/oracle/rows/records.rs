@@ -11,7 +11,7 @@ use crate::client::http2::Http2Request;
 use crate::oracle::{Http1Step, Kind, Row};
 
 pub(super) fn rows() -> Vec<Row> {
-    [own(), upstreams(), clocks(), callers(), connections()].concat()
+    [own(), upstreams(), clocks(), callers(), connections(), servers()].concat()
 }
 
 fn send(bytes: &str) -> Http1Step {
@@ -189,5 +189,25 @@ fn connections() -> Vec<Row> {
             .tcp(ends())
             .kind(Kind::Error)
             .logged(1),
+    ]
+}
+
+/// Who is said to have answered.
+fn servers() -> Vec<Row> {
+    let row = |name, behaviour, listener| {
+        let ask = |path: &str| send(&format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n"));
+        let named = "HTTP/1.1 200 OK\r\nserver: app\r\ncontent-length: 0\r\n\r\n";
+        let answer = || Http1Step::Response("GET");
+        let steps = [ask("/a"), answer(), ask("/b"), answer(), ask("/direct"), answer()];
+        Row::new(name, behaviour)
+            .at(listener)
+            .steps(steps)
+            .answer("a", [Answer::raw(named), Answer::status(200, "nameless")])
+            .logged(3)
+    };
+    vec![
+        row("server-kept", "the upstream's name is passed on, and none is added", "server-kept"),
+        row("server-added", "our name is added where the upstream gives none", "server-added"),
+        row("server-written", "our name takes the upstream's place", "server-written"),
     ]
 }

@@ -6,7 +6,17 @@ use crate::backend::http1::{Answer, Step};
 use crate::oracle::{Http1Step, Kind, Row};
 
 pub(super) fn rows() -> Vec<Row> {
-    [retries(), retries_refused(), timeouts(), faults(), buffers(), limits(), balancing()].concat()
+    [
+        retries(),
+        retries_refused(),
+        timeouts(),
+        faults(),
+        buffers(),
+        limits(),
+        asked_inside(),
+        told_faults(),
+    ]
+    .concat()
 }
 
 fn answers(statuses: &[u16]) -> Vec<Answer> {
@@ -163,8 +173,19 @@ fn buffers() -> Vec<Row> {
     ]
 }
 
+/// Requests and, when their failures have had their consequences, one more.
+fn asked_after_failures(path: &str, failures: usize) -> Vec<Http1Step> {
+    let ask = format!("GET {path} HTTP/1.1\r\nhost: full.test\r\n\r\n").into_bytes();
+    let ask = [Http1Step::Send(ask), Http1Step::Response("GET")];
+    let mut steps: Vec<_> = (0..failures).flat_map(|_| ask.clone()).collect();
+    // Envoy's main thread ejects, a moment after the worker's last failure.
+    steps.push(Http1Step::Wait(Duration::from_millis(300)));
+    steps.extend(ask);
+    steps.push(Http1Step::Probe);
+    steps
+}
+
 fn limits() -> Vec<Row> {
-    let ask = || Http1Step::Send(b"GET /ejected HTTP/1.1\r\nhost: full.test\r\n\r\n".to_vec());
     let error = |name, behaviour| Row::new(name, behaviour).kind(Kind::Error);
     vec![
         error("overflow-requests", "a request beyond the limit is 503 and says so")
@@ -173,18 +194,23 @@ fn limits() -> Vec<Row> {
             .get("full.test", "/shed"),
         error("no-endpoints", "a cluster without endpoints is 503").get("full.test", "/empty"),
         error("ejected", "an endpoint that failed often enough is left alone")
-            .steps([
-                ask(),
-                Http1Step::Response("GET"),
-                ask(),
-                Http1Step::Response("GET"),
-                // Envoy's main thread ejects, a moment after the worker's second failure.
-                Http1Step::Wait(Duration::from_millis(300)),
-                ask(),
-                Http1Step::Response("GET"),
-                Http1Step::Probe,
-            ])
+            .steps(asked_after_failures("/ejected", 2))
             .answer("ejected", answers(&[500, 500])),
+        Row::new("spared", "an endpoint that is more than its share of the cluster is kept")
+            .steps(asked_after_failures("/spared", 2))
+            .answer("spared", answers(&[500, 500, 200])),
+        error("ejected-only-one", "where that is configured the only endpoint is left alone too")
+            .steps(asked_after_failures("/only", 2))
+            .answer("only", answers(&[500, 500])),
+        error("ejected-broke", "where it is told apart a break is a failure of the connection")
+            .steps(asked_after_failures("/broke", 1))
+            .answer("broke", [Answer::steps([Step::Reset])]),
+        error("ejected-gateway", "failures of a gateway in a row eject where they are to")
+            .steps(asked_after_failures("/gateway", 4))
+            .answer("gateway", answers(&[502, 500, 503, 504])),
+        error("retry-budget", "a budget that is used up refuses a retry")
+            .get("full.test", "/budget")
+            .answer("budget", answers(&[503, 200])),
         error("connect-refused", "a refused connection says how it failed")
             .get("full.test", "/unreachable"),
         Row::new("priority", "the first priority takes everything while it is whole")
@@ -192,20 +218,75 @@ fn limits() -> Vec<Row> {
     ]
 }
 
-fn balancing() -> Vec<Row> {
-    let keyed =
-        |row: Row, key: &str| row.ask("balance.test", "/ring", &format!("x-key: {key}\r\n"));
-    let ring = Row::new("ring-hash", "a key is sent where Envoy's ring sends it");
-    let keys = ["a", "b", "c", "d", "e", "f", "g", "h", "user-1", "user-2"];
+/// What callers inside ask for, and what an upstream says of a further attempt.
+fn asked_inside() -> Vec<Row> {
+    let marked = |status: u16, line: &str| {
+        Answer::raw(&format!("HTTP/1.1 {status} Any\r\n{line}\r\ncontent-length: 0\r\n\r\n"))
+    };
+    let limited = || marked(503, "x-envoy-ratelimited: true");
+    let row = |name, behaviour| Row::new(name, behaviour).at_from_outside("inside");
+    let names = "x-envoy-retry-on: retriable-headers\r\n\
+                 x-envoy-retriable-header-names: x-other, x-again\r\n";
+    let no_content = "x-envoy-upstream-rq-timeout-alt-response: 1\r\n";
+    let per_try = "x-envoy-retry-on: 5xx\r\nx-envoy-upstream-rq-per-try-timeout-ms: 200\r\n";
     vec![
-        Row::new("round-robin", "endpoints take turns")
-            .get("balance.test", "/round")
-            .get("balance.test", "/round")
-            .get("balance.test", "/round")
-            .get("balance.test", "/round"),
-        keys.into_iter().fold(ring, keyed),
-        Row::new("original-none", "without an original destination it is 503")
+        Row::new("retry-ratelimited-not", "who is over a limit does not ask again")
             .kind(Kind::Error)
-            .get("balance.test", "/original"),
+            .get("retry.test", "/5xx/limited")
+            .answer("a", [limited()]),
+        Row::new("retry-ratelimited", "unless that is configured, whatever the status is")
+            .get("retry.test", "/limited")
+            .answer("a", [marked(429, "x-envoy-ratelimited: 1"), Answer::status(200, "ok")])
+            .get("retry.test", "/limited/not"),
+        Row::new("retry-overloaded", "an upstream that says it is overloaded is asked again")
+            .kind(Kind::Error)
+            .get("retry.test", "/5xx/overloaded")
+            .answer("a", [marked(503, "x-envoy-overloaded: true")]),
+        Row::new("retry-pause", "the pause before an attempt is part of the route's time")
+            .kind(Kind::Error)
+            .get("retry.test", "/pause")
+            .answer("a", answers(&[503])),
+        row("retry-asked-inside", "a caller inside names headers that ask for another attempt")
+            .ask("retry.test", "/asked", names)
+            .answer("a", [marked(200, "x-again: 1"), marked(200, "x-other: 1")]),
+        row("timeout-asked-inside", "a caller inside is told of a timeout as it asks")
+            .kind(Kind::Error)
+            .ask("time.test", "/route", no_content)
+            .answer("a", [late(200), late(200), late(200)])
+            .ask("time.test", "/asked", &format!("{no_content}{per_try}")),
+    ]
+}
+
+fn told_faults() -> Vec<Row> {
+    let fault = |name, behaviour| Row::new(name, behaviour);
+    let ask = |row: Row, path: &str, lines: &str| row.ask("fault.test", path, lines);
+    let send = |lines: &str| {
+        let head = format!("GET /told-delay HTTP/1.1\r\nhost: fault.test\r\n{lines}\r\n");
+        Http1Step::Send(head.into_bytes())
+    };
+    let aborts = [
+        "x-envoy-fault-abort-request: 503\r\n",
+        "",
+        "x-envoy-fault-abort-request: 99\r\n",
+        "x-envoy-fault-abort-request: 600\r\n",
+        "x-envoy-fault-abort-request: none\r\n",
+        "x-envoy-fault-abort-request: 503\r\nx-envoy-fault-abort-request-percentage: 0\r\n",
+        "x-envoy-fault-abort-grpc-request: 5\r\n",
+    ];
+    let told = fault("fault-abort-told", "a request says how it is aborted").kind(Kind::Error);
+    vec![
+        aborts.into_iter().fold(told, |row, lines| ask(row, "/told-abort", lines)),
+        fault("fault-delay-told", "a request says how long it is held up").steps([
+            send("x-envoy-fault-delay-request: 700\r\n"),
+            Http1Step::Response("GET"),
+            Http1Step::LongerThan(Duration::from_millis(500)),
+            Http1Step::Probe,
+        ]),
+        fault("fault-delay-untold", "a request that says nothing is not held up").steps([
+            send("x-envoy-fault-delay-request-percentage: 100\r\n"),
+            Http1Step::Response("GET"),
+            Http1Step::LongerThan(Duration::from_millis(500)),
+            Http1Step::Probe,
+        ]),
     ]
 }

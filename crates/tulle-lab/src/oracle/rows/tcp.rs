@@ -90,12 +90,24 @@ fn chains() -> Vec<Row> {
             .at("sni")
             .tcp([hello("one.test", &["h2", "http/1.1"])])
             .answer_tcp("w", echoed()),
+        Row::new("alpn-order", "of several protocols the first that the client offers decides")
+            .at("sni")
+            .tcp([
+                hello("offers.test", &["http/1.1", "h2"]),
+                hello("offers.test", &["h2", "http/1.1"]),
+            ])
+            .answer_tcp("v", echoed())
+            .answer_tcp("u", echoed()),
         Row::new("sni-default", "without a match the default chain serves")
             .at("sni")
             .tcp([hello("unknown.test", &[])])
             .answer_tcp("t", echoed()),
         Row::new("chain-longest-prefix", "the longest source prefix wins")
             .at("chains")
+            .tcp(ends())
+            .answer_tcp("v", echoed()),
+        Row::new("chain-direct-source", "the peer of the socket counts before the source")
+            .at("direct")
             .tcp(ends())
             .answer_tcp("v", echoed()),
         Row::new("chain-none", "without a chain the connection is ended")

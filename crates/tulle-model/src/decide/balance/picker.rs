@@ -36,8 +36,8 @@ pub(super) enum Picker {
     LeastBusy { hosts: Vec<usize>, choices: u32 },
     /// In turn by weight over load.
     LeastBusyByWeight { hosts: Vec<usize>, turns: Edf },
-    /// At random; sums of weights up to each.
-    Random { hosts: Vec<usize>, sums: Vec<u64> },
+    /// At random, whatever their weights.
+    Random { hosts: Vec<usize> },
     /// By hash.
     Ring { hosts: Vec<usize>, ring: Ring },
     /// By hash.
@@ -65,13 +65,7 @@ impl Picker {
             LbPolicy::LeastRequest { .. } => {
                 Self::LeastBusyByWeight { hosts, turns: Edf::new(&weights, seed) }
             }
-            LbPolicy::Random => {
-                let sums = weights.iter().scan(0u64, |sum, weight| {
-                    *sum += *weight as u64;
-                    Some(*sum)
-                });
-                Self::Random { sums: sums.collect(), hosts }
-            }
+            LbPolicy::Random => Self::Random { hosts },
             LbPolicy::RingHash { minimum, maximum } => {
                 Self::Ring { ring: Ring::new(&shares(members), *minimum..=*maximum), hosts }
             }
@@ -110,10 +104,7 @@ impl Picker {
                 let idleness = |index: usize| 1.0 / (active(hosts[index]) + 1) as f64;
                 turns.pick(idleness).map(|index| hosts[index])
             }
-            Self::Random { hosts, sums } => {
-                let point = random.next().checked_rem(*sums.last()?)?;
-                hosts.get(sums.partition_point(|sum| *sum <= point)).copied()
-            }
+            Self::Random { hosts } => hosts.get(random.below(hosts.len())).copied(),
             Self::Ring { hosts, ring } => ring.find(hash, choice).map(|index| hosts[index]),
             Self::Maglev { hosts, table } => table.find(hash, choice).map(|index| hosts[index]),
         }

@@ -99,6 +99,16 @@ fn the_less_busy_of_two_takes_it() {
 }
 
 #[test]
+fn at_random_everybody_has_the_same_chance_whatever_their_weight() {
+    let keys = keys(4);
+    let mut hosts = hosts(&keys);
+    hosts[1].weight = weight(1000);
+    let mut balancer = balancer(&LbPolicy::Random, &hosts);
+    let picked = picks(&mut balancer, 20_000, |_| 0);
+    assert!(fits(&picked, &[1, 1, 1, 1], 0.02), "{picked:?}");
+}
+
+#[test]
 fn weights_count_over_load() {
     let keys = keys(2);
     let mut hosts = hosts(&keys);
@@ -219,8 +229,7 @@ proptest! {
         }
         let ring = LbPolicy::RingHash { minimum: 65_536, maximum: 8 << 20 };
         let maglev = LbPolicy::Maglev { table_size: MaglevTable::SIZE };
-        let policies = [LbPolicy::RoundRobin, LbPolicy::Random, ring, maglev];
-        for policy in policies {
+        for policy in [LbPolicy::RoundRobin, ring, maglev] {
             let settings = Settings { seed, ..settings(&policy, &[None]) };
             let picked = picks(&mut Balancer::new(&settings, &hosts), 20_000, |_| 0);
             prop_assert!(fits(&picked, &weights, 0.025), "{policy:?} {weights:?} {picked:?}");

@@ -96,6 +96,30 @@ fn virtual_hosts_are_found_exact_suffix_prefix_any() {
 }
 
 #[test]
+fn only_what_was_believed_says_that_a_request_came_over_tls() {
+    let mut wants = config(&[("v", &["*"], vec![make_route("r", RouteMatch::prefix("/"))])]);
+    let [host] = &mut *wants.virtual_hosts else { panic!("one virtual host") };
+    let required = |inside: &[(&str, &str)], scheme| {
+        let mut head = request("x", "/", inside);
+        head.scheme = Some(scheme);
+        RouteFacts::of(&head, 0)
+    };
+    let https = ("x-forwarded-proto", "https");
+    Arc::make_mut(host).require_tls = TlsRequirement::All;
+    for (headers, scheme, is_tls) in [
+        (&[][..], Scheme::Https, false),
+        (&[("x-forwarded-proto", "http")], Scheme::Https, false),
+        (&[https], Scheme::Http, true),
+        (&[https, https], Scheme::Http, false),
+    ] {
+        let facts = required(headers, scheme);
+        assert_eq!((facts.is_tls, facts.is_internal), (is_tls, false), "{headers:?}");
+        let routed = route(&wants, &request("x", "/", headers), facts, &mut ());
+        assert_eq!(matches!(routed, Routed::NeedsTls(_)), !is_tls, "{headers:?}");
+    }
+}
+
+#[test]
 fn the_first_route_that_matches_is_taken_and_the_trace_says_why() {
     let header = HeaderMatch {
         name: HeaderName::parse("x-user").expect("a name"),

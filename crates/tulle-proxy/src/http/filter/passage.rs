@@ -69,6 +69,7 @@ pub async fn request(
             timer,
             expects_continue,
             received,
+            caller: _,
         } = &mut *x;
         let mut passage = Passage { cx, request, response, record, out, clocks: &clocks };
         let intake = Intake { body, expects_continue, received };

@@ -48,7 +48,9 @@ pub fn encode_request(
     if !head.headers.contains(KnownId::Host) {
         out.extend_from_slice(b"host: \r\n");
     }
-    let has_length = encode_fields(&head.headers, framing, is_upgrade, out);
+    // Nothing of a request without a body describes one: the next hop would wait for it.
+    let described = if framing == Framing::None { Framing::Length(0) } else { framing };
+    let has_length = encode_fields(&head.headers, described, is_upgrade, out);
     if let Some(protocol) = head.protocol()
         && !head.headers.contains(KnownId::Upgrade)
     {

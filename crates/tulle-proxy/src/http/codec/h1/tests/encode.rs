@@ -66,6 +66,13 @@ fn framing_fields_come_from_the_framing() {
     for (framing, fields) in cases {
         assert_eq!(forward(&head, framing), format!("{start}{fields}\r\n"));
     }
+    // Nor describe what is not there: the next hop would wait for it.
+    let (mut head, parsed) = parse("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    head.headers.append(KnownId::ContentLength, b"7").unwrap();
+    assert_eq!(forward(&head, parsed.framing), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (head, parsed) = parse("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    let written = forward(&head, parsed.framing);
+    assert_eq!(written, "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
     // A filter's field cannot change the framing.
     let (mut head, _) = parse("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     head.headers.append(KnownId::TransferEncoding, b"chunked").unwrap();
