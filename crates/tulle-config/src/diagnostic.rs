@@ -107,7 +107,7 @@ codes! {
     ConflictingPort "TUL0413" Error "Two declarations of a port contradict each other.";
     NotVisible "TUL0414" Error "The host exists, but is not exported to this namespace.";
     ProtocolMismatch "TUL0415" Warning "Rules of this protocol never see the service's traffic.";
-    ConflictingExport "TUL0416" Error "Two declarations of a host are exported to different namespaces.";
+    ConflictingExport "TUL0416" Error "Two declarations of a host are exported differently.";
 }
 
 impl fmt::Display for Code {

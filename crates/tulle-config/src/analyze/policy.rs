@@ -1,5 +1,5 @@
-//! Destination rules: the host and its ports must be there, what is set must have an effect, and two
-//! for one host must not contradict.
+//! Destination rules: the host and its ports must be there, what is set must have an effect, and
+//! two for one host must not contradict.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

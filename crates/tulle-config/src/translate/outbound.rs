@@ -134,8 +134,8 @@ pub(super) fn plain_http() -> ChainMatch {
     }
 }
 
-/// A chain for what `chain` takes and [`plain_http`] beside it leaves over. Among chains there is no
-/// way back from the transport protocol to one that names none, so this one names it too.
+/// A chain for what `chain` takes and [`plain_http`] beside it leaves over. Among chains there is
+/// no way back from the transport protocol to one that names none, so this one names it too.
 pub(super) fn no_http(chain: &FilterChain) -> FilterChain {
     let mut chain = chain.clone();
     chain.matches.transport_protocol = RAW_BUFFER.into();

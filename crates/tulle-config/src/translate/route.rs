@@ -355,8 +355,8 @@ fn rewrite_into(forward: &mut Forward, rewrite: &istio::Rewrite) {
     }
 }
 
-/// The port that is written behind the host. One that goes without saying is not, where nothing else
-/// can stand there: the host is given, or the caller's own host has that port or none.
+/// The port that is written behind the host. One that goes without saying is not, where nothing
+/// else can stand there: the host is given, or the caller's own host has that port or none.
 fn written_port(redirect: &istio::Redirect, addressed: u16) -> Option<u16> {
     let port = match redirect.port {
         RedirectPort::Number(number) => number,

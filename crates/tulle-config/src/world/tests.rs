@@ -275,7 +275,8 @@ fn rules_and_policies() -> Vec<Vec<Arc<Object>>> {
                 "{hosts: ['*'], http: [{match: [{sourceLabels: {app: x}}], \
              route: [{destination: {host: pay, subset: s}}]}]}",
                 "{hosts: [pay, new.example], gateways: [mesh, g], exportTo: [b], \
-             http: [{fault: {abort: {httpStatus: 500, percentage: {value: 9}}}, route: [{destination: {host: pay}}]}], \
+             http: [{fault: {abort: {httpStatus: 500, percentage: {value: 9}}}, \
+             route: [{destination: {host: pay}}]}], \
              tcp: [{match: [{destinationSubnets: [10.0.0.0/8]}], \
              route: [{destination: {host: pay}}]}]}",
             ],

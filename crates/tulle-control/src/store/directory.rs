@@ -1,8 +1,8 @@
 //! The store as a directory: one file for each key, replaced by renaming.
 //!
-//! A value is on the disk before its name is, and its name before the write is over, so that a power
-//! cut takes back nothing that was kept. The first line of a file names its key and the hash of the
-//! rest: a file that is torn all the same is noticed and left out instead of being believed.
+//! A value is on the disk before its name is, and its name before the write is over, so that a
+//! power cut takes back nothing that was kept. The first line of a file names its key and the hash
+//! of the rest: a file that is torn all the same is noticed and left out instead of being believed.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};

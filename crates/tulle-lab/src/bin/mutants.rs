@@ -15,7 +15,7 @@ use tulle_lab::oracle::{self, Group, Row, differences, rows};
 struct Settings {
     /// Mutations whose name contains one of these; all without it.
     names: Vec<String>,
-    /// Also lists the rows that no mutation names.
+    /// Also lists the rows that no mutation names and that own no line of a configuration.
     #[arg(long)]
     unnamed: bool,
 }
@@ -38,8 +38,7 @@ async fn main() -> Result<ExitCode> {
         chosen.iter().flat_map(|one| &one.rows).map(String::as_str).collect();
     println!("{} mutations, {} rows named, {survivors} survivors", chosen.len(), named.len());
     if settings.unnamed {
-        let others = rows::all().into_iter().map(|row| row.name).filter(|row| !named.contains(row));
-        println!("not named: {}", others.collect::<Vec<_>>().join(" "));
+        println!("guarded by nothing: {}", mutants::unguarded(&all)?.join(" "));
     }
     Ok(if survivors > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -60,12 +59,13 @@ async fn play(group: Group, mutations: &[&Mutation], program: &std::path::Path) 
     let sound = oracle::run(mutant(0), &config, &rows).await?;
     let deliberate = |row: &Row| differences::of(row.name).is_some();
     let mut survivors = 0;
-    for (row, lines) in rows.iter().zip(sound) {
-        if lines != right[row.name] && !deliberate(row) {
+    for (row, lines) in rows.iter().zip(&sound) {
+        if *lines != right[row.name] && !deliberate(row) {
             println!("UNSOUND {}: differs without a mutation", row.name);
             survivors += 1;
         }
     }
+    let sound: BTreeMap<&str, Vec<String>> = rows.iter().map(|row| row.name).zip(sound).collect();
     for mutation in mutations {
         let own: Vec<Row> = rows.iter().filter(|row| names(mutation, row)).cloned().collect();
         if own.is_empty() {
@@ -75,11 +75,14 @@ async fn play(group: Group, mutations: &[&Mutation], program: &std::path::Path) 
         let blind: Vec<&str> = match &seen {
             Ok(seen) => {
                 let pairs = own.iter().zip(seen);
-                let same = pairs.filter(|(row, lines)| right[row.name] == **lines);
+                let same = pairs.filter(|(row, lines)| sound[row.name] == **lines);
                 same.map(|(row, _)| row.name).collect()
             }
-            // A proxy that does not even start is noticed by every row.
-            Err(_) => Vec::new(),
+            // A proxy that does not even start shows nothing about any row.
+            Err(error) => {
+                println!("NOT PLAYED {}: {error:#}", mutation.name);
+                own.iter().map(|row| row.name).collect()
+            }
         };
         survivors += blind.len();
         match blind.as_slice() {

@@ -4,12 +4,15 @@
 //! All of them are built into one program, each behind a number that the environment chooses: a
 //! build costs minutes, a switch nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use super::{Group, rows, template};
 
 /// Which mutation is at work in a program that has them.
 pub const SWITCH: &str = "TULLE_MUTANT";
@@ -52,6 +55,23 @@ pub struct Mutation {
 pub fn list() -> Result<Vec<Mutation>> {
     let path = super::directory().join("mutations.txt");
     parse(&fs::read_to_string(&path).with_context(|| path.display().to_string())?)
+}
+
+/// The rows that no mutation names and that own no line of their configuration: nobody has seen
+/// them fail.
+///
+/// # Errors
+/// When a configuration cannot be read.
+pub fn unguarded(mutations: &[Mutation]) -> Result<Vec<&'static str>> {
+    let named: BTreeSet<&str> =
+        mutations.iter().flat_map(|one| &one.rows).map(String::as_str).collect();
+    let mut unguarded = Vec::new();
+    for group in Group::ALL {
+        let owners = template::owners(&group.config()?);
+        let names = rows::of(group).into_iter().map(|row| row.name);
+        unguarded.extend(names.filter(|name| !named.contains(name) && !owners.contains(*name)));
+    }
+    Ok(unguarded)
 }
 
 /// Reads a list; its own comment says how it is written.

@@ -64,7 +64,8 @@ impl<'c> Responder<'c> {
         Self { wire: Wire::Gone, sink: None, aborted: true }
     }
 
-    /// Sends an interim head at once. HTTP/1.0 callers never get one.
+    /// Sends an interim head at once. HTTP/1.0 callers never get one. Dropped before it comes back,
+    /// nothing can follow: part of the head may have been sent.
     ///
     /// # Errors
     /// The downstream is gone.
@@ -73,7 +74,9 @@ impl<'c> Responder<'c> {
             Wire::H1(wire) if wire.version == Version::Http11 => {
                 let option = ConnectionOption::Implicit;
                 encode_response(head, Framing::None, option, wire.version, &mut wire.out);
+                self.aborted = true;
                 let written = wire.io.write_all(&wire.out).await;
+                self.aborted = false;
                 wire.out.clear();
                 Ok(written?)
             }
@@ -94,6 +97,9 @@ impl<'c> Responder<'c> {
         last: bool,
     ) -> Result<(), Abort> {
         debug_assert!(self.sink.is_none(), "a second final head");
+        if self.aborted {
+            return Err(Abort::Reset);
+        }
         match &mut self.wire {
             Wire::H1(wire) => {
                 let framing = wire.framing(head, framing);
@@ -218,3 +224,6 @@ impl H1Wire<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

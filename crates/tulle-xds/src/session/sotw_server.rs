@@ -4,6 +4,11 @@
 //! request that does not answer the newest response of its type is stale: it accepts and rejects
 //! nothing, and nothing is sent for it before that response is answered. Its names count, as they
 //! are newer than those of any earlier request: a route must wait for endpoints just asked for.
+//!
+//! A client that comes back to another control plane says a version and not what it holds. If that
+//! version is not the present one, its first response leaves out what was removed meanwhile, before
+//! the client has the routes that no longer need it: what is gone cannot be sent again, and what is
+//! new has to come first. Incremental ADS does not have that gap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 
 use crate::faults;
 use crate::journal::Journal;
-use crate::resources::{MAX_DESCRIPTORS, MAX_SLOPE_KB_PER_MINUTE, Resources, Rest};
+use crate::resources::{MAX_DESCRIPTORS, MAX_KB_PER_RUN, MAX_SLOPE_KB_PER_MINUTE, Resources, Rest};
 use crate::traffic::{self, STREAMS, Sum};
 
 /// Share of the asked rate that must have been offered.
@@ -72,6 +72,8 @@ pub struct Verdict {
     pub check: Check,
     /// Whether it holds.
     pub holds: bool,
+    /// Whether there was enough to judge it by.
+    pub judged: bool,
     /// What was observed.
     pub observed: String,
 }
@@ -135,7 +137,8 @@ impl Check {
             let first = first.lines().next().unwrap_or_default();
             observed = format!("{observed}; {} troubles, the first: {first}", troubles.len());
         }
-        Verdict { check: self, holds: holds && troubles.is_empty(), observed }
+        let judged = self != Self::Memory || evidence.resources.is_memory_judged();
+        Verdict { check: self, holds: holds && troubles.is_empty(), judged, observed }
     }
 }
 
@@ -198,15 +201,22 @@ impl Evidence<'_> {
         let trends = self.resources.trends();
         let worst =
             trends.iter().max_by(|a, b| a.slope_kb_per_minute.total_cmp(&b.slope_kb_per_minute));
-        let Some(worst) = worst else { return (true, too_short()) };
+        let runs = self.resources.runs();
+        let (of_runs, runs) = match runs.is_judged() {
+            true => (runs.growth_kb() <= MAX_KB_PER_RUN, runs.to_string()),
+            false => (true, String::new()),
+        };
+        let Some(worst) = worst else {
+            return (of_runs, format!("long lives: {}{runs}", too_short()));
+        };
         let slope = worst.slope_kb_per_minute;
         let observed = format!(
-            "of {} processes {} grows most, by {slope:.0} KB/min at {:.0} KB",
+            "of {} processes {} grows most, by {slope:.0} KB/min at {:.0} KB{runs}",
             trends.len(),
             worst.name,
             worst.rss_kb
         );
-        (slope <= MAX_SLOPE_KB_PER_MINUTE, observed)
+        (slope <= MAX_SLOPE_KB_PER_MINUTE && of_runs, observed)
     }
 
     fn descriptors(&self) -> (bool, String) {
@@ -227,5 +237,5 @@ impl Evidence<'_> {
 }
 
 fn too_short() -> String {
-    "not judged: the run is shorter than two minutes".to_owned()
+    "the run is shorter than two minutes".to_owned()
 }

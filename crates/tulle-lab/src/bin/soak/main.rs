@@ -117,6 +117,7 @@ async fn run(settings: &Settings, path: &Path) -> Result<Outcome> {
         stable.push(instance);
     }
     resources.watch("the caller's sidecar", mesh.caller.pid());
+    mesh.control_pid().into_iter().for_each(|pid| resources.watch_run(pid));
     let faults = Rc::new(Faults::new(Rc::clone(&mesh), Rc::clone(&journal), settings.sabotage));
     faults.populate().await?;
     let seldom = match settings.sabotage {

@@ -10,8 +10,8 @@ use crate::traffic::{STREAMS, Sum};
 
 /// Prints a line for each check and the sum.
 pub fn print(verdicts: &[Verdict]) {
-    for Verdict { check, holds, observed } in verdicts {
-        println!("{} {}: {observed}", mark(*holds), check.name());
+    for one in verdicts {
+        println!("{} {}: {}", mark(one), one.check.name(), one.observed);
     }
     println!("{}", sum(verdicts));
 }
@@ -19,14 +19,22 @@ pub fn print(verdicts: &[Verdict]) {
 fn sum(verdicts: &[Verdict]) -> String {
     let failed: Vec<_> =
         verdicts.iter().filter(|one| !one.holds).map(|one| one.check.name()).collect();
+    let judged = verdicts.iter().filter(|one| one.judged).count();
     match failed.is_empty() {
+        true if judged < verdicts.len() => {
+            format!("All {judged} checks hold, {} not judged.", verdicts.len() - judged)
+        }
         true => format!("All {} checks hold.", verdicts.len()),
         false => format!("Failed: {}.", failed.join(", ")),
     }
 }
 
-fn mark(holds: bool) -> &'static str {
-    if holds { "ok  " } else { "FAIL" }
+fn mark(verdict: &Verdict) -> &'static str {
+    match (verdict.holds, verdict.judged) {
+        (false, _) => "FAIL",
+        (true, true) => "ok  ",
+        (true, false) => "not judged",
+    }
 }
 
 /// The page of documentation. Written by the run itself, never by hand.
@@ -86,10 +94,10 @@ fn machine() -> String {
 
 fn checks(verdicts: &[Verdict]) -> String {
     let mut table = "| check | | observed |\n|---|---|---|\n".to_owned();
-    for Verdict { check, holds, observed } in verdicts {
-        let observed = observed.replace('|', "\\|");
+    for one in verdicts {
+        let (name, observed) = (one.check.name(), one.observed.replace('|', "\\|"));
         // Writing into a string cannot fail.
-        let _ = writeln!(table, "| `{}` | {} | {observed} |", check.name(), mark(*holds).trim());
+        let _ = writeln!(table, "| `{name}` | {} | {observed} |", mark(one).trim());
     }
     table
 }

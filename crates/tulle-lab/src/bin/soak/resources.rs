@@ -3,6 +3,7 @@
 //! the load and after it, when no client and no idle connection holds any.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::fs;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,6 +24,15 @@ pub const JUDGED: Duration = Duration::from_secs(60);
 const SLACK: Duration = Duration::from_secs(10);
 /// Most growth of memory.
 pub const MAX_SLOPE_KB_PER_MINUTE: f64 = 50.0;
+/// The age at which runs of the control plane are compared: each of them is ended soon after.
+pub const AGE: Duration = Duration::from_secs(10);
+/// Most growth of memory from one run of the control plane to the next, at that age: what is kept
+/// on disk must not grow.
+pub const MAX_KB_PER_RUN: f64 = 2048.0;
+/// Fewer runs show nothing: how much each has in memory varies.
+const LEAST_RUNS: usize = 4;
+/// How the runs of the control plane are called.
+const RUN: &str = "control plane, run ";
 /// Most that the number of descriptors moves.
 pub const MAX_DESCRIPTORS: usize = 2;
 /// A process is at rest when its descriptors stayed the same for so long: longer than idle
@@ -89,6 +99,14 @@ impl Resources {
         self.watched.borrow_mut().push(watched);
     }
 
+    /// Looks at a run of the control plane from now on.
+    pub fn watch_run(&self, pid: u32) {
+        let watched = self.watched.borrow();
+        let runs = watched.iter().filter(|watched| watched.name.starts_with(RUN)).count();
+        drop(watched);
+        self.watch(&format!("{RUN}{}", runs + 1), pid);
+    }
+
     /// Waits until no process opens or closes anything any more, and notes what each has open.
     ///
     /// # Errors
@@ -126,16 +144,14 @@ impl Resources {
         let began = Instant::now();
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut control = None;
-        let mut runs = 0;
+        let mut control = mesh.control_pid();
         loop {
             ticks.tick().await;
             let pid = mesh.control_pid();
             if let Some(pid) = pid.filter(|_| pid != control) {
-                runs += 1;
-                self.watch(&format!("control plane, run {runs}"), pid);
+                self.watch_run(pid);
             }
-            control = pid;
+            control = pid.or(control);
             for watched in &mut *self.watched.borrow_mut() {
                 watched.samples.extend(sample(watched.pid, began.elapsed()));
             }
@@ -155,9 +171,53 @@ impl Resources {
         table
     }
 
+    /// What the runs of the control plane had in memory at the same age: those that reached it, but
+    /// for the first, which is older than the load.
+    pub fn runs(&self) -> Runs {
+        let first = format!("{RUN}1");
+        let at_age = |watched: &Watched| {
+            let begun = watched.samples.first()?.at;
+            let late = watched.samples.iter().find(|sample| sample.at >= begun + AGE)?;
+            let counts = watched.name.starts_with(RUN) && watched.name != first;
+            counts.then_some(late.rss_kb)
+        };
+        Runs(self.watched.borrow().iter().filter_map(at_age).collect())
+    }
+
+    /// Whether any process lived long enough to be judged.
+    pub fn is_memory_judged(&self) -> bool {
+        !self.trends().is_empty() || self.runs().is_judged()
+    }
+
     /// What became of those that lived long enough to be judged.
     pub fn trends(&self) -> Vec<Trend> {
         self.watched.borrow().iter().filter_map(Watched::trend).collect()
+    }
+}
+
+/// Memory of the runs of the control plane at the same age, in KB.
+#[derive(Debug)]
+pub struct Runs(Vec<f64>);
+
+impl Runs {
+    /// Whether there are enough of them.
+    pub fn is_judged(&self) -> bool {
+        self.0.len() >= LEAST_RUNS
+    }
+
+    /// By how much each has more than the one before, in KB.
+    pub fn growth_kb(&self) -> f64 {
+        let numbered = self.0.iter().enumerate();
+        slope(&numbered.map(|(run, kb)| (run as f64, *kb)).collect::<Vec<_>>())
+    }
+}
+
+impl fmt::Display for Runs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (runs, age, growth) = (self.0.len(), AGE.as_secs(), self.growth_kb());
+        let last = self.0.last().copied().unwrap_or_default();
+        write!(f, "; {runs} runs of the control plane at {age} s: {growth:.0} KB more each, ")?;
+        write!(f, "{last:.0} KB in the last")
     }
 }
 
@@ -220,6 +280,22 @@ mod tests {
         let trend = watched(seconds().map(|s| (s, steep(s)))).trend();
         let trend = trend.expect("long enough");
         assert!((trend.slope_kb_per_minute - 120.0).abs() < 1e-6, "{trend:?}");
+    }
+
+    #[test]
+    fn runs_are_compared_at_the_same_age() {
+        let resources = Resources::default();
+        for run in 1..6 {
+            let begun = 100.0 * f64::from(run);
+            let mut one = watched((0..25).map(|s| (begun + f64::from(s), begun + f64::from(s))));
+            one.name = format!("{RUN}{run}");
+            resources.watched.borrow_mut().push(one);
+        }
+        let short = watched((0..9).map(|s| (f64::from(s), 1.0)));
+        resources.watched.borrow_mut().push(Watched { name: format!("{RUN}9"), ..short });
+        let runs = resources.runs();
+        assert_eq!(runs.0, [210.0, 310.0, 410.0, 510.0], "the first is older than the load");
+        assert!(resources.is_memory_judged() && (runs.growth_kb() - 100.0).abs() < 1e-6);
     }
 
     #[test]
