@@ -107,7 +107,7 @@ async fn callers_show_a_certificate_where_they_have_to(program: Program<'_>) {
 async fn a_handshake_has_its_time(program: Program<'_>) {
     let certificates = Certificates::new();
     let chain = certificates.transport("");
-    let chain = format!("{chain}\n      transport_socket_connect_timeout: 0.4s");
+    let chain = format!("{chain}\n      transport_socket_connect_timeout: 2s");
     let (stage, upstream) = stage(program, &Settings { chain: &chain, ..PLAIN }).await;
     let name = ServerName::try_from("h.test").unwrap();
     let connector = certificates.connector(false);
