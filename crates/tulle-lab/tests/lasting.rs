@@ -14,6 +14,7 @@ use tulle_lab::client::http1::Client;
 use tulle_lab::deadline::{SOON, until};
 use tulle_lab::explicit::{Place, Sidecar, entry};
 use tulle_lab::process::Process;
+use tulle_xds::session::on_demand::LINGERING_LIMIT;
 
 /// A lease of the registry, and how much of it must have passed at least.
 const LEASE: Duration = Duration::from_secs(10);
@@ -109,6 +110,41 @@ async fn a_restart_in_front_of_a_bad_file_changes_nothing() {
             (answer["headers"]["x-mark"] == "second").then_some(())
         });
         mended.await.unwrap();
+    }
+}
+
+/// A service is taken away while a rule still names it: whoever called it stops, as those do who
+/// begin to, and begins again when it is back.
+#[tokio::test]
+async fn a_service_that_is_gone_is_called_no_more_although_a_rule_still_names_it() {
+    let (mut place, _control) = begin().await;
+    let _stock = place.instance("stock-1", STOCK, "").await.unwrap();
+    // The same workload under another name, which nobody registered.
+    let depot = entry("depot", 8080).replace("app: depot", "app: stock");
+    place.write("depot.yaml", &depot).unwrap();
+    place.write("rule.yaml", &RULE.replace("{host: stock}", "{host: depot}")).unwrap();
+    let early = place.sidecar("early", "").await.unwrap();
+    assert_eq!(call(early.outbound).await.0, 200);
+    // A file that holds nothing takes away what it held.
+    place.write("depot.yaml", "# nothing\n").unwrap();
+    let status_is = async |caller: &Sidecar, expected: u16, within: Duration| {
+        let told = until("the status", within, || async {
+            (call(caller.outbound).await.0 == expected).then_some(())
+        });
+        told.await.unwrap();
+    };
+    status_is(&early, 503, LINGERING_LIMIT + SOON).await;
+    let late = place.sidecar("late", "").await.unwrap();
+    status_is(&late, 503, SOON).await;
+    for caller in [&early, &late] {
+        let logged = until("its log line", SOON, || async {
+            caller.process.stdout().contains(" 503 NC ").then_some(())
+        });
+        logged.await.unwrap();
+    }
+    place.write("depot.yaml", &depot).unwrap();
+    for caller in [&early, &late] {
+        status_is(caller, 200, SOON).await;
     }
 }
 

@@ -3,7 +3,8 @@
 //! Listener → route configuration → cluster → endpoints. A new version of a resource is shown only
 //! when everything it refers to is shown or known to be absent (warming), and when it is of use
 //! itself ([`Referrer::is_warm`]); until then the last good version stays. A resource that is gone
-//! stays shown while something shown still refers to it. A listener that was removed is no longer
+//! stays shown while something shown still refers to it: it lingers, until what refers to it has
+//! had its time and is still meant to ([`Graph::insist`]). A listener that was removed is no longer
 //! shown, and yet its connections are served until they are gone, and so are those of filter chains
 //! that it had in an older version: what these refer to is kept until [`Graph::let_go`]. The graph
 //! also says which names are needed: everything that a shown or waiting version refers to.
@@ -32,7 +33,7 @@ pub trait Referrer {
 pub enum Step<P> {
     /// From now on this version is to be used.
     Show(Key, P),
-    /// The resource is no longer to be used; nothing that is shown refers to it.
+    /// The resource is no longer to be used; what is shown and refers to it is to do without.
     Hide(Key),
     /// Something refers to this name and nothing did before.
     Demand(Key),
@@ -58,6 +59,8 @@ pub struct Graph<P> {
     /// Listeners that were removed, and versions that were replaced, whose connections are still
     /// served, oldest first.
     draining: VecDeque<(Key, Revision<P>, Why)>,
+    /// What does not exist and is shown all the same, since something shown refers to it.
+    lingering: BTreeSet<Key>,
     steps: Vec<Step<P>>,
     /// How many nodes have a version that waits.
     waiting: usize,
@@ -94,6 +97,7 @@ impl<P> Default for Graph<P> {
             nodes: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             draining: VecDeque::new(),
+            lingering: BTreeSet::new(),
             steps: Vec::new(),
             waiting: 0,
         }
@@ -265,10 +269,44 @@ impl<P: Referrer + Clone> Graph<P> {
 
     /// Hides what is gone and no longer referred to by anything shown.
     fn hide(&mut self, key: &Key) {
-        let Some(node) = self.nodes.get_mut(key) else { return };
-        if node.state == State::Held || node.shown_referrers > 0 {
-            return;
+        let Some(node) = self.nodes.get(key) else { return };
+        let is_needed = node.shown_referrers > 0;
+        if node.state == State::Absent && is_needed && node.shown.is_some() {
+            self.lingering.insert(key.clone());
+        } else {
+            self.lingering.remove(key);
         }
+        if node.state != State::Held && !is_needed {
+            self.take_away(key);
+        }
+    }
+
+    /// What does not exist and is shown all the same, since something shown refers to it.
+    pub fn lingering(&self) -> &BTreeSet<Key> {
+        &self.lingering
+    }
+
+    /// Hides what lingers if it is meant to be missing: the newest version of something that is
+    /// neither gone nor waiting refers to it. (Else a newer version is still to come, or only
+    /// connections that drain need it.)
+    pub fn insist(&mut self, key: &Key) {
+        let is_meant = |referrer: &Key| {
+            self.nodes.get(referrer).is_some_and(|node| {
+                let shown = node.shown.as_ref();
+                node.state == State::Held
+                    && node.waiting.is_none()
+                    && shown.is_some_and(|shown| shown.references.contains(key))
+            })
+        };
+        let referrers = self.nodes.get(key).map(|node| node.referrers.keys());
+        if self.lingering.contains(key) && referrers.into_iter().flatten().any(is_meant) {
+            self.lingering.remove(key);
+            self.take_away(key);
+        }
+    }
+
+    fn take_away(&mut self, key: &Key) {
+        let Some(node) = self.nodes.get_mut(key) else { return };
         let Some(old) = node.shown.take() else { return };
         self.steps.push(Step::Hide(key.clone()));
         // One that is only not asked for any more has no connections.

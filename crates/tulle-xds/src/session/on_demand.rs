@@ -13,6 +13,11 @@ use super::delta_client::DeltaClient;
 use super::graph::{Graph, Key, Referrer, Step, Why};
 use super::message::{Name, PerType, ResourceType, Version, WILDCARD};
 
+/// How long what was removed is still used where something refers to it: a newer version of that
+/// may be on its way, in another response or another type's. Then it is gone (Envoy waits for
+/// nothing).
+pub const LINGERING_LIMIT: Duration = Duration::from_secs(10);
+
 /// What happens to an [`OnDemand`] client.
 #[derive(Clone, Debug)]
 pub enum Input<R, P> {
@@ -120,6 +125,8 @@ pub struct OnDemand<C, P> {
     drain_time: Duration,
     /// When those of each such listener are gone, oldest first.
     drained: VecDeque<Instant>,
+    /// Until when what is gone and still referred to stays.
+    lingering: BTreeMap<Key, Instant>,
     beginning: Beginning,
 }
 
@@ -163,6 +170,7 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
             told: BTreeMap::new(),
             drain_time: Duration::ZERO,
             drained: VecDeque::new(),
+            lingering: BTreeMap::new(),
             beginning: Beginning::Awaited(None),
         }
     }
@@ -237,6 +245,7 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
             Input::Tick => {
                 self.give_up_beginning(now);
                 self.let_go_drained(now);
+                self.insist_on_removals(now);
                 Event::Tick
             }
             Input::Use(names) => {
@@ -305,6 +314,7 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
                 self.step(step, &mut turn);
             }
         }
+        self.note_lingering(turn.now);
         self.core.flush(&mut turn.actions);
         for action in std::mem::take(&mut turn.actions) {
             self.act(action, &mut turn);
@@ -339,6 +349,22 @@ impl<C: ClientCore, P: Referrer + Clone> OnDemand<C, P> {
         while self.drained.front().is_some_and(|over| *over <= now) {
             self.drained.pop_front();
             self.graph.let_go();
+        }
+    }
+
+    /// What is gone gets its time from when it is first known to be needed by something shown.
+    fn note_lingering(&mut self, now: Instant) {
+        let Self { lingering, graph, .. } = self;
+        lingering.retain(|key, _| graph.lingering().contains(key));
+        for key in graph.lingering() {
+            lingering.entry(key.clone()).or_insert(now + LINGERING_LIMIT);
+        }
+    }
+
+    fn insist_on_removals(&mut self, now: Instant) {
+        let due = self.lingering.extract_if(.., |_, until| *until <= now);
+        for (key, _) in due.collect::<Vec<_>>() {
+            self.graph.insist(&key);
         }
     }
 

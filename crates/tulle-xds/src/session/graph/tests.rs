@@ -142,6 +142,42 @@ fn removals_in_any_order_hide_referrers_first() {
 }
 
 #[test]
+fn what_is_gone_ends_when_it_is_insisted_on_and_those_who_refer_to_it_mean_it() {
+    let mut story = Story::whole();
+    let insist = |story: &mut Story| {
+        story.0.insist(&key(Cluster, "a"));
+        story.settle()
+    };
+    assert_eq!(insist(&mut story), [""; 0], "it is there");
+    story.absent(Cluster, "a");
+    assert_eq!(story.0.lingering().len(), 1);
+    story.accept(Route, "r", 2, &[key(Cluster, "a"), key(Cluster, "b")]);
+    assert_eq!(insist(&mut story), [""; 0], "a newer route waits for another cluster");
+    assert_eq!(story.absent(Cluster, "b"), ["+Route r 2"]);
+    assert_eq!(insist(&mut story), ["-Cluster a", "leave Endpoints a Hidden"]);
+    assert!(story.0.lingering().is_empty());
+    assert_eq!(story.forget(Endpoints, "a"), ["-Endpoints a"]);
+    // It may come back.
+    let wanted = story.accept(Cluster, "a", 3, &[key(Endpoints, "a")]);
+    assert_eq!(wanted, ["want Endpoints a"]);
+    assert_eq!(story.accept(Endpoints, "a", 3, &[]), ["+Endpoints a 3", "+Cluster a 3"]);
+}
+
+#[test]
+fn what_is_gone_stays_for_connections_that_drain() {
+    let mut story = Story::whole();
+    story.absent(Listener, "l");
+    story.absent(Route, "r");
+    story.absent(Cluster, "a");
+    story.0.insist(&key(Route, "r"));
+    story.0.insist(&key(Cluster, "a"));
+    assert_eq!(story.settle(), [""; 0]);
+    assert_eq!(story.0.lingering().len(), 2);
+    story.let_go();
+    assert!(story.0.lingering().is_empty());
+}
+
+#[test]
 fn what_came_without_being_asked_for_is_shown_when_warm() {
     let mut story = Story::new();
     story.accept(Cluster, "a", 1, &[key(Endpoints, "a")]);

@@ -219,6 +219,21 @@ fn what_a_removed_listener_refers_to_serves_its_connections_until_they_are_gone(
 }
 
 #[test]
+fn what_was_removed_is_used_no_more_although_a_route_still_names_it() {
+    let mut mesh = Mesh::new();
+    mesh.connect();
+    mesh.feed(Input::Use(vec!["x".into()]));
+    mesh.changes();
+    mesh.edit(|shelf| shelf.remove(Cluster, "a").remove(Endpoints, "a"));
+    mesh.wait(9);
+    assert_eq!(mesh.changes(), [""; 0], "a newer route may be on its way");
+    mesh.wait(2);
+    assert_eq!(mesh.changes(), ["-Cluster a", "-Endpoints a"]);
+    mesh.edit(|shelf| shelf.put(Cluster, "a", "2 ea").put(Endpoints, "a", "2"));
+    assert_eq!(mesh.changes(), ["+Endpoints a=2", "+Cluster a=2 ea"]);
+}
+
+#[test]
 fn a_use_keeps_everything() {
     let mut mesh = Mesh::new();
     mesh.connect();
