@@ -3,6 +3,7 @@
 //! A page in somebody's browser must not reach it: a foreign `Host` (a name rebound to 127.0.0.1)
 //! and any `Origin` are refused before anything else.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,18 +177,24 @@ async fn wait(
     let Query(wanted) = wanted?;
     let generation = wanted.generation.unwrap_or_else(|| views.publisher.generation());
     let seconds = wanted.seconds.unwrap_or(10).min(MAX_WAIT_SECONDS);
-    let Ok(_place) = views.waits.try_acquire() else {
-        let message = format!("{MAX_WAITS} requests wait already; try again when one has ended");
-        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, message));
-    };
     let mut generations = views.publisher.generations();
     let synced = async {
         // The sender lives as long as the publisher.
         let _ = generations.wait_for(|published| *published >= generation).await;
         views.status.synced(generation).await
     };
+    let mut synced = pin!(synced);
+    let told = |streams| Json(json!({ "generation": generation, "streams": streams }));
+    // Whoever need not wait needs no place.
+    if let Ok(streams) = tokio::time::timeout(Duration::ZERO, synced.as_mut()).await {
+        return Ok(told(streams));
+    }
+    let Ok(_place) = views.waits.try_acquire() else {
+        let message = format!("{MAX_WAITS} requests wait already; try again when one has ended");
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, message));
+    };
     match tokio::time::timeout(Duration::from_secs(seconds), synced).await {
-        Ok(streams) => Ok(Json(json!({ "generation": generation, "streams": streams }))),
+        Ok(streams) => Ok(told(streams)),
         Err(_) => {
             let message = format!("not every proxy holds generation {generation} yet");
             Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, message))

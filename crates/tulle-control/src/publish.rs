@@ -112,6 +112,12 @@ impl Publisher {
         Watch::new(Arc::clone(self), client)
     }
 
+    /// How many answers are remembered: those that streams look at.
+    #[must_use]
+    pub fn answers(&self) -> usize {
+        self.lock().cache.len()
+    }
+
     /// Counts the worlds that differed from the one before.
     #[must_use]
     pub fn generation(&self) -> u64 {

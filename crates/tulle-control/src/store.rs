@@ -60,8 +60,8 @@ pub trait Store: Send {
     /// The store cannot be read at all; single damaged values are left out with a warning.
     fn load(&self, table: Table) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
 
-    /// Keeps one value, or forgets it, so that it survives a power cut. Afterwards a reader sees
-    /// the old value or the new one, never a part.
+    /// Keeps one value, or forgets it; a workload so that it survives a power cut. Afterwards a
+    /// reader sees the old value or the new one, never a part.
     ///
     /// # Errors
     /// The old value may still be there.

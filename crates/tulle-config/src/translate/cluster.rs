@@ -203,11 +203,14 @@ pub(super) fn apply_pool(cluster: &mut Cluster, pool: &ConnectionPool) {
 
 fn outlier(settings: &Outlier) -> OutlierDetection {
     let default = OutlierDetection::default();
+    let base = settings.base_ejection.unwrap_or(default.base_ejection_time);
     OutlierDetection {
         consecutive_5xx: settings.consecutive_5xx.unwrap_or(default.consecutive_5xx),
         consecutive_gateway_failure: settings.consecutive_gateway.unwrap_or(0),
         interval: settings.interval.unwrap_or(default.interval),
-        base_ejection_time: settings.base_ejection.unwrap_or(default.base_ejection_time),
+        base_ejection_time: base,
+        // Envoy refuses a longest ejection that is shorter than the first.
+        max_ejection_time: default.max_ejection_time.max(base),
         max_ejection_percent: settings.max_percent.unwrap_or(default.max_ejection_percent),
         ..default
     }

@@ -53,6 +53,11 @@ fn collect(views: &Views) -> Vec<Metric> {
         counter("tulle_control_xds_resources_total", "Resources sent.", &totals.resources),
         counter("tulle_control_xds_acks_total", "Responses accepted.", &totals.acks),
         counter("tulle_control_xds_nacks_total", "Responses refused.", &totals.nacks),
+        gauge(
+            "tulle_control_xds_answers",
+            "Answers remembered because streams look at them.",
+            views.publisher.answers(),
+        ),
         gauge("tulle_control_objects", "Objects in force.", configuration.objects.len()),
         gauge(
             "tulle_control_objects_outdated",

@@ -15,7 +15,7 @@ use xxhash_rust::xxh64::xxh64;
 use super::cache::Key;
 
 /// What a name stands for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Answer {
     served: Option<Served>,
     /// What the resource refers to, sorted.

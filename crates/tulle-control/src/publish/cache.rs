@@ -102,7 +102,7 @@ struct Shape {
     variants: HashMap<Vec<client::Answer>, VariantId>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct LastGood {
     answer: Answer,
     until: Instant,
@@ -128,7 +128,7 @@ impl Cache {
     /// Computes the answer for `client` and remembers it.
     fn add(&mut self, key: &Key, client: &Client, compute: Compute<'_>, now: Instant) -> VariantId {
         let fresh = compute(key);
-        let last = self.take_last_good(key, client).filter(|last| last.until > now);
+        let last = self.last_good(key, client, now);
         let (answer, held_until) = match last {
             Some(last) => self.choose(key, client, (fresh, last), compute),
             None => (fresh, None),
@@ -178,14 +178,11 @@ impl Cache {
         (fresh, None)
     }
 
-    fn take_last_good(&mut self, key: &Key, client: &Client) -> Option<LastGood> {
-        let kept = self.last_good.get_mut(key)?;
-        let index = kept.iter().position(|last| last.answer.is_for(client))?;
-        let last = kept.swap_remove(index);
-        if kept.is_empty() {
-            self.last_good.remove(key);
-        }
-        Some(last)
+    /// What `client` had before the last change, if that is not too long ago. It stays for others
+    /// that had the same.
+    fn last_good(&self, key: &Key, client: &Client, now: Instant) -> Option<LastGood> {
+        let mut kept = self.last_good.get(key)?.iter().rev();
+        kept.find(|last| last.until > now && last.answer.is_for(client)).cloned()
     }
 
     fn insert(&mut self, variant: Variant) -> VariantId {
@@ -215,14 +212,22 @@ impl Cache {
         cause: Cause,
         now: Instant,
     ) -> Forgotten {
+        if cause == Cause::Registry {
+            // Endpoints are never held back.
+            let stays = |last: &LastGood| !last.answer.queries().iter().any(|q| changes.touches(q));
+            self.last_good.retain(|key, kept| {
+                if key.rtype == ResourceType::Endpoints {
+                    kept.retain(stays);
+                }
+                !kept.is_empty()
+            });
+        }
         let touched = self.asked.iter().filter(|(query, _)| changes.touches(query));
         let touched: BTreeSet<VariantId> = touched.flat_map(|(_, ids)| ids).copied().collect();
         let mut forgotten = BTreeMap::new();
         for id in touched {
             let Some(Variant { key, answer, held_until }) = self.forget(id) else { continue };
-            if key.rtype == ResourceType::Endpoints && cause == Cause::Registry {
-                self.last_good.remove(&key);
-            } else {
+            if key.rtype != ResourceType::Endpoints || cause != Cause::Registry {
                 let until = held_until.unwrap_or(now + HOLD_LIMIT);
                 self.keep_last_good(key.clone(), answer, until);
             }
@@ -266,16 +271,17 @@ impl Cache {
     }
 
     /// How many answers are remembered.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.variants.len()
     }
 
     fn forgotten(&mut self, variants: BTreeMap<VariantId, Key>) -> Forgotten {
-        match std::mem::take(&mut self.forgetful) {
-            true => Forgotten::Everything,
-            false => Forgotten::Variants(variants),
+        if !self.forgetful {
+            return Forgotten::Variants(variants);
         }
+        // Nobody is known to look at what is left.
+        *self = Self { newest: self.newest, ..Self::default() };
+        Forgotten::Everything
     }
 
     /// Forgets a variant, with the questions that led to it.

@@ -396,6 +396,35 @@ fn a_route_to_what_is_not_there_yet_waits_for_it() {
 }
 
 #[test]
+fn what_is_held_back_is_held_back_for_all_who_had_the_same() {
+    let first =
+        [("route.yaml", "VirtualService", TO_V1), ("rule.yaml", "DestinationRule", ONLY_V1)];
+    let mut holding = Holding::new(&first);
+    let labelled = |app: &str| {
+        let labels = [("app".to_owned(), app.to_owned())].into();
+        holding.publisher.watch(Client { labels, ..holding.client.clone() })
+    };
+    let watches = ["a", "b"].map(labelled);
+    let mentions = |watch: &Watch, text: &str| {
+        let served = watch.view().resource(ResourceType::Route, "order.shop:80").expect("there");
+        served.body.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    assert!(watches.iter().all(|watch| mentions(watch, "|v1|")));
+    // Who calls decides from now on, and everybody goes to what is not there yet.
+    let to_v2 = "{hosts: [order.shop], http: [{match: [{sourceLabels: {app: a}}], \
+                 route: [{destination: {host: order.shop, subset: v2}}]}, \
+                 {route: [{destination: {host: order.shop, subset: v2}}]}]}";
+    holding.edit(&[("route.yaml", "VirtualService", to_v2)]);
+    // Somebody who does not listen looks first.
+    let view = holding.publisher.view(&holding.client);
+    assert!(view.resource(ResourceType::Route, "order.shop:80").is_some());
+    drop(view);
+    assert!(watches.iter().all(|watch| mentions(watch, "|v1|")), "both wait");
+    holding.release();
+    assert!(watches.iter().all(|watch| mentions(watch, "|v2|")), "nobody waits for ever");
+}
+
+#[test]
 fn a_route_to_what_never_comes_waits_no_longer_than_the_limit() {
     let mut holding = Holding::new(&[
         ("route.yaml", "VirtualService", TO_V1),

@@ -9,12 +9,17 @@ use tokio::sync::oneshot;
 
 use super::{Store, Table, Write};
 
+/// Values remembered that could not be kept.
+const FAILED_LIMIT: usize = 16_384;
+
 type Key = (Table, String);
 
 /// The newest value of a key, and who wants to know that it is kept.
 #[derive(Debug, Default)]
 struct Change {
     value: Option<Vec<u8>>,
+    /// Counts the keys that came to be pending.
+    arrived: u64,
     waiting: Vec<oneshot::Sender<()>>,
 }
 
@@ -39,9 +44,23 @@ struct State {
     pending: BTreeMap<Key, Change>,
     /// What is written right now, and who wants to know that it is kept.
     writing: Option<(Key, Vec<oneshot::Sender<()>>)>,
-    /// The newest values that could not be kept.
+    /// The newest values that somebody may ask for again and that could not be kept, at most
+    /// [`FAILED_LIMIT`].
     failed: BTreeMap<Key, Option<Vec<u8>>>,
+    arrivals: u64,
     stop: bool,
+}
+
+impl State {
+    fn take(&mut self) -> Option<(Key, Change)> {
+        let is_awaited = |change: &Change| change.waiting.iter().any(|one| !one.is_closed());
+        let awaited = self.pending.iter().filter(|(_, change)| is_awaited(change));
+        let first = awaited.min_by_key(|(_, change)| change.arrived);
+        match first.map(|(key, _)| key.clone()) {
+            Some(key) => self.pending.remove_entry(&key),
+            None => self.pending.pop_last(),
+        }
+    }
 }
 
 impl Shared {
@@ -50,12 +69,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for something to write; `None` when there will be nothing more. The last table comes
-    /// first: somebody may wait for a workload to be kept, nobody does for a thousand objects.
+    /// Waits for something to write; `None` when there will be nothing more. What somebody waits
+    /// for comes first, in the order in which it came.
     fn next(&self) -> Option<Write> {
         let mut state = self.lock();
         loop {
-            if let Some((key, Change { value, waiting })) = state.pending.pop_last() {
+            if let Some((key, Change { value, waiting, .. })) = state.take() {
                 let (table, name) = key.clone();
                 state.writing = Some((key, waiting));
                 return Some(Write { table, key: name, value });
@@ -74,7 +93,8 @@ impl Shared {
         let mut state = self.lock();
         let waiting = state.writing.take().map_or_else(Vec::new, |(_, waiting)| waiting);
         let key = (write.table, write.key);
-        if !kept && !state.pending.contains_key(&key) {
+        let may_be_asked_for = key.0 == Table::Registry && state.failed.len() < FAILED_LIMIT;
+        if !kept && may_be_asked_for && !state.pending.contains_key(&key) {
             state.failed.insert(key, write.value);
         }
         drop(state);
@@ -105,7 +125,10 @@ impl Writer {
         let mut state = self.shared.lock();
         let key = (table, key);
         state.failed.remove(&key);
-        let change = state.pending.entry(key).or_default();
+        state.arrivals += 1;
+        let arrived = state.arrivals;
+        let fresh = || Change { arrived, ..Change::default() };
+        let change = state.pending.entry(key).or_insert_with(fresh);
         change.value = value;
         // Most do not wait, and values of one key may come faster than a disk writes.
         change.waiting.retain(|waiting| !waiting.is_closed());
@@ -228,10 +251,32 @@ mod tests {
         assert_eq!(late.blocking_recv(), Ok(()));
         let written = written.lock().expect("not poisoned");
         let values: Vec<_> = written.iter().map(|w| (w.key.as_str(), w.value.clone())).collect();
-        assert_eq!(values[..2], [("first", Some(b"1".to_vec())), ("gone", None)]);
+        let busy = ("busy", Some(b"999".to_vec()));
+        assert_eq!(values[..2], [("first", Some(b"1".to_vec())), busy.clone()]);
         let count = |one: &(&str, Option<Vec<u8>>)| values.iter().filter(|v| *v == one).count();
         assert_eq!((values.len(), count(&("gone", None))), (5, 2), "{values:?}");
-        assert_eq!(count(&("busy", Some(b"999".to_vec()))), 1, "only the newest: {values:?}");
+        assert_eq!(count(&busy), 1, "only the newest: {values:?}");
         assert_eq!(count(&("object", Some(b"2".to_vec()))), 1);
+    }
+
+    #[test]
+    fn what_somebody_waits_for_is_written_first() {
+        let gate = Arc::new(std::sync::Barrier::new(2));
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let store = Slow { gate: Arc::clone(&gate), written: Arc::clone(&written) };
+        let writer = Writer::start(Box::new(store)).expect("a thread");
+        let put = |key: &str| writer.put(Table::Registry, key.into(), Some(b"1".to_vec()));
+        drop(put("first"));
+        gate.wait();
+        (0..100).for_each(|number| drop(put(&format!("z{number}"))));
+        let awaited = [put("m"), put("a")];
+        gate.wait();
+        for kept in awaited {
+            assert_eq!(kept.blocking_recv(), Ok(()));
+        }
+        drop(writer);
+        let written = written.lock().expect("not poisoned");
+        let keys: Vec<&str> = written.iter().map(|write| write.key.as_str()).collect();
+        assert_eq!((keys.len(), &keys[..3]), (103, &["first", "m", "a"][..]));
     }
 }

@@ -53,19 +53,32 @@ async fn names_without_end_end_their_stream_and_harm_nobody() {
     control.stop().await;
 }
 
+/// How many answers the control plane remembers.
+async fn answers(control: &Control) -> u64 {
+    let (_, metrics) = control.call("GET", "/metrics", "").await;
+    let value = metrics.lines().find_map(|line| line.strip_prefix("tulle_control_xds_answers "));
+    value.expect("it is counted").parse().expect("a number")
+}
+
 #[tokio::test]
 async fn names_that_come_and_go_leave_nothing_behind() {
     let place = Place::new(&[]);
     let control = Control::start(&place).await;
     let neighbour = Neighbour::new(&control).await;
     let mut restless = Client::connect(&control).await;
+    let mut remembered = Vec::new();
     // More than a stream may ask for at a time, and never more than a few at a time.
     for number in 0..=NAMES_LIMIT / AT_ONCE {
         let names = made_up(number * AT_ONCE);
         restless.say(request(names.clone(), Vec::new())).await;
         assert_eq!(restless.next().await.removed.len(), AT_ONCE);
         restless.say(request(Vec::new(), names)).await;
+        // When this is answered, that was taken in.
+        let one = restless.fetch(ResourceType::Endpoints, &format!("made-up-{number}")).await;
+        assert_eq!(one.removed.len(), 1);
+        remembered.push(answers(&control).await);
     }
+    assert!(remembered.iter().all(|answers| *answers < AT_ONCE as u64 / 8), "{remembered:?}");
     neighbour.check_unharmed(&control).await;
     control.stop().await;
 }

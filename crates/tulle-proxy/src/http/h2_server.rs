@@ -35,7 +35,8 @@ const MAX_RESET_STREAMS: usize = 50;
 /// Told at once, its first streams would be refused: what a peer has queued goes out after its
 /// answer to our PING, when the second GOAWAY is on its way.
 const LATE_SERVICE: Duration = Duration::from_secs(1);
-/// How long the peer of a connection without streams may take to answer the first GOAWAY.
+/// How long the peer of a connection without streams may take to answer the first GOAWAY: one that
+/// does not even answer a PING is waited for no longer.
 const PARTING: Duration = Duration::from_secs(5);
 /// Bytes of a frame that we accept.
 const MAX_FRAME_BYTES: u32 = 16 * 1024;
@@ -114,9 +115,11 @@ impl H2Server<'_> {
             let life = timeouts.max_connection_duration.map(|life| self.cx.started + life);
             let deadline = match self.draining {
                 Draining::No => idle.into_iter().chain(life).chain(self.late_until).min(),
-                // A peer that does not even answer a PING is waited for no longer.
+                // What is written may still be on its way to a peer that reads slowly.
                 Draining::Announced(at) if self.streams.is_empty() => {
-                    Some(at.max(idle_since) + PARTING)
+                    let unread = self.connection.has_streams();
+                    let limit = if unread { timeouts.stream_idle } else { Some(PARTING) };
+                    limit.map(|limit| at.max(idle_since) + limit)
                 }
                 Draining::Announced(_) => None,
             };

@@ -73,17 +73,26 @@ impl Dialled {
         if self.entries.len() < MAX_ORIGINAL_DESTINATIONS {
             return Ok(None);
         }
+        let mut oldest: Option<(Instant, SocketAddr)> = None;
         for _ in 0..MAX_LOOKS {
             let (address, queued) = self.queue.pop_front().ok_or(Full)?;
             let Some(entry) = self.entries.get(&address) else { continue };
             let last = entry.last.get();
-            if entry.is_in_use() || last > queued {
-                self.queue.push_back((address, last));
-                continue;
+            if !entry.is_in_use() && last <= queued {
+                return Ok(self.entries.remove(&address).map(|entry| entry.endpoint));
             }
-            return Ok(self.entries.remove(&address).map(|entry| entry.endpoint));
+            // Used since it came here, so perhaps not the one unused for longest; or in use.
+            self.queue.push_back((address, last));
+            if !entry.is_in_use() && oldest.is_none_or(|(least, _)| last < least) {
+                oldest = Some((last, address));
+            }
         }
-        Err(Full)
+        let (_, address) = oldest.ok_or(Full)?;
+        // It stands among the last that were put back.
+        if let Some(place) = self.queue.iter().rposition(|(other, _)| *other == address) {
+            self.queue.remove(place);
+        }
+        Ok(self.entries.remove(&address).map(|entry| entry.endpoint))
     }
 
     /// Remembers an endpoint for which there is room.

@@ -105,6 +105,8 @@ impl Members {
         cluster: &ClusterState,
     ) {
         let Some(endpoints) = endpoints else { return };
+        // It may have been a cluster of original destinations.
+        self.dialled.borrow_mut().clear();
         let same = self.source.borrow().as_ref().is_some_and(|source| {
             Arc::ptr_eq(&source.endpoints, endpoints) && source.prepared.has_same_names(prepared)
         });

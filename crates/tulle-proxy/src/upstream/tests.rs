@@ -803,6 +803,21 @@ fn whoever_dials_many_addresses_keeps_nobody_from_theirs() {
     assert_eq!(cluster.state.members.states().len(), dialled::MAX_ORIGINAL_DESTINATIONS);
 }
 
+/// Everybody is dialled twice, so that nobody stands where he was used last.
+#[test]
+fn who_was_dialled_again_makes_room_too() {
+    let world = World::new(Cluster::new("c".into(), Discovery::OriginalDst));
+    let cluster = world.cluster();
+    let most = dialled::MAX_ORIGINAL_DESTINATIONS as u16;
+    for _ in 0..2 {
+        (1..=most).for_each(|port| drop(dial(&cluster, port).expect("room")));
+    }
+    for port in most + 1..most + 200 {
+        dial(&cluster, port).expect("nobody is in use");
+    }
+    assert_eq!(cluster.endpoints().len(), dialled::MAX_ORIGINAL_DESTINATIONS);
+}
+
 #[test]
 fn destinations_in_use_are_never_given_up_for_another() {
     let world = World::new(Cluster::new("c".into(), Discovery::OriginalDst));

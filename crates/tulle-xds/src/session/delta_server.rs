@@ -238,15 +238,17 @@ impl DeltaServer {
         wildcard.into_iter().chain(lane.asked.keys().map(|name| &**name))
     }
 
-    /// How many names the client asks for and holds, those of both twice.
+    /// How many names the client asks for, holds and is going to be told of, some more than once.
     pub fn names(&self) -> usize {
-        self.lanes.iter().map(|(_, lane)| lane.asked.len() + lane.sent.len()).sum()
+        let names = |lane: &Lane| lane.asked.len() + lane.sent.len() + lane.dirty.len();
+        self.lanes.iter().map(|(_, lane)| names(lane)).sum()
     }
 
-    /// Whether the client asks for a name or holds it.
+    /// Whether the client asks for a name, holds it or is going to be told of it.
     pub fn wants(&self, rtype: ResourceType, name: &Name) -> bool {
         let lane = &self.lanes[rtype];
-        lane.asked.contains_key(name) || lane.sent.contains_key(name)
+        let is_known = lane.asked.contains_key(name) || lane.sent.contains_key(name);
+        is_known || lane.dirty.contains(name)
     }
 
     /// Whether a response of a type waits for its ACK.
@@ -475,7 +477,7 @@ impl Lane {
         };
         let (mut bytes, mut introduces) = (0, false);
         // What binds an address comes together with what gives it up.
-        let binds = rtype == ResourceType::Listener;
+        let binds = rtype == ResourceType::Listener && !plan.removals.is_empty();
         for (name, upsert) in plan.upserts {
             if bytes > RESPONSE_BYTES && !(binds && upsert.is_unasked()) {
                 continue;

@@ -3,11 +3,12 @@
 //! Listener → route configuration → cluster → endpoints. A new version of a resource is shown only
 //! when everything it refers to is shown or known to be absent (warming), and when it is of use
 //! itself ([`Referrer::is_warm`]); until then the last good version stays. A resource that is gone
-//! stays shown while something shown still refers to it: it lingers, until what refers to it has
-//! had its time and is still meant to ([`Graph::insist`]). A listener that was removed is no longer
-//! shown, and yet its connections are served until they are gone, and so are those of filter chains
-//! that it had in an older version: what these refer to is kept until [`Graph::let_go`]. The graph
-//! also says which names are needed: everything that a shown or waiting version refers to.
+//! stays shown while something shown still refers to it; a cluster lingers only until what refers
+//! to it has had its time and is still meant to ([`Graph::insist`]). A listener that was removed is
+//! no longer shown, and yet its connections are served until they are gone, and so are those of
+//! filter chains that it had in an older version: what these refer to is kept until
+//! [`Graph::let_go`]. The graph also says which names are needed: everything that a shown or
+//! waiting version refers to.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -59,7 +60,7 @@ pub struct Graph<P> {
     /// Listeners that were removed, and versions that were replaced, whose connections are still
     /// served, oldest first.
     draining: VecDeque<(Key, Revision<P>, Why)>,
-    /// What does not exist and is shown all the same, since something shown refers to it.
+    /// Clusters that do not exist and are shown all the same, since something shown refers to them.
     lingering: BTreeSet<Key>,
     steps: Vec<Step<P>>,
     /// How many nodes have a version that waits.
@@ -271,7 +272,8 @@ impl<P: Referrer + Clone> Graph<P> {
     fn hide(&mut self, key: &Key) {
         let Some(node) = self.nodes.get(key) else { return };
         let is_needed = node.shown_referrers > 0;
-        if node.state == State::Absent && is_needed && node.shown.is_some() {
+        let is_cluster = key.0 == ResourceType::Cluster;
+        if is_cluster && node.state == State::Absent && is_needed && node.shown.is_some() {
             self.lingering.insert(key.clone());
         } else {
             self.lingering.remove(key);
@@ -281,7 +283,9 @@ impl<P: Referrer + Clone> Graph<P> {
         }
     }
 
-    /// What does not exist and is shown all the same, since something shown refers to it.
+    /// Clusters that do not exist and are shown all the same, since something shown refers to them.
+    /// (Envoy, too, heeds removals of clusters and listeners only: a route configuration or
+    /// endpoints that something needs stay.)
     pub fn lingering(&self) -> &BTreeSet<Key> {
         &self.lingering
     }

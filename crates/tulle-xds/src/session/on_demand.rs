@@ -13,9 +13,9 @@ use super::delta_client::DeltaClient;
 use super::graph::{Graph, Key, Referrer, Step, Why};
 use super::message::{Name, PerType, ResourceType, Version, WILDCARD};
 
-/// How long what was removed is still used where something refers to it: a newer version of that
-/// may be on its way, in another response or another type's. Then it is gone (Envoy waits for
-/// nothing).
+/// How long a cluster that was removed is still used where something refers to it: a newer version
+/// of that may be on its way, in another response or another type's. Then it is gone (Envoy waits
+/// for nothing).
 pub const LINGERING_LIMIT: Duration = Duration::from_secs(10);
 
 /// What happens to an [`OnDemand`] client.
@@ -125,7 +125,7 @@ pub struct OnDemand<C, P> {
     drain_time: Duration,
     /// When those of each such listener are gone, oldest first.
     drained: VecDeque<Instant>,
-    /// Until when what is gone and still referred to stays.
+    /// Until when clusters that are gone and still referred to stay.
     lingering: BTreeMap<Key, Instant>,
     beginning: Beginning,
 }

@@ -105,7 +105,7 @@ spec:
     labels: {version: v2}
     trafficPolicy:
       loadBalancer: {consistentHash: {httpHeaderName: X-Id, ringHash: {minimumRingSize: 64}}}
-      outlierDetection: {consecutive5xxErrors: 3, baseEjectionTime: 5s}
+      outlierDetection: {consecutive5xxErrors: 3, baseEjectionTime: 15m}
 ",
     );
     let client = client("shop");
@@ -128,7 +128,8 @@ spec:
 fn check_policy(cluster: &Cluster) {
     assert_eq!(cluster.policy, LbPolicy::RingHash { minimum: 64, maximum: 8 * 1024 * 1024 });
     let outlier = cluster.outlier.unwrap();
-    assert_eq!((outlier.consecutive_5xx, outlier.base_ejection_time.as_secs()), (3, 5));
+    assert_eq!((outlier.consecutive_5xx, outlier.base_ejection_time.as_secs()), (3, 900));
+    assert_eq!(outlier.max_ejection_time.as_secs(), 900, "no shorter than the first");
     let limits = cluster.limits.default;
     assert_eq!((limits.max_connections, limits.max_retries, limits.retry_budget), (7, 4, None));
 }

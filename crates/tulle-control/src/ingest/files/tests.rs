@@ -194,6 +194,21 @@ fn a_sign_of_a_file_is_about_that_file_and_any_other_about_everything() {
 
 /// A link to itself cannot be looked at by anybody, as a directory without rights cannot by most.
 #[test]
+fn a_file_in_place_of_a_directory_takes_away_what_was_below() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    fs::create_dir(root.join("team")).expect("made");
+    fs::write(root.join("team/c.yaml"), "1").expect("written");
+    let mut tree = Tree::open(vec![root.to_owned()]).expect("a directory");
+    assert!(tree.look(Look::Everything, &signs::Changed::default()));
+    fs::remove_dir_all(root.join("team")).expect("removed");
+    fs::write(root.join("team"), "").expect("written");
+    let sign = signs::Changed { paths: [root.join("team/c.yaml")].into(), ..Default::default() };
+    assert!(tree.look(Look::WhatDiffers, &sign), "it is gone");
+    assert!(tree.files().is_empty());
+}
+
+#[test]
 fn what_cannot_be_looked_at_stays_as_it_was_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();

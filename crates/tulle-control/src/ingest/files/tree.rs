@@ -213,7 +213,7 @@ impl Tree {
             let name = name(path);
             let metadata = match fs::metadata(path) {
                 Ok(metadata) => metadata,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(error) if is_gone(&error) => {
                     differs |= self.files.remove(&name).is_some();
                     self.stamps.remove(&name);
                     continue;
@@ -250,11 +250,16 @@ fn name(path: &Path) -> Arc<str> {
     path.to_string_lossy().into()
 }
 
+/// Whether nothing is there, or something that is no directory stands where one was.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 fn walk(folder: &Path, depth: usize, found: &mut Found) {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         // A directory below a root that is gone was removed; a root never is.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return,
+        Err(error) if is_gone(&error) && depth > 0 => return,
         Err(error) => return found.miss(folder, &error),
     };
     for entry in entries {
@@ -269,7 +274,7 @@ fn walk(folder: &Path, depth: usize, found: &mut Found) {
         }
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if is_gone(&error) => continue,
             Err(error) => {
                 found.miss(&path, &error);
                 continue;

@@ -26,7 +26,7 @@ pub enum KeepError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// It holds, but a restart may forget it.
-    #[error("it is in force, but the store did not keep it: a restart forgets it; try again")]
+    #[error("it is in force, but the store has not kept it: a restart may forget it; try again")]
     NotKept,
 }
 

@@ -356,16 +356,18 @@ fn endpoints_of_known_clusters_wait_for_nothing() {
 fn a_large_state_goes_out_in_pieces() {
     let mut talk = Talk::new();
     let body = "x".repeat(RESPONSE_BYTES / 2);
-    for name in ["a", "b", "c", "d", "e", "f"] {
-        talk.shelf.list(CDS, name, &body);
+    for rtype in [CDS, LDS] {
+        for name in ["a", "b", "c", "d", "e", "f"] {
+            talk.shelf.list(rtype, name, &body);
+        }
+        let mut sizes = Vec::new();
+        let mut responses = talk.subscribe(rtype, &["*"]);
+        while let Some(response) = responses.pop() {
+            sizes.push(response.resources.len());
+            responses = talk.ack(&response);
+        }
+        assert_eq!(sizes, [2, 2, 2], "{rtype}");
     }
-    let mut sizes = Vec::new();
-    let mut responses = talk.subscribe(CDS, &["*"]);
-    while let Some(response) = responses.pop() {
-        sizes.push(response.resources.len());
-        responses = talk.ack(&response);
-    }
-    assert_eq!(sizes, [2, 2, 2]);
 }
 
 #[test]

@@ -234,6 +234,17 @@ fn what_was_removed_is_used_no_more_although_a_route_still_names_it() {
 }
 
 #[test]
+fn routes_and_endpoints_that_were_removed_stay_as_long_as_they_are_needed() {
+    let mut mesh = Mesh::new();
+    mesh.connect();
+    mesh.feed(Input::Use(vec!["x".into()]));
+    mesh.changes();
+    mesh.edit(|shelf| shelf.remove(Route, "r").remove(Endpoints, "a"));
+    mesh.wait(30);
+    assert_eq!(mesh.changes(), [""; 0]);
+}
+
+#[test]
 fn a_use_keeps_everything() {
     let mut mesh = Mesh::new();
     mesh.connect();
