@@ -174,6 +174,16 @@ impl ClientView<'_> {
         self.watch.is_some_and(|id| state.watchers.settle(id, settled, state.generation))
     }
 
+    /// Stops listening for names that the client let go of, once they are more than the `wanted`
+    /// names that it asks for and holds.
+    pub fn trim(&self, wanted: usize, wants: impl Fn(&Key) -> bool) {
+        let mut state = self.state.borrow_mut();
+        let State { cache, watchers, .. } = &mut **state;
+        if let Some(id) = self.watch {
+            cache.let_go(watchers.trim(id, wanted, wants));
+        }
+    }
+
     fn with_answer<T>(&self, key: &Key, read: impl FnOnce(&Answer) -> T) -> T {
         let mut state = self.state.borrow_mut();
         let State { world, cache, watchers, .. } = &mut **state;

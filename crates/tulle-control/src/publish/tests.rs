@@ -581,9 +581,9 @@ fn names_that_a_client_let_go_of_are_not_listened_for() {
         let name = format!("outbound|80||made-up-{number}.shop");
         let found = holding.watch.view().resource(ResourceType::Cluster, &name);
         assert_eq!(found, None);
-        holding.watch.trim(1, |key| key.name.contains("made-up-1.shop"));
+        holding.watch.view().trim(1, |key| key.name.contains("made-up-1.shop"));
         assert!(looked() <= 70, "{}", looked());
     }
-    holding.watch.trim(0, |_| false);
+    holding.watch.view().trim(0, |_| false);
     assert!(looked() <= 70, "{}", looked());
 }

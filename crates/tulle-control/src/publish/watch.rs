@@ -65,16 +65,6 @@ impl Watch {
         ClientView { watch: Some(self.id), ..self.publisher.view(&self.client) }
     }
 
-    /// Stops listening for names that the client let go of, once they are more than the `wanted`
-    /// names that it asks for and holds.
-    pub fn trim(&self, wanted: usize, wants: impl Fn(&Key) -> bool) {
-        let mut state = self.publisher.lock();
-        if state.watchers.looks(self.id) > 2 * wanted + FORGOTTEN_LIMIT {
-            let unlooked = state.watchers.retain(self.id, wants);
-            state.cache.let_go(unlooked);
-        }
-    }
-
     /// What is known of the stream, to be shown.
     #[must_use]
     pub fn mailbox(&self) -> Arc<Mailbox> {
@@ -203,11 +193,6 @@ impl Watchers {
         self.streams.len()
     }
 
-    /// How many names a stream looked at.
-    pub(super) fn looks(&self, id: u64) -> usize {
-        self.streams.get(&id).map_or(0, |stream| stream.looked.len())
-    }
-
     /// What a stream saw of a name and has not heard of since.
     pub(super) fn known(&self, id: u64, key: &Key) -> Option<VariantId> {
         self.streams.get(&id)?.looked.get(key).copied()
@@ -226,9 +211,18 @@ impl Watchers {
         before.filter(|before| *before != variant && self.unlook(id, *before))
     }
 
-    /// A stream no longer looks at what it does not want; returns what nobody looks at any more.
-    fn retain(&mut self, id: u64, wants: impl Fn(&Key) -> bool) -> Vec<VariantId> {
+    /// A stream no longer looks at what it does not want, once that may be more than the `wanted`
+    /// names that it does; returns what nobody looks at any more.
+    pub(super) fn trim(
+        &mut self,
+        id: u64,
+        wanted: usize,
+        wants: impl Fn(&Key) -> bool,
+    ) -> Vec<VariantId> {
         let Some(stream) = self.streams.get_mut(&id) else { return Vec::new() };
+        if stream.looked.len() <= 2 * wanted + FORGOTTEN_LIMIT {
+            return Vec::new();
+        }
         let unwanted = stream.looked.extract_if(.., |key, _| !wants(key));
         let unwanted: Vec<VariantId> = unwanted.map(|(_, variant)| variant).collect();
         unwanted.into_iter().filter(|variant| self.unlook(id, *variant)).collect()

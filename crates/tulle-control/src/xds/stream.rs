@@ -136,8 +136,8 @@ impl<C: Core> Stream<C> {
         let generation = view.generation();
         let offered = self.core.offer(&view, Instant::now());
         let news = view.settle(offered.is_empty() && self.core.idle());
+        view.trim(self.core.names(), |key| wants(&self.core, key));
         drop(view);
-        self.watch.trim(self.core.names(), |key| wants(&self.core, key));
         if news {
             self.status.progressed();
         }

@@ -105,8 +105,6 @@ impl Members {
         cluster: &ClusterState,
     ) {
         let Some(endpoints) = endpoints else { return };
-        // It may have been a cluster of original destinations.
-        self.dialled.borrow_mut().clear();
         let same = self.source.borrow().as_ref().is_some_and(|source| {
             Arc::ptr_eq(&source.endpoints, endpoints) && source.prepared.has_same_names(prepared)
         });
@@ -116,6 +114,8 @@ impl Members {
             return;
         }
         let list = self.members_of(endpoints, prepared, cluster);
+        // It may have been a cluster of original destinations.
+        self.dialled.borrow_mut().clear();
         self.forget_others(&list, &cluster.outliers);
         *self.list.borrow_mut() = list.into();
         *self.source.borrow_mut() = Some(source);
